@@ -1,0 +1,39 @@
+# One environment, pinned; every command below brings it up to date first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Ray starts many Python processes: without compiled bytecode each of them compiles torch and mlflow anew.
+unexport PYTHONDONTWRITEBYTECODE
+# Ray would rebuild an environment for every worker under `uv run`; ours is already the right one.
+export RAY_ENABLE_UV_RUN_RUNTIME_ENV = 0
+
+.PHONY: demo test check bench lock clean
+
+$(READY): requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -oE '^uv==[0-9.]+' requirements.txt)"
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.txt
+	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python --editable .
+	touch $@
+
+demo: $(READY)  ## train, aggregate and compare on real digits, about three minutes on two cores
+	$(BIN)/sweep run experiments/digits.yaml
+
+test: $(READY)  ## everything, with a real Ray and a real MLflow
+	$(BIN)/pytest
+
+check: $(READY)  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## cost of recording, of the loop, of scheduling and of aggregation, as ratios
+	$(BIN)/python -m tests.benchmarks
+
+lock: $(READY)  ## compile requirements.txt anew from pyproject.toml
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--group dev pyproject.toml --output-file requirements.txt
+
+clean:
+	rm -rf $(VENV) build *.egg-info
