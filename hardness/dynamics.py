@@ -1,0 +1,344 @@
+"""One run's training dynamics: the record of an epoch, and the folder that keeps all of them.
+
+Layout, the same on disk and as a run's artifacts::
+
+    samples.parquet                        one row a sample, in the order of every other file
+    dynamics/epoch=init.parquet            before training
+    dynamics/epoch=0007.parquet            after epoch 7, one column a signal
+    snapshots/epoch=0029.safetensors       last embedding, logits, neighbour distances
+    manifest.json                          written last: names, sizes and digests of the files
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Shaped
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from hardness.checkpoint import Checkpoint
+
+INIT = -1
+ROW_GROUP = 65_536
+MANIFEST = "manifest.json"
+SAMPLES = "samples.parquet"
+SUMMARY = "summary"
+_FILE = re.compile(
+    r"samples\.parquet|spec\.json|dynamics/epoch=(init|[0-9]{4,})\.parquet"
+    r"|snapshots/epoch=[0-9]{4,}\.safetensors"
+)
+
+
+class Diverged(ArithmeticError):  # noqa: N818 - it states what happened to the run
+    """Training left the finite numbers; the run has no further dynamics."""
+
+
+class Damaged(ValueError):  # noqa: N818 - it states what happened to the file
+    """A file of a run is missing, cut short or not what the manifest says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EpochRecord:
+    """What one epoch leaves behind.
+
+    Args:
+        epoch: 0-based; ``INIT`` before training.
+        signals: One ``[samples]`` array each, float32 or bool; train-phase signals end in
+            ``.train``.
+        summary: Numbers of the whole epoch, such as ``train_loss`` and ``val_accuracy``.
+        snapshots: Larger arrays with samples first, of the last epoch only.
+        checkpoint: Copies the state to go on from; call it before asking for the next record.
+    """
+
+    epoch: int
+    signals: Mapping[str, Shaped[np.ndarray, " samples"]]
+    summary: Mapping[str, float]
+    snapshots: Mapping[str, Shaped[np.ndarray, "samples ..."]] = field(default_factory=dict)
+    checkpoint: Callable[[], Checkpoint]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """What a run keeps beyond its training; none of it changes the training.
+
+    Args:
+        signals: Record per-sample signals; without them a run only trains and evaluates.
+        snapshots: Which of ``emb``, ``logits`` and ``neighbor_distances`` to keep of the last
+            epoch.
+    """
+
+    signals: bool = True
+    snapshots: tuple[str, ...] = ("emb", "logits", "neighbor_distances")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The table of contents that makes a run done.
+
+    Args:
+        epochs: How many epochs were trained.
+        rows: How many samples each file has.
+        signals: Names of the per-epoch signals and of the snapshots.
+        files: Relative name to its size in bytes and SHA-256.
+    """
+
+    epochs: int
+    rows: int
+    signals: tuple[str, ...]
+    files: Mapping[str, tuple[int, str]]
+
+    def to_json(self) -> str:
+        """The text of ``manifest.json``."""
+        files = {k: {"bytes": v[0], "sha256": v[1]} for k, v in sorted(self.files.items())}
+        content = {"epochs": self.epochs, "rows": self.rows, "signals": list(self.signals)}
+        return json.dumps({**content, "files": files}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Manifest":
+        """Read a manifest, trusting nothing in it.
+
+        Raises:
+            Damaged: If it is not a manifest or names a file outside the run's layout.
+        """
+        try:
+            content = json.loads(text)
+            files = {
+                str(k): (int(v["bytes"]), str(v["sha256"])) for k, v in content["files"].items()
+            }
+            manifest = cls(
+                epochs=int(content["epochs"]),
+                rows=int(content["rows"]),
+                signals=tuple(map(str, content["signals"])),
+                files=files,
+            )
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+            raise Damaged(f"{MANIFEST}: expected a manifest; came {error!r}") from error
+        if manifest.epochs < 1 or manifest.rows < 0:
+            raise Damaged(
+                f"{MANIFEST}: expected at least 1 epoch of 0 or more rows; "
+                f"came {manifest.epochs} of {manifest.rows}"
+            )
+        strange = [name for name in files if not _FILE.fullmatch(name)]
+        if strange:
+            raise Damaged(f"{MANIFEST}: expected files of a run; came {strange[0]!r}")
+        return manifest
+
+
+def epoch_file(epoch: int) -> str:
+    """Relative name of an epoch's file."""
+    return f"dynamics/epoch={'init' if epoch == INIT else f'{epoch:04d}'}.parquet"
+
+
+def snapshot_file(epoch: int) -> str:
+    """Relative name of an epoch's snapshots."""
+    return f"snapshots/epoch={epoch:04d}.safetensors"
+
+
+def write_samples(folder: Path, samples: pd.DataFrame) -> str:
+    """Write ``samples.parquet``; returns its relative name."""
+    with _whole(folder / SAMPLES) as partial:
+        samples.to_parquet(partial, index=False)
+    return SAMPLES
+
+
+def write_epoch(folder: Path, record: EpochRecord) -> list[str]:
+    """Write a record's signals and snapshots; returns the relative names, signals first.
+
+    Float columns are byte-stream-split before compression: ten of them take about 33 bytes a
+    sample, where plain float32 takes 40 and pyarrow's defaults 50.
+    """
+    table = pa.table({k: np.ascontiguousarray(v) for k, v in record.signals.items()})
+    # Wall-clock seconds stay out, so that a replayed epoch leaves the same file.
+    summary = {k: v for k, v in record.summary.items() if not k.endswith("_seconds")}
+    table = table.replace_schema_metadata({SUMMARY: json.dumps(summary)})
+    floats = [f.name for f in table.schema if pa.types.is_floating(f.type)]
+    name = epoch_file(record.epoch)
+    with _whole(folder / name) as partial:
+        pq.write_table(
+            table,
+            partial,
+            row_group_size=ROW_GROUP,
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=False,
+            column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
+            write_statistics=False,
+        )
+    if not record.snapshots:
+        return [name]
+    snapshots = snapshot_file(record.epoch)
+    with _whole(folder / snapshots) as partial:
+        save_file({k: np.ascontiguousarray(v) for k, v in record.snapshots.items()}, partial)
+    return [name, snapshots]
+
+
+def read_summary(path: Path) -> dict[str, float]:
+    """The epoch's summary that ``write_epoch`` keeps in the file's metadata.
+
+    Raises:
+        Damaged: If the file cannot be read.
+    """
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        return {k: float(v) for k, v in json.loads(metadata[SUMMARY.encode()]).items()}
+    except (pa.ArrowException, OSError, ValueError, KeyError, AttributeError) as error:
+        raise Damaged(f"{path}: expected an epoch of dynamics; came {error!r}") from error
+
+
+def fingerprint(path: Path) -> tuple[int, str]:
+    """Size in bytes and SHA-256 of a file."""
+    with path.open("rb") as file:
+        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> str:
+    """Write ``manifest.json``, the last file of a run; returns its relative name."""
+    with _whole(folder / MANIFEST) as partial:
+        partial.write_text(manifest.to_json())
+    return MANIFEST
+
+
+class Dynamics:
+    """Read a run's folder, whole or a block of samples at a time.
+
+    Args:
+        folder: As laid out above.
+
+    Raises:
+        Damaged: If the manifest, a file that it names or one of its epochs is missing, or a file
+            is of another size.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.manifest = Manifest.from_json((folder / MANIFEST).read_bytes())
+        except FileNotFoundError as error:
+            raise Damaged(f"{folder}: expected a run with a {MANIFEST}") from error
+        for name, (size, _) in self.manifest.files.items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != size:
+                raise Damaged(f"{path}: expected {size} bytes as the manifest says")
+        for name in map(epoch_file, range(self.manifest.epochs)):
+            if name not in self.manifest.files:
+                raise Damaged(f"{folder}: expected {self.manifest.epochs} epochs; no {name}")
+
+    def verify(self) -> None:
+        """Compare every file's digest with the manifest.
+
+        Raises:
+            Damaged: With the first file that differs.
+        """
+        for name, expected in self.manifest.files.items():
+            if fingerprint(self.folder / name) != expected:
+                raise Damaged(f"{self.folder / name}: its digest differs from the manifest's")
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """The table of samples.
+
+        Raises:
+            Damaged: If it cannot be read or has other rows than the manifest says.
+        """
+        try:
+            table = pd.read_parquet(self.folder / SAMPLES)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise Damaged(f"{self.folder / SAMPLES}: {error}") from error
+        if len(table) != self.manifest.rows:
+            raise Damaged(
+                f"{self.folder / SAMPLES}: expected {self.manifest.rows} rows; came {len(table)}"
+            )
+        return table
+
+    def signals(
+        self, names: Sequence[str], rows: tuple[int, int] | None = None
+    ) -> dict[str, Shaped[np.ndarray, "epochs samples"]]:
+        """Per-epoch signals as ``[epochs, samples]`` arrays, ``epoch=init`` left out.
+
+        Args:
+            names: Columns to read.
+            rows: First and past-the-last row; all, if left out. Only the row groups that hold
+                them are read.
+
+        Raises:
+            Damaged: If an epoch's file has other columns or rows.
+        """
+        if not names:
+            return {}
+        first, last = rows or (0, self.manifest.rows)
+        files = map(epoch_file, range(self.manifest.epochs))
+        epochs = [self._columns(name, names, first, last) for name in files]
+        return {name: np.stack([epoch[name] for epoch in epochs]) for name in names}
+
+    def snapshots(self) -> dict[str, Shaped[np.ndarray, "samples ..."]]:
+        """The arrays of the last epoch's snapshot, empty if none was kept.
+
+        Raises:
+            Damaged: If the file cannot be read.
+        """
+        name = snapshot_file(self.manifest.epochs - 1)
+        if name not in self.manifest.files:
+            return {}
+        try:
+            return load_file(self.folder / name)
+        except (SafetensorError, OSError) as error:
+            raise Damaged(f"{self.folder / name}: {error}") from error
+
+    def _columns(
+        self, name: str, columns: Sequence[str], first: int, last: int
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        try:
+            with pq.ParquetFile(self.folder / name) as file:
+                if file.metadata.num_rows != self.manifest.rows:
+                    raise Damaged(
+                        f"{self.folder / name}: expected {self.manifest.rows} rows; "
+                        f"came {file.metadata.num_rows}"
+                    )
+                # The file's own size of a group: another version may have written it.
+                size = max(1, file.metadata.row_group(0).num_rows) if file.num_row_groups else 1
+                groups = range(first // size, -(-last // size))
+                table = file.read_row_groups(list(groups), columns=list(columns), use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise Damaged(f"{self.folder / name}: {error}") from error
+        missing = [c for c in columns if c not in table.column_names]
+        if missing:
+            raise Damaged(f"{self.folder / name}: no column {', '.join(missing)}")
+        offset = groups.start * size
+        return {c: table[c].to_numpy()[first - offset : last - offset] for c in table.column_names}
+
+
+def samples_table(
+    *, sample_ids: Iterable[int], labels: Iterable[int], columns: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """The table of a run's samples: id, the label trained on, and columns of truth."""
+    table = pd.DataFrame({"sample_id": sample_ids, "label": labels})
+    extra = pd.DataFrame() if columns is None else columns.reset_index(drop=True)
+    return pd.concat([table, extra], axis=1)
+
+
+class _whole:  # noqa: N801 - reads as a verb: with _whole(path) as partial
+    """Write beside the target, then put it in place in one step; nothing is left on failure."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.partial = target.with_name(target.name + ".partial")
+
+    def __enter__(self) -> Path:
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        return self.partial
+
+    def __exit__(self, kind: object, _value: object, _trace: object) -> None:
+        try:
+            if kind is None:
+                self.partial.replace(self.target)
+        finally:
+            self.partial.unlink(missing_ok=True)

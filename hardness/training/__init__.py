@@ -1,0 +1,66 @@
+"""Ways to train that yield per-sample dynamics, by name."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hardness.dynamics import EpochRecord
+from hardness.training import contrastive as _contrastive
+from hardness.training import supervised as _supervised
+
+__all__ = ["REGIMENS", "Regimen"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regimen:
+    """One way to train.
+
+    Args:
+        train: A generator function of ``EpochRecord``.
+        options: The dataclass of its options; it has a field ``train: TrainOptions``.
+        numerics_version: Raised when a fix changes the numbers, so that old runs are not reused.
+        signals: The per-epoch signals that it records.
+        snapshots: The arrays that it can keep of the last epoch.
+        objective: Name of the summary that a search optimises, and its direction.
+        labels: Whether training reads the samples' own labels.
+    """
+
+    train: Callable[..., Iterator[EpochRecord]]
+    options: type[Any]
+    numerics_version: int
+    signals: tuple[str, ...]
+    snapshots: tuple[str, ...]
+    objective: tuple[str, Literal["maximize", "minimize"]]
+    labels: bool
+
+
+_EMBEDDING = ("feature_norm", "msd")
+_LOGITS = (
+    "loss", "p_label", "label_margin", "correct", "entropy", "el2n", "max_softmax", "margin",
+    "energy",
+)  # fmt: skip
+
+REGIMENS: dict[str, Regimen] = {
+    "supervised": Regimen(
+        train=_supervised.supervised,
+        options=_supervised.Supervised,
+        numerics_version=_supervised.NUMERICS_VERSION,
+        signals=(
+            *_LOGITS,
+            *_EMBEDDING,
+            *(f"{name}.train" for name in _supervised.TRAIN_PHASE),
+        ),
+        snapshots=("emb", "logits", "neighbor_distances"),
+        objective=("val_accuracy", "maximize"),
+        labels=True,
+    ),
+    "contrastive": Regimen(
+        train=_contrastive.contrastive,
+        options=_contrastive.Contrastive,
+        numerics_version=_contrastive.NUMERICS_VERSION,
+        signals=_EMBEDDING,
+        snapshots=("emb", "neighbor_distances"),
+        objective=("val_loss", "minimize"),
+        labels=False,
+    ),
+}
