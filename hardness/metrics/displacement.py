@@ -1,0 +1,220 @@
+"""How far a sample's embedding moves between epochs, and how large it is."""
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64
+
+from hardness.metrics.history import mean_seen, seen_entries, std_seen
+from hardness.metrics.registry import metric
+
+_SOURCE = "Natifick/Unsupervisely-Hard"
+
+
+@metric(
+    family="unsupervised",
+    sign=1,
+    sign_origin="hypothesis",
+    labels_used="none",
+    signals=("msd",),
+    summary="mean movement of the embedding from epoch to epoch",
+    paper=_SOURCE,
+)
+def msd_mean(
+    emb: Float[np.ndarray, "epochs samples width"] | None = None,
+    seen: Bool[np.ndarray, "epochs samples"] | None = None,
+    *,
+    msd: Float[np.ndarray, "epochs samples"] | None = None,
+) -> Float64[np.ndarray, " samples"]:
+    """Mean squared displacement of the embedding between consecutive epochs, mean over epochs.
+
+    High is taken to be hard: easy samples are said to find a stable place early. A hypothesis; no
+    measurement has been published.
+
+    Args:
+        emb: Embeddings, one snapshot per epoch.
+        seen: Which samples were evaluated in which epoch; all, if left out. A displacement is
+            between consecutive epochs at which the sample was seen.
+        msd: Instead of ``emb``, the signal of that name: in row e the displacement into epoch e.
+            The first row is undefined and not read.
+
+    Returns:
+        One value per sample, from 0, in squared units of the embedding; NaN where seen less than
+        twice.
+
+    Raises:
+        ValueError: Unless exactly one of ``emb`` and ``msd`` is given, or if shapes disagree.
+
+    Example:
+        >>> msd_mean(np.array([[[0.0, 0.0]], [[2.0, 0.0]], [[2.0, 0.0]]])).tolist()
+        [1.0]
+
+    References:
+        Defined in Natifick/Unsupervisely-Hard, which never measured it: its buffer of the previous
+        epoch stayed zero, so that what it publishes as MSD is ``feature_norm_mean``. Derived from
+        the definition.
+    """
+    return mean_seen(*_displacements(emb, msd, seen))
+
+
+@metric(
+    family="unsupervised",
+    sign=1,
+    sign_origin="hypothesis",
+    labels_used="none",
+    signals=("msd",),
+    summary="spread of the movement of the embedding",
+    paper=_SOURCE,
+)
+def msd_std(
+    emb: Float[np.ndarray, "epochs samples width"] | None = None,
+    seen: Bool[np.ndarray, "epochs samples"] | None = None,
+    *,
+    msd: Float[np.ndarray, "epochs samples"] | None = None,
+) -> Float64[np.ndarray, " samples"]:
+    """Mean squared displacement of the embedding between consecutive epochs, spread over epochs.
+
+    High is taken to be hard: the sample moves by leaps. A hypothesis; no measurement has been
+    published.
+
+    Args:
+        emb: Embeddings, one snapshot per epoch.
+        seen: Which samples were evaluated in which epoch; all, if left out. A displacement is
+            between consecutive epochs at which the sample was seen.
+        msd: Instead of ``emb``, the signal of that name: in row e the displacement into epoch e.
+            The first row is undefined and not read.
+
+    Returns:
+        One population standard deviation per sample; NaN with less than two displacements, hence
+        where seen less than three times.
+
+    Raises:
+        ValueError: Unless exactly one of ``emb`` and ``msd`` is given, or if shapes disagree.
+
+    Example:
+        >>> msd_std(np.array([[[0.0, 0.0]], [[2.0, 0.0]], [[2.0, 0.0]]])).tolist()
+        [1.0]
+
+    References:
+        Defined in Natifick/Unsupervisely-Hard, which never measured it; see ``msd_mean``.
+    """
+    return std_seen(*_displacements(emb, msd, seen))
+
+
+@metric(
+    family="unsupervised",
+    sign=-1,
+    sign_origin="measured",
+    labels_used="none",
+    signals=("feature_norm",),
+    summary="mean square of the embedding over the epochs",
+    paper=_SOURCE,
+)
+def feature_norm_mean(
+    emb: Float[np.ndarray, "epochs samples width"] | None = None,
+    seen: Bool[np.ndarray, "epochs samples"] | None = None,
+    *,
+    feature_norm: Float[np.ndarray, "epochs samples"] | None = None,
+) -> Float64[np.ndarray, " samples"]:
+    """Mean square of the embedding over its dimensions, mean over epochs after the first.
+
+    Low is hard: atypical samples excite few features. Measured on CIFAR-10 against the number of
+    times a sample is forgotten; results on CIFAR-10 are therefore exploratory.
+
+    Args:
+        emb: Embeddings, one snapshot per epoch.
+        seen: Which samples were evaluated in which epoch; all, if left out.
+        feature_norm: Instead of ``emb``, the signal of that name, one row per epoch.
+
+    Returns:
+        One value per sample, from 0, in squared units of the embedding. The first epoch counts only
+        if there is no other; NaN where not seen in those that count.
+
+    Raises:
+        ValueError: Unless exactly one of ``emb`` and ``feature_norm`` is given, or if shapes
+            disagree.
+
+    Example:
+        >>> feature_norm_mean(np.array([[[9.0, 9.0]], [[2.0, 0.0]], [[0.0, 2.0]]])).tolist()
+        [2.0]
+
+    References:
+        Published as "MSD" in Natifick/Unsupervisely-Hard. Agrees with its history from row 1 on;
+        its row 0 is zeros, which its mean sometimes includes.
+    """
+    return mean_seen(*_norms(emb, feature_norm, seen))
+
+
+@metric(
+    family="unsupervised",
+    sign=-1,
+    sign_origin="measured",
+    labels_used="none",
+    signals=("feature_norm",),
+    summary="spread of the mean square of the embedding",
+    paper=_SOURCE,
+)
+def feature_norm_std(
+    emb: Float[np.ndarray, "epochs samples width"] | None = None,
+    seen: Bool[np.ndarray, "epochs samples"] | None = None,
+    *,
+    feature_norm: Float[np.ndarray, "epochs samples"] | None = None,
+) -> Float64[np.ndarray, " samples"]:
+    """Mean square of the embedding over its dimensions, spread over epochs after the first.
+
+    Low is hard: as for ``feature_norm_mean``, with which it grows.
+
+    Args:
+        emb: Embeddings, one snapshot per epoch.
+        seen: Which samples were evaluated in which epoch; all, if left out.
+        feature_norm: Instead of ``emb``, the signal of that name, one row per epoch.
+
+    Returns:
+        One population standard deviation per sample; NaN where seen less than twice after the first
+        epoch.
+
+    Raises:
+        ValueError: Unless exactly one of ``emb`` and ``feature_norm`` is given, or if shapes
+            disagree.
+
+    Example:
+        >>> feature_norm_std(np.array([[[9.0, 9.0]], [[2.0, 0.0]], [[0.0, 0.0]]])).tolist()
+        [1.0]
+
+    References:
+        Published as the standard deviation of "MSD" in Natifick/Unsupervisely-Hard.
+    """
+    return std_seen(*_norms(emb, feature_norm, seen))
+
+
+def _displacements(
+    emb: np.ndarray | None, msd: np.ndarray | None, seen: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Displacement into each epoch but the first, and which of them are defined."""
+    if emb is not None and msd is None:
+        seen = seen_entries(emb, seen)
+        rows = np.empty((len(emb) - 1, emb.shape[1]))
+        before = emb[0]
+        for e in range(1, len(emb)):
+            rows[e - 1] = ((emb[e].astype(np.float64) - before) ** 2).mean(axis=1)
+            before = np.where(seen[e, :, None], emb[e], before)
+    elif msd is not None and emb is None:
+        seen = seen_entries(msd, seen)
+        rows = msd[1:]
+    else:
+        raise ValueError("expected either emb or msd; came both or neither")
+    seen_before = np.logical_or.accumulate(seen, axis=0)[:-1]
+    return rows, seen[1:] & seen_before
+
+
+def _norms(
+    emb: np.ndarray | None, feature_norm: np.ndarray | None, seen: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean squares of the epochs that count, and which of them were seen."""
+    if emb is not None and feature_norm is None:
+        rows = np.array([(epoch.astype(np.float64) ** 2).mean(axis=1) for epoch in emb])
+        rows = rows.reshape(emb.shape[:2])
+    elif feature_norm is not None and emb is None:
+        rows = feature_norm
+    else:
+        raise ValueError("expected either emb or feature_norm; came both or neither")
+    first = min(1, len(rows) - 1)
+    return rows[first:], seen_entries(rows, seen)[first:]

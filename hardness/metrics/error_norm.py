@@ -1,0 +1,52 @@
+"""How far the predicted distribution is from the label."""
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64
+
+from hardness.metrics.history import seen_entries
+from hardness.metrics.registry import metric
+
+
+@metric(
+    family="supervised",
+    sign=1,
+    sign_origin="published",
+    labels_used="own",
+    summary="norm of the error vector in the last epoch",
+    paper="Paul et al., NeurIPS 2021",
+)
+def el2n(
+    el2n: Float[np.ndarray, "epochs samples"],
+    seen: Bool[np.ndarray, "epochs samples"] | None = None,
+    *,
+    epoch: int = -1,
+) -> Float64[np.ndarray, " samples"]:
+    """Error L2 norm: distance of the predicted probabilities from the label's corner, at one epoch.
+
+    High is hard: such samples still move the weights. Meant for an early epoch and a mean over
+    runs; late in training it is what is left of the error on memorized samples.
+
+    Args:
+        el2n: Signal of that name, one row per epoch.
+        seen: Which samples were presented in which epoch; all, if left out.
+        epoch: 0-based, from the end if negative; the last, if left out.
+
+    Returns:
+        One value per sample in 0 to the root of 2; NaN where not seen in that epoch.
+
+    Raises:
+        ValueError: If the arrays disagree in shape or have no such epoch.
+
+    Example:
+        >>> el2n(np.array([[1.0, 1.2], [0.1, 0.9]])).tolist()
+        [0.1, 0.9]
+
+    References:
+        Paul et al., "Deep Learning on a Data Diet: Finding Important Examples Early in Training",
+        NeurIPS 2021. Agrees with mansheej/data_diet, scores.py. H-CAT takes the square, which has
+        the same order within a run but not after averaging runs.
+    """
+    seen = seen_entries(el2n, seen)
+    if not -len(el2n) <= epoch < len(el2n):
+        raise ValueError(f"expected one of {len(el2n)} epochs; came {epoch}")
+    return np.where(seen[epoch], el2n[epoch].astype(np.float64), np.nan)

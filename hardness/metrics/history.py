@@ -1,0 +1,48 @@
+"""Mean and spread over the seen entries of a history, one row per epoch."""
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int, Shaped
+
+
+def seen_entries(
+    values: Shaped[np.ndarray, "epochs samples ..."],
+    seen: Bool[np.ndarray, "epochs samples"] | None,
+) -> Bool[np.ndarray, "epochs samples"]:
+    """``seen`` itself, or all True for a history without it.
+
+    Raises:
+        ValueError: If there is no epoch or the shapes disagree.
+    """
+    if values.ndim < 2 or not len(values):  # noqa: PLR2004 - epochs and samples
+        raise ValueError(f"expected a history of one epoch or more; came shape {values.shape}")
+    if seen is None:
+        return np.ones(values.shape[:2], dtype=bool)
+    if seen.shape != values.shape[:2]:
+        raise ValueError(f"expected seen of shape {values.shape[:2]}; came {seen.shape}")
+    return seen
+
+
+def mean_seen(
+    values: Shaped[np.ndarray, "epochs samples"], seen: Bool[np.ndarray, "epochs samples"]
+) -> Float64[np.ndarray, " samples"]:
+    """Mean over the seen entries; NaN without any."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.sum(values, axis=0, dtype=np.float64, where=seen) / seen.sum(axis=0)
+
+
+def std_seen(
+    values: Shaped[np.ndarray, "epochs samples"], seen: Bool[np.ndarray, "epochs samples"]
+) -> Float64[np.ndarray, " samples"]:
+    """Population standard deviation over the seen entries, in two passes; NaN below two."""
+    with np.errstate(invalid="ignore"):
+        square = (values - mean_seen(values, seen)) ** 2
+    # One entry has no spread; the formula would give a false 0.
+    return np.where(seen.sum(axis=0) > 1, np.sqrt(mean_seen(square, seen)), np.nan)
+
+
+def last_seen(
+    seen: Bool[np.ndarray, "epochs samples"],
+) -> Int[np.ndarray, " samples"]:
+    """Epoch of the last seen entry; -1 without any."""
+    epochs = len(seen)
+    return np.where(seen.any(axis=0), epochs - 1 - np.argmax(seen[::-1], axis=0), -1)

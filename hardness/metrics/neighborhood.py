@@ -1,0 +1,181 @@
+"""What the nearest neighbors of a sample's embedding say about it."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+
+from hardness.metrics.registry import metric
+from hardness.neighbors import neighbors
+
+# Below three distances the maximum-likelihood estimate has no variance to speak of.
+_FEWEST = 3
+
+
+def has_duplicate(
+    emb: Float[np.ndarray, "*epochs samples width"] | None = None,
+    *,
+    neighbor_distances: Float[np.ndarray, "samples k"] | None = None,
+    normalize: bool = True,
+) -> Bool[np.ndarray, " samples"]:
+    """Whether the nearest other sample is at distance 0.
+
+    Example:
+        >>> has_duplicate(neighbor_distances=np.array([[0.0, 1.0], [0.5, 0.6]])).tolist()
+        [True, False]
+    """
+    distances = _distances(emb, neighbor_distances, 1, normalize=normalize)
+    return (distances == 0).any(axis=1)
+
+
+@metric(
+    family="unsupervised",
+    sign=1,
+    sign_origin="published",
+    labels_used="none",
+    signals=("neighbor_distances",),
+    summary="mean distance to the 10 nearest neighbors",
+    paper="Angiulli and Pizzuti, PKDD 2002; Sun et al., ICML 2022",
+    flag=has_duplicate,
+    variants={"kth": {"kth": True}},
+)
+def knn_distance(
+    emb: Float[np.ndarray, "*epochs samples width"] | None = None,
+    *,
+    neighbor_distances: Float[np.ndarray, "samples neighbors"] | None = None,
+    k: int = 10,
+    kth: bool = False,
+    normalize: bool = True,
+) -> Float64[np.ndarray, " samples"]:
+    """Mean Euclidean distance to the k nearest other samples.
+
+    High is hard: nothing else looks like the sample.
+
+    Args:
+        emb: Embeddings, of the last epoch if there are several.
+        neighbor_distances: Instead of ``emb``, the distances themselves, nearest first.
+        k: Number of neighbors, cut to the number of other samples or of distances given.
+        kth: The distance to the k-th of them instead of the mean.
+        normalize: Scale embeddings to length 1 first; distances given are taken as they are.
+
+    Returns:
+        One distance per sample, 0 among duplicates; NaN for a single sample and for embeddings that
+        are not finite.
+
+    Raises:
+        ValueError: Unless exactly one of ``emb`` and ``neighbor_distances`` is given, or if k is
+            below 1.
+
+    Example:
+        >>> knn_distance(np.array([[0.0], [1.0], [3.0]]), k=2, normalize=False).tolist()
+        [2.0, 1.5, 2.5]
+
+    References:
+        Angiulli and Pizzuti, "Fast Outlier Detection in High Dimensional Spaces", PKDD 2002, for
+        the mean (as a sum); Sun et al., "Out-of-Distribution Detection with Deep Nearest
+        Neighbors", ICML 2022, for the k-th on normalized embeddings. Agrees with
+        sklearn.neighbors.
+    """
+    nearest = _distances(emb, neighbor_distances, k, normalize=normalize)
+    if not nearest.shape[1]:
+        return np.full(len(nearest), np.nan)
+    return nearest[:, -1] if kth else nearest.mean(axis=1)
+
+
+@metric(
+    family="unsupervised",
+    sign=1,
+    sign_origin="hypothesis",
+    labels_used="none",
+    signals=("neighbor_distances",),
+    summary="intrinsic dimension of the neighborhood",
+    paper="Levina and Bickel, NIPS 2004",
+    flag=has_duplicate,
+    variants={"harmonic": {"harmonic": True}},
+)
+def lid_mle(
+    emb: Float[np.ndarray, "*epochs samples width"] | None = None,
+    *,
+    neighbor_distances: Float[np.ndarray, "samples neighbors"] | None = None,
+    k1: int = 10,
+    k2: int = 20,
+    unbiased: bool = False,
+    harmonic: bool = False,
+    normalize: bool = True,
+) -> Float64[np.ndarray, " samples"]:
+    """Local intrinsic dimension by maximum likelihood, averaged over neighborhoods of k1 to k2.
+
+    With distances ``T_1 <= ... <= T_k``, ``m_k = (k - 1) / sum_{j<k} ln(T_k / T_j)``. High is taken
+    to be hard: more directions lead away from the sample. A hypothesis.
+
+    Duplicates say nothing about dimension: of the k2 nearest distances those of 0 are removed, and
+    ``T_1`` is the first of the rest. Where fewer than k2 (or k1) remain, k2 (or both) is what
+    remains. A k whose distances are all equal has no estimate and does not enter the mean.
+
+    Args:
+        emb: Embeddings, of the last epoch if there are several.
+        neighbor_distances: Instead of ``emb``, the distances themselves, nearest first.
+        k1: Smallest neighborhood, at least 3.
+        k2: Largest neighborhood, cut to the number of other samples or of distances given.
+        unbiased: With k - 2 in place of k - 1.
+        harmonic: The harmonic mean over k instead of the arithmetic.
+        normalize: Scale embeddings to length 1 first; distances given are taken as they are.
+
+    Returns:
+        One dimension per sample, positive; NaN with fewer than 3 positive distances, where all of
+        them are equal, and for embeddings that are not finite.
+
+    Raises:
+        ValueError: Unless exactly one of ``emb`` and ``neighbor_distances`` is given, or unless
+            3 <= k1 <= k2.
+
+    Example:
+        >>> lid_mle(neighbor_distances=np.array([[0.0, 1.0, 1.0, np.e]]), k1=3, k2=4).tolist()
+        [1.0]
+
+    References:
+        Levina and Bickel, "Maximum Likelihood Estimation of Intrinsic Dimension", NIPS 2004;
+        MacKay and Ghahramani, "Comments on" the same, 2005, for the harmonic form. Agrees with
+        scikit-dimension's MLE, save for duplicates, which make that return 0.
+    """
+    if not _FEWEST <= k1 <= k2:
+        raise ValueError(f"expected {_FEWEST} <= k1 <= k2; came k1={k1}, k2={k2}")
+    distances = _distances(emb, neighbor_distances, k2, normalize=normalize)
+    positive = np.sort(np.where(distances > 0, distances, np.nan), axis=1)  # NaN goes last
+    logs = np.log(positive)
+    available = np.isfinite(logs).sum(axis=1)
+    largest = np.minimum(k2, available)
+    smallest = np.minimum(k1, largest)
+    inverses = np.full((len(logs), logs.shape[1] + 1), np.nan)
+    for k in range(_FEWEST, logs.shape[1] + 1):
+        total = (logs[:, k - 1 : k] - logs[:, : k - 1]).sum(axis=1)
+        asked = (smallest <= k) & (k <= largest) & (available >= _FEWEST)
+        inverses[asked, k] = total[asked] / (k - 2 if unbiased else k - 1)
+    return _pooled(inverses, harmonic=harmonic)
+
+
+def _pooled(
+    inverses: Float64[np.ndarray, "samples k"], *, harmonic: bool
+) -> Float64[np.ndarray, " samples"]:
+    """Mean of the reciprocals over k, or reciprocal of the mean; NaN without a positive entry."""
+    defined = inverses > 0
+    count = defined.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if harmonic:
+            return count / np.sum(inverses, axis=1, where=defined)
+        return np.sum(1.0 / inverses, axis=1, where=defined) / count
+
+
+def _distances(
+    emb: np.ndarray | None, given: np.ndarray | None, k: int, *, normalize: bool
+) -> np.ndarray:
+    """The k nearest distances, as many as there are."""
+    if k < 1:
+        raise ValueError(f"expected k of at least 1; came {k}")
+    if given is not None and emb is None:
+        return given[:, :k].astype(np.float64)
+    if emb is None or given is not None:
+        raise ValueError("expected either emb or neighbor_distances; came both or neither")
+    if emb.ndim not in (2, 3):
+        raise ValueError(f"expected emb as samples by width; came shape {emb.shape}")
+    last = emb[-1] if emb.ndim == 3 else emb  # noqa: PLR2004 - epochs, samples, width
+    return neighbors(torch.tensor(last), k, normalize=normalize)[0].numpy()

@@ -1,0 +1,226 @@
+"""The registry of metrics: what each needs, which way it points, and where that comes from."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from hardness.signals import LOGIT_SIGNALS
+
+Family: TypeAlias = Literal["supervised", "loss-based", "unsupervised", "uncertainty"]
+LabelsUsed: TypeAlias = Literal["none", "others", "own"]
+Scope: TypeAlias = Literal["run", "seeds", "pixels"]
+Function = TypeVar("Function", bound=Callable[..., np.ndarray])
+
+# What training itself has seen of a sample's label, whatever the metric reads.
+_REGIMENS: dict[str, LabelsUsed] = {
+    "supervised": "own",
+    "second_split": "own",
+    "cross_fit": "others",
+    "contrastive": "none",
+    "autoencoder": "none",
+}
+_MORE_TO_LESS: tuple[LabelsUsed, ...] = ("own", "others", "none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Metric:
+    """One entry of ``METRICS``.
+
+    Args:
+        key: Its name everywhere: the function's, with a dotted variant if there is one.
+        family: Where its paper belongs.
+        sign: ``hardness = sign * raw``.
+        sign_origin: Who says so.
+        scope: What one value is computed from: a run, several runs, or the images alone.
+        labels_used: By the metric itself; see ``labels_used`` for the regimen's part.
+        measures: What high hardness means.
+        inputs: Parameter of ``function`` to the signal that it is given.
+        summary: One clause.
+        paper: Where it was published.
+        version: Raised when a fix changes its numbers.
+        function: From inputs by keyword to one raw score per sample.
+        flag: An extra boolean column named after it, called with those inputs that it asks for.
+    """
+
+    key: str
+    family: Family
+    sign: Literal[1, -1]
+    sign_origin: Literal["published", "measured", "hypothesis"]
+    scope: Scope
+    labels_used: LabelsUsed
+    measures: Literal["hardness", "ambiguity", "utility"]
+    inputs: Mapping[str, str] = field(repr=False)
+    summary: str
+    paper: str
+    version: int
+    function: Callable[..., np.ndarray] = field(repr=False)
+    flag: Callable[..., np.ndarray] | None = field(repr=False)
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the signals that it needs."""
+        return tuple(self.inputs.values())
+
+    def score(self, signals: Mapping[str, Any]) -> Float64[np.ndarray, " samples"]:
+        """Raw scores from signals by name; those that it does not need are ignored."""
+        return self.function(**{name: signals[signal] for name, signal in self.inputs.items()})
+
+    def flagged(self, signals: Mapping[str, Any]) -> Bool[np.ndarray, " samples"] | None:
+        """The flag's column, or None for a metric without one."""
+        if self.flag is None:
+            return None
+        asked = inspect.signature(self.flag).parameters
+        return self.flag(**{p: signals[s] for p, s in self.inputs.items() if p in asked})
+
+
+METRICS: dict[str, Metric] = {}
+
+
+def metric(
+    *,
+    family: Family,
+    sign: Literal[1, -1],
+    sign_origin: Literal["published", "measured", "hypothesis"],
+    labels_used: LabelsUsed,
+    summary: str,
+    paper: str,
+    scope: Scope = "run",
+    measures: Literal["hardness", "ambiguity", "utility"] = "hardness",
+    signals: Sequence[str] | None = None,
+    version: int = 1,
+    flag: Callable[..., np.ndarray] | None = None,
+    train_variant: bool = False,
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Callable[[Function], Function]:
+    """Register a function under its own name and leave it as it is.
+
+    Args:
+        family: As in ``Metric``.
+        sign: As in ``Metric``.
+        sign_origin: As in ``Metric``.
+        labels_used: As in ``Metric``.
+        summary: As in ``Metric``.
+        paper: As in ``Metric``.
+        scope: As in ``Metric``.
+        measures: As in ``Metric``.
+        signals: Parameters to fill with the signals of the same names; those without a default,
+            if left out.
+        version: As in ``Metric``.
+        flag: As in ``Metric``.
+        train_variant: Also register ``key.train``, which reads the logit signals of the training
+            step instead of those of the evaluation pass.
+        variants: Also register ``key.name`` with these keyword arguments fixed.
+
+    Raises:
+        ValueError: If another function has the key, or a signal is no parameter of the function.
+
+    Example:
+        A metric of one's own, in a file named under ``plugins``::
+
+            @metric(family="supervised", sign=1, sign_origin="hypothesis", labels_used="own",
+                    summary="largest loss of any epoch", paper="none")
+            def worst_loss(loss):
+                return loss.astype(np.float64).max(axis=0)
+    """
+
+    def register(function: Function) -> Function:
+        key = function.__name__
+        inputs = _inputs(function, signals)
+        entries: dict[str, tuple[Mapping[str, str], Callable[..., np.ndarray]]] = {}
+        entries[key] = inputs, function
+        if train_variant:
+            entries[f"{key}.train"] = _of_training(key, inputs), function
+        for name, fixed in (variants or {}).items():
+            entries[f"{key}.{name}"] = inputs, partial(function, **fixed)
+        for name in entries:
+            _refuse_another(name, function)
+        for name, (reads, call) in entries.items():
+            METRICS[name] = Metric(
+                key=name,
+                family=family,
+                sign=sign,
+                sign_origin=sign_origin,
+                scope=scope,
+                labels_used=labels_used,
+                measures=measures,
+                inputs=reads,
+                summary=summary,
+                paper=paper,
+                version=version,
+                function=call,
+                flag=flag,
+            )
+        return function
+
+    return register
+
+
+def labels_used(metric: Metric, regimen: str) -> LabelsUsed:
+    """Whose labels a score has seen, by the metric or by the training that it reads.
+
+    Args:
+        metric: Its own use is the least.
+        regimen: Supervised training has seen a sample's own label; cross-fitting, where the model
+            was trained on the other folds, the labels of others; self-supervised training none.
+            Pixels are read without training, so that the regimen does not matter.
+
+    Raises:
+        ValueError: If there is no such regimen.
+
+    Example:
+        >>> from hardness.metrics import METRICS
+        >>> labels_used(METRICS["max_softmax"], "cross_fit")
+        'others'
+    """
+    if regimen not in _REGIMENS:
+        raise ValueError(f"expected a regimen out of {', '.join(_REGIMENS)}; came {regimen!r}")
+    if metric.scope == "pixels":
+        return metric.labels_used
+    return min(metric.labels_used, _REGIMENS[regimen], key=_MORE_TO_LESS.index)
+
+
+def _inputs(function: Callable[..., Any], signals: Sequence[str] | None) -> dict[str, str]:
+    parameters = inspect.signature(function).parameters
+    if signals is None:
+        required = [
+            p.name
+            for p in parameters.values()
+            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
+        return {name: name for name in required}
+    strange = [name for name in signals if name not in parameters]
+    if strange:
+        raise ValueError(
+            f"{function.__name__}: expected signals among its parameters "
+            f"{', '.join(parameters)}; came {', '.join(strange)}"
+        )
+    return {name: name for name in signals}
+
+
+def _of_training(key: str, inputs: Mapping[str, str]) -> dict[str, str]:
+    if not any(signal in LOGIT_SIGNALS for signal in inputs.values()):
+        raise ValueError(
+            f"{key}: expected a signal of the training step, out of {', '.join(LOGIT_SIGNALS)}; "
+            f"came {', '.join(inputs.values())}"
+        )
+    return {p: f"{s}.train" if s in LOGIT_SIGNALS else s for p, s in inputs.items()}
+
+
+def _refuse_another(key: str, function: Callable[..., Any]) -> None:
+    if key not in METRICS:
+        return
+    known = METRICS[key].function
+    new, old = (inspect.unwrap(f.func if isinstance(f, partial) else f) for f in (function, known))
+    # A plugin is loaded again under another module name, or its copy from another folder.
+    place = new.__code__.co_filename, new.__qualname__
+    if place == (old.__code__.co_filename, old.__qualname__) or new.__code__ == old.__code__:
+        return
+    raise ValueError(
+        f"expected a new key; came {key!r}, which {old.__module__} has registered: "
+        "rename the function"
+    )

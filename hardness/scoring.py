@@ -1,0 +1,69 @@
+"""From one run's recorded dynamics to its scores: every metric whose inputs are there."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hardness.dynamics import ROW_GROUP, Dynamics
+from hardness.metrics import METRICS, Metric
+
+# A block of samples that is read over all epochs at once.
+BLOCK = 4 * ROW_GROUP
+# Inputs that come with the samples instead of the training.
+GIVEN = frozenset({"labels", "n_classes"})
+
+
+def scorable(keys: Iterable[str], signals: Iterable[str]) -> list[str]:
+    """Those metrics of scope ``run`` whose inputs are among a run's signals.
+
+    Args:
+        keys: Of ``METRICS``.
+        signals: What the run's manifest lists.
+    """
+    have = {*signals, *GIVEN}
+    return [k for k in keys if METRICS[k].scope == "run" and have.issuperset(METRICS[k].signals)]
+
+
+def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.DataFrame:
+    """Raw scores of one run, one float64 column a metric, one row a sample; flags as booleans.
+
+    Metrics that read per-epoch signals alone look at one sample at a time, so they are computed
+    block by block; those that read an embedding see all samples.
+
+    Args:
+        dynamics: The run.
+        keys: Metrics for which ``scorable`` holds.
+        n_classes: Of the dataset.
+
+    Raises:
+        Damaged: If a file of the run is not what its manifest says.
+    """
+    snapshots = dynamics.snapshots()
+    samples = dynamics.samples
+    given: dict[str, Any] = {"labels": samples["label"].to_numpy(), "n_classes": n_classes}
+    metrics = [METRICS[key] for key in keys]
+    whole = [m for m in metrics if {*m.signals} & {*snapshots}]
+    by_block = [m for m in metrics if m not in whole]
+    names = sorted({s for m in by_block for s in m.signals} - given.keys())
+    rows = dynamics.manifest.rows
+    blocks = []
+    for first in range(0, rows, BLOCK):
+        last = min(first + BLOCK, rows)
+        inputs = {**given, "labels": given["labels"][first:last]}
+        blocks.append(_columns(by_block, inputs | dynamics.signals(names, (first, last))))
+    columns = {k: np.concatenate([b[k] for b in blocks]) for k in (blocks[0] if blocks else {})}
+    per_epoch = sorted({s for m in whole for s in m.signals} - given.keys() - snapshots.keys())
+    columns |= _columns(whole, given | snapshots | dynamics.signals(per_epoch))
+    return pd.DataFrame({"sample_id": samples["sample_id"], **columns})
+
+
+def _columns(metrics: Iterable[Metric], inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    columns: dict[str, np.ndarray] = {}
+    for metric in metrics:
+        columns[metric.key] = metric.score(inputs)
+        flags = metric.flagged(inputs)
+        if metric.flag is not None and flags is not None and "." not in metric.key:
+            columns[metric.flag.__name__] = flags
+    return columns

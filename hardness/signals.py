@@ -1,0 +1,329 @@
+"""Per-sample signals of one epoch from logits, labels and embeddings: the arithmetic, once.
+
+Every function works in float64 on the device of its input, in blocks of samples, and answers in
+kind: tensors for tensors, NumPy arrays for NumPy arrays. A row with a NaN gives NaN (``correct``
+gives False) and leaves the other rows alone.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Integer, Shaped
+
+# The same kind in and out.
+Array = TypeVar("Array", torch.Tensor, np.ndarray)
+
+# Every signal that follows from one epoch's logits and labels, in the order of `from_logits`.
+LOGIT_SIGNALS = (
+    "loss",
+    "p_label",
+    "label_margin",
+    "correct",
+    "entropy",
+    "el2n",
+    "max_softmax",
+    "margin",
+    "energy",
+)
+
+# Numbers in a block: on a CPU the float64 temporaries stay in the cache, elsewhere few large
+# kernels win.
+_CPU_BLOCK = 1 << 17
+_DEVICE_BLOCK = 1 << 24
+
+
+def from_logits(
+    logits: Float[Array, "samples classes"], labels: Integer[Array, " samples"]
+) -> dict[str, Shaped[Array, " samples"]]:
+    """Every signal of ``LOGIT_SIGNALS`` in one shared pass, as float32 (``correct`` as bool).
+
+    Args:
+        logits: Of one epoch.
+        labels: Those trained on.
+
+    Returns:
+        Signal name to values, equal to the function of that name rounded to float32.
+
+    Raises:
+        ValueError: If a label is not a class or the arrays disagree in length.
+
+    Example:
+        >>> signals = from_logits(np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 0]))
+        >>> signals["correct"].tolist(), signals["label_margin"].tolist()
+        ([True, False], [2.0, -1.0])
+    """
+    return _evaluate(_FORMULAS, logits, labels, torch.float32)
+
+
+def loss(
+    logits: Float[Array, "samples classes"], labels: Integer[Array, " samples"]
+) -> Float[Array, " samples"]:
+    """Cross-entropy of the label, ``-ln p_y``, in nats.
+
+    Raises:
+        ValueError: If a label is not a class or the arrays disagree in length.
+    """
+    return _one("loss", logits, labels)
+
+
+def p_label(
+    logits: Float[Array, "samples classes"], labels: Integer[Array, " samples"]
+) -> Float[Array, " samples"]:
+    """Softmax probability of the label.
+
+    Raises:
+        ValueError: If a label is not a class or the arrays disagree in length.
+    """
+    return _one("p_label", logits, labels)
+
+
+def label_margin(
+    logits: Float[Array, "samples classes"], labels: Integer[Array, " samples"]
+) -> Float[Array, " samples"]:
+    """Logit of the label minus the largest other logit; NaN where there is no other class.
+
+    Raises:
+        ValueError: If a label is not a class or the arrays disagree in length.
+    """
+    return _one("label_margin", logits, labels)
+
+
+def correct(
+    logits: Float[Array, "samples classes"], labels: Integer[Array, " samples"]
+) -> Bool[Array, " samples"]:
+    """Whether the largest logit is the label's; of equal logits the lowest class counts.
+
+    Raises:
+        ValueError: If a label is not a class or the arrays disagree in length.
+    """
+    return _one("correct", logits, labels)
+
+
+def entropy(logits: Float[Array, "samples classes"]) -> Float[Array, " samples"]:
+    """Shannon entropy of the softmax in nats, with ``0 ln 0 = 0``."""
+    return _one("entropy", logits)
+
+
+def el2n(
+    logits: Float[Array, "samples classes"], labels: Integer[Array, " samples"]
+) -> Float[Array, " samples"]:
+    """Euclidean norm of the error vector, ``|p - onehot(y)|``, not its square.
+
+    Raises:
+        ValueError: If a label is not a class or the arrays disagree in length.
+    """
+    return _one("el2n", logits, labels)
+
+
+def max_softmax(logits: Float[Array, "samples classes"]) -> Float[Array, " samples"]:
+    """Largest softmax probability."""
+    return _one("max_softmax", logits)
+
+
+def margin(logits: Float[Array, "samples classes"]) -> Float[Array, " samples"]:
+    """Largest minus second largest softmax probability, no label needed; NaN with one class."""
+    return _one("margin", logits)
+
+
+def energy(
+    logits: Float[Array, "samples classes"], temperature: float = 1.0
+) -> Float[Array, " samples"]:
+    """Free energy ``-T logsumexp(z / T)``; alone among these it moves with a constant added to z.
+
+    Raises:
+        ValueError: If the temperature is not positive.
+    """
+    if not temperature > 0:
+        raise ValueError(f"expected a positive temperature; came {temperature}")
+    if isinstance(logits, np.ndarray):
+        return temperature * _one("energy", logits.astype(np.float64) / temperature)
+    return temperature * _one("energy", logits.double() / temperature)
+
+
+def feature_norm(emb: Float[Array, "samples width"]) -> Float[Array, " samples"]:
+    """Mean square of the embedding over its dimensions."""
+    z = _tensor(emb)
+    out = torch.empty(len(z), dtype=torch.float64, device=z.device)
+    for rows in _blocks(z):
+        out[rows] = z[rows].double().square().mean(1)
+    return _in_kind(out, emb)
+
+
+def msd(
+    emb: Float[Array, "samples width"], previous: Float[Array, "samples width"]
+) -> Float[Array, " samples"]:
+    """Mean squared displacement of the embedding since the previous epoch.
+
+    Args:
+        emb: Of this epoch.
+        previous: Of the epoch before, same samples in the same order.
+
+    Raises:
+        ValueError: If the shapes differ, or if ``previous`` is nothing but zeros while ``emb`` is
+            not: the published code kept such a buffer, so that its displacement was the mean
+            square of the current embedding.
+    """
+    new, old = _tensor(emb), _tensor(previous)
+    if new.shape != old.shape:
+        raise ValueError(f"expected embeddings of one shape; came {_shape(new)} and {_shape(old)}")
+    if new.any() and not old.any():
+        raise ValueError(
+            "expected the previous epoch's embeddings; came all zeros, as from a buffer that was "
+            "never written"
+        )
+    out = torch.empty(len(new), dtype=torch.float64, device=new.device)
+    for rows in _blocks(new):
+        out[rows] = (new[rows].double() - old[rows].to(new.device).double()).square().mean(1)
+    return _in_kind(out, emb)
+
+
+class _Rows:
+    """A block of logits in float64 and what several signals share of it."""
+
+    def __init__(self, logits: torch.Tensor, labels: torch.Tensor | None) -> None:
+        self.z = logits.double()
+        self.top = self.z.amax(1, keepdim=True)
+        # Below -745 exp gives 0; the bound keeps a logit of -inf from turning 0 ln 0 into NaN.
+        self.shifted = (self.z - self.top).clamp_(min=-1000.0)
+        self.exp = self.shifted.exp()
+        self.sum = self.exp.sum(1)
+        self.log_sum = self.sum.log()
+        self._labels = labels
+
+    @property
+    def labels(self) -> torch.Tensor:
+        assert self._labels is not None
+        return self._labels
+
+    @cached_property
+    def z_label(self) -> torch.Tensor:
+        return self.z.gather(1, self.labels[:, None])[:, 0]
+
+    @cached_property
+    def argmax(self) -> torch.Tensor:
+        # torch.argmax promises no particular class among equal ones. NaN rows give `classes`.
+        classes = self.z.shape[1]
+        index = torch.arange(classes, dtype=torch.int32, device=self.z.device)
+        return torch.where(self.z == self.top, index, classes).amin(1)
+
+    @cached_property
+    def second(self) -> torch.Tensor:
+        """The second largest logit, equal to the largest at a tie; NaN with one class."""
+        if self.z.shape[1] == 1:
+            return torch.full_like(self.sum, torch.nan)
+        first = self.argmax.clamp(max=self.z.shape[1] - 1).long()[:, None]
+        return self.z.scatter(1, first, -torch.inf).amax(1)
+
+
+def _loss(rows: _Rows) -> torch.Tensor:
+    return rows.log_sum - (rows.z_label - rows.top[:, 0])
+
+
+def _p_label(rows: _Rows) -> torch.Tensor:
+    return _loss(rows).neg_().exp_()
+
+
+def _label_margin(rows: _Rows) -> torch.Tensor:
+    largest_other = torch.where(rows.z_label == rows.top[:, 0], rows.second, rows.top[:, 0])
+    return rows.z_label - largest_other
+
+
+def _correct(rows: _Rows) -> torch.Tensor:
+    return rows.argmax == rows.labels
+
+
+def _entropy(rows: _Rows) -> torch.Tensor:
+    return rows.log_sum - (rows.exp * rows.shifted).sum(1) / rows.sum
+
+
+def _el2n(rows: _Rows) -> torch.Tensor:
+    error = rows.exp / rows.sum[:, None]
+    error.scatter_add_(1, rows.labels[:, None], torch.full_like(error[:, :1], -1.0))
+    return torch.linalg.vector_norm(error, dim=1)
+
+
+def _max_softmax(rows: _Rows) -> torch.Tensor:
+    return rows.sum.reciprocal()
+
+
+def _margin(rows: _Rows) -> torch.Tensor:
+    return -torch.expm1(rows.second - rows.top[:, 0]) / rows.sum
+
+
+def _energy(rows: _Rows) -> torch.Tensor:
+    return -(rows.top[:, 0] + rows.log_sum)
+
+
+_FORMULAS: dict[str, Callable[[_Rows], torch.Tensor]] = {
+    "loss": _loss,
+    "p_label": _p_label,
+    "label_margin": _label_margin,
+    "correct": _correct,
+    "entropy": _entropy,
+    "el2n": _el2n,
+    "max_softmax": _max_softmax,
+    "margin": _margin,
+    "energy": _energy,
+}
+
+
+def _one(name: str, logits: Any, labels: Any = None) -> Any:
+    return _evaluate({name: _FORMULAS[name]}, logits, labels, torch.float64)[name]
+
+
+def _evaluate(
+    formulas: Mapping[str, Callable[[_Rows], torch.Tensor]],
+    logits: Any,
+    labels: Any,
+    dtype: torch.dtype,
+) -> dict[str, Any]:
+    z = _tensor(logits)
+    if z.ndim != 2 or not z.shape[1]:  # noqa: PLR2004 - samples and classes
+        raise ValueError(f"expected logits of samples by at least one class; came {_shape(z)}")
+    y = None if labels is None else _checked(labels, z)
+    columns = {
+        name: torch.empty(len(z), dtype=torch.bool if name == "correct" else dtype, device=z.device)
+        for name in formulas
+    }
+    for block in _blocks(z):
+        rows = _Rows(z[block], None if y is None else y[block])
+        for name, formula in formulas.items():
+            columns[name][block] = formula(rows)
+    return {name: _in_kind(column, logits) for name, column in columns.items()}
+
+
+def _checked(labels: Any, logits: torch.Tensor) -> torch.Tensor:
+    y = _tensor(labels).to(logits.device, torch.int64)
+    samples, classes = logits.shape
+    if y.shape != (samples,):
+        raise ValueError(f"expected one label for each of {samples} samples; came {_shape(y)}")
+    # A negative label would not fail: indexing reads the last class.
+    if ((y < 0) | (y >= classes)).any():
+        raise ValueError(
+            f"expected labels in 0 to {classes - 1}; came {int(y.min())} to {int(y.max())}"
+        )
+    return y
+
+
+def _blocks(values: torch.Tensor) -> Iterator[slice]:
+    size = _CPU_BLOCK if values.device.type == "cpu" else _DEVICE_BLOCK
+    step = max(1, size // max(1, values.shape[1]))
+    return (slice(start, start + step) for start in range(0, len(values), step))
+
+
+def _tensor(values: Any) -> torch.Tensor:
+    # The copy is for arrays that are read-only or run backwards, which torch does not take.
+    if isinstance(values, np.ndarray):
+        return torch.from_numpy(np.array(values, order="C"))
+    return values.detach()
+
+
+def _in_kind(values: torch.Tensor, like: Any) -> Any:
+    return values.numpy() if isinstance(like, np.ndarray) else values
+
+
+def _shape(values: torch.Tensor) -> tuple[int, ...]:
+    return tuple(values.shape)
