@@ -1,0 +1,801 @@
+"""Agreement of two metrics: do they call the same samples hard, beyond the noise of their seeds?
+
+Scores are hardness: sign applied, higher is harder. Ids that are NaN on either side leave the
+comparison and are counted. Two metrics read from the same training run share that run's accidents,
+and the accidents correlate; ``agreement`` therefore compares means over disjoint runs only.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Integer, Shaped
+from scipy.special import ndtri
+from scipy.stats import kendalltau
+
+from hardness.estimate import Estimate
+from hardness.stability import (
+    FEWEST_SAMPLES,
+    Number,
+    centred_ranks,
+    class_codes,
+    class_mean_correlations,
+    counted,
+    shared_shares,
+    spearman_brown,
+    spearman_pair_mean,
+    spearman_within_class_pair_mean,
+    standardised,
+    topk_shares,
+)
+
+REFERENCE_CLUSTERS = (
+    ("mean_loss", "aum", "cartography_confidence"),
+    ("forgetting_events", "fslt"),
+)
+TOPS = (5, 10, 20)
+MOST_SAMPLES_TO_RESAMPLE = 20_000
+MOST_SAMPLES_FOR_EVERY_TAU = 10_000
+STATISTICS = (
+    "spearman",
+    "spearman_low",
+    "spearman_high",
+    "kendall_tau_b",
+    *(f"topk_overlap_{percent}" for percent in TOPS),
+    "spearman_within_class",
+    "spearman_within_class_low",
+    "spearman_within_class_high",
+    "disattenuated",
+    "disattenuated_within_class",
+)
+DRAWS_AT_ONCE = 100
+PRODUCTS_AT_ONCE = 4_000_000  # 32 MB
+ROUNDING = 1e-9  # a spread below this part of the square is a constant's
+
+Vector = Float[np.ndarray, " samples"]
+Labels = Integer[np.ndarray, " samples"]
+
+
+def spearman(x: Vector, y: Vector) -> Estimate:
+    """Spearman's rank correlation: Pearson's on ranks, ties by average rank.
+
+    Args:
+        x: Hardness by one metric.
+        y: Hardness by the other, same samples.
+
+    Returns:
+        Between -1 and 1; NaN with the reason if fewer than two ids have both scores or if either
+        side ties on all of them. The reason also counts the ids left out.
+
+    Example:
+        >>> result = spearman(np.array([1.0, 2.0, 3.0, np.nan]), np.array([1.0, 3.0, 2.0, 4.0]))
+        >>> round(result.value, 3), result.reason
+        (0.5, '1 ids left out for NaN')
+
+    References:
+        Spearman, The proof and measurement of association between two things, 1904.
+    """
+    return spearman_within_class(x, y, np.zeros(len(x), dtype=np.int64))
+
+
+def kendall_tau_b(x: Vector, y: Vector) -> Estimate:
+    """Kendall's tau-b: concordant less discordant pairs of samples, corrected for ties.
+
+    Args:
+        x: Hardness by one metric.
+        y: Hardness by the other, same samples.
+
+    Returns:
+        Between -1 and 1; NaN with the reason as for ``spearman``.
+
+    Example:
+        >>> round(kendall_tau_b(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])).value, 3)
+        0.333
+
+    References:
+        Kendall, The treatment of ties in ranking problems, 1945.
+    """
+    both, _, undefined, dropped = _paired(x, y)
+    value = math.nan if undefined else _tau_b(*centred_ranks(both))
+    return counted(Estimate(value=value, reason=undefined), dropped)
+
+
+def topk_overlap(x: Vector, y: Vector, percent: Number) -> Estimate:
+    """Shared part of the hardest ``percent`` % by either metric.
+
+    Ties cut by the border belong to a top in part, as in ``stability.topk_jaccard``; the sum of
+    minima of the two shares over k. Two unrelated metrics reach ``percent / 100``.
+
+    Args:
+        x: Hardness by one metric.
+        y: Hardness by the other, same samples.
+        percent: Size of the top, above 0 and at most 100.
+
+    Returns:
+        Between 0 and 1; NaN with the reason as for ``spearman``.
+
+    Raises:
+        ValueError: If ``percent`` is not above 0 and at most 100.
+
+    Example:
+        >>> topk_overlap(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 4.0, 2.0, 3.0]), 50).value
+        0.5
+    """
+    both, _, undefined, dropped = _paired(x, y)
+    value = math.nan
+    if not undefined:
+        shares = topk_shares(both, percent)
+        value = float(shared_shares(shares[:1], shares[1:])[0, 0] / shares[0].sum())
+    return counted(Estimate(value=value, reason=undefined), dropped)
+
+
+def spearman_within_class(x: Vector, y: Vector, labels: Labels) -> Estimate:
+    """Spearman's correlation inside each given class, averaged by class size.
+
+    Shown beside the pooled value, since a class that is hard by both metrics correlates them
+    without any agreement on samples. A class in which either side ties on all samples leaves the
+    mean, weight and all.
+
+    Args:
+        x: Hardness by one metric.
+        y: Hardness by the other, same samples.
+        labels: Given class per sample.
+
+    Returns:
+        Between -1 and 1; NaN with the reason as for ``spearman``, or if no class remains.
+
+    Example:
+        >>> x, y = np.array([1.0, 2.0, 8.0, 9.0]), np.array([2.0, 1.0, 9.0, 8.0])
+        >>> spearman(x, y).value, spearman_within_class(x, y, np.array([0, 0, 1, 1])).value
+        (0.6, -1.0)
+    """
+    both, kept, undefined, dropped = _paired(x, y)
+    value = math.nan
+    if not undefined:
+        codes = class_codes(labels[kept])
+        ranks = centred_ranks(both, codes)
+        value = float(class_mean_correlations(ranks[:1], ranks[1:], codes)[0, 0])
+        undefined = "in no class do both vary" if math.isnan(value) else ""
+    return counted(Estimate(value=value, reason=undefined), dropped)
+
+
+def pearson_of_within_class_ranks(x: Vector, y: Vector, labels: Labels) -> Estimate:
+    """Pearson's correlation of ``(rank - 0.5) / n_c``, ranked inside each class and then pooled.
+
+    Unlike ``spearman_within_class`` it keeps a class in which only one side varies, whose
+    variation then counts as disagreement.
+
+    Args:
+        x: Hardness by one metric.
+        y: Hardness by the other, same samples.
+        labels: Given class per sample.
+
+    Returns:
+        Between -1 and 1; NaN with the reason as for ``spearman``, or if a side varies in no class.
+
+    Example:
+        >>> x, y = np.array([1.0, 2.0, 8.0, 9.0]), np.array([1.0, 2.0, 9.0, 9.0])
+        >>> round(pearson_of_within_class_ranks(x, y, np.array([0, 0, 1, 1])).value, 3)
+        0.707
+    """
+    both, kept, undefined, dropped = _paired(x, y)
+    value = math.nan
+    if not undefined:
+        codes = class_codes(labels[kept])
+        # Every class has mean 0.5, so ranks centred in their class are centred when pooled.
+        u, v = centred_ranks(both, codes) / np.bincount(codes)[codes]
+        norm = math.sqrt(u @ u) * math.sqrt(v @ v)
+        value = float(u @ v / norm) if norm > 0 else math.nan
+        undefined = "" if norm > 0 else "one side varies in no class"
+    return counted(Estimate(value=value, reason=undefined), dropped)
+
+
+def disattenuated(rho: Number, reliability_x: Number, reliability_y: Number) -> Estimate:
+    """Correlation that two metrics would have without seed noise: ``rho / sqrt(r_x r_y)``.
+
+    Holds only for scores from disjoint runs: shared runs share errors, which raise ``rho`` and
+    with it the quotient. Not capped, so that an excess over 1 shows.
+
+    Args:
+        rho: Correlation between the two aggregated scores.
+        reliability_x: Reliability r_m of the first at the m runs that were averaged.
+        reliability_y: The same for the second; 1 for a metric without randomness.
+
+    Returns:
+        The corrected correlation; NaN with the reason if a reliability is not positive or unknown.
+
+    Example:
+        >>> disattenuated(0.3, 0.6, 0.6).value
+        0.5
+
+    References:
+        Spearman, The proof and measurement of association between two things, 1904.
+    """
+    for side, value in (("x", reliability_x), ("y", reliability_y)):
+        if math.isnan(value) or value <= 0:
+            reason = f"reliability of {side} is {value:.3g}: nothing to correct by"
+            return Estimate(value=math.nan, reason=reason)
+    if math.isnan(rho):
+        return Estimate(value=math.nan, reason="no correlation to correct")
+    return Estimate(value=rho / math.sqrt(reliability_x * reliability_y))
+
+
+def supervised_reference(
+    scores: Mapping[str, Float[np.ndarray, "runs samples"]], without: str | None = None
+) -> Float[np.ndarray, "runs samples"]:
+    """Reference ranking from supervised training, for label-free metrics to be compared with.
+
+    Per run, the mean over two clusters of the mean inside each of normalised ranks,
+    ``(rank - 0.5) / N``. The clusters, ``mean_loss``, ``aum``, ``cartography_confidence`` and
+    ``forgetting_events``, ``fslt``, weigh the same: within one, metrics are nearly one quantity.
+
+    Args:
+        scores: Hardness by metric key, runs and samples aligned; further keys are ignored.
+        without: A member that is to be compared with the reference, whose whole cluster is
+            therefore left out.
+
+    Returns:
+        Between 0 and 1, higher is harder; NaN where a member in use is NaN in that run.
+
+    Raises:
+        ValueError: If ``without`` is no member, a needed member is missing, or shapes differ.
+
+    Example:
+        >>> runs = {"forgetting_events": np.array([[0.0, 2.0]]), "fslt": np.array([[3.0, 3.0]])}
+        >>> supervised_reference(runs, without="aum")
+        array([[0.375, 0.625]])
+    """
+    members = [member for cluster in REFERENCE_CLUSTERS for member in cluster]
+    if without is not None and without not in members:
+        raise ValueError(f"without: expected one of {', '.join(members)}; got {without!r}")
+    clusters = [cluster for cluster in REFERENCE_CLUSTERS if without not in cluster]
+    needed = [member for cluster in clusters for member in cluster]
+    missing = [member for member in needed if member not in scores]
+    if missing:
+        raise ValueError(f"scores: the reference needs {', '.join(missing)}; got {list(scores)}")
+    shapes = {member: scores[member].shape for member in needed}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"scores: expected one shape for all members, got {shapes}")
+    runs = np.stack([scores[member] for member in needed], axis=1)
+    weights = np.concatenate([np.full(len(c), 1 / len(c) / len(clusters)) for c in clusters])
+    return np.stack([_mean_normalised_rank(run, weights) for run in runs])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScoreSet:
+    """One metric's hardness over the runs of one configuration.
+
+    Args:
+        name: How tables call it.
+        scores: One row per run.
+        runs: Ids of those runs; empty, with a single row, for a metric without randomness.
+
+    Raises:
+        ValueError: If rows and run ids do not match, or an id repeats.
+    """
+
+    name: str
+    scores: Float[np.ndarray, "runs samples"]
+    runs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.scores) != max(len(self.runs), 1):
+            raise ValueError(
+                f"{self.name}: expected one row per run id, or one row and no id for a metric "
+                f"without randomness; got {len(self.scores)} rows and {len(self.runs)} ids"
+            )
+        if len(set(self.runs)) != len(self.runs):
+            raise ValueError(f"{self.name}: expected run ids without repeats, got {self.runs}")
+
+
+def mean_over_runs(scores: Float[np.ndarray, "runs samples"]) -> Vector:
+    """Mean raw score per sample, with infinities drawn in to the run's own finite range.
+
+    +inf counts as the largest finite score of its run and -inf as the smallest: one run's infinity
+    then moves a sample to the edge of the order and no further, where a mean of infinities would
+    forget the other runs. A run without finite scores keeps the signs only. A single run is its
+    own mean, infinities included.
+
+    Args:
+        scores: One row per run.
+
+    Returns:
+        One score per sample; NaN where any run is NaN.
+
+    Example:
+        >>> mean_over_runs(np.array([[1.0, 3.0, np.inf], [5.0, 1.0, 2.0]]))
+        array([3. , 2. , 2.5])
+    """
+    if len(scores) == 1:
+        return scores[0]
+    infinite = np.isinf(scores)
+    if infinite.any():
+        finite = np.isfinite(scores)
+        low = np.min(scores, axis=1, where=finite, initial=np.inf, keepdims=True)
+        high = np.max(scores, axis=1, where=finite, initial=-np.inf, keepdims=True)
+        none = np.isinf(low)
+        drawn_in = np.clip(scores, np.where(none, -1, low), np.where(none, 1, high))
+        scores = np.where(infinite, drawn_in, scores)
+    return scores.mean(axis=0)
+
+
+def agreement(
+    left: Sequence[ScoreSet],
+    right: Sequence[ScoreSet] | None,
+    labels: Labels,
+    *,
+    draws: int = 1000,
+    splits: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Table of agreement between metrics, every pair on disjoint runs.
+
+    Sets that share no run are compared by their means over all runs. Sets that share runs are
+    compared by means over disjoint halves of the shared runs, both ways round, and every statistic
+    is averaged over the splits; an odd number of runs splits into unequal halves. Sets that share
+    a single run cannot be split: their row is NaN and says why. An id counts for a pair if no run
+    of either set is NaN there. See ``mean_over_runs`` for infinities.
+
+    Intervals resample ids, the same draws for every pair, with ranks kept as they are, and take
+    the 2.5 and 97.5 percentiles; above 20,000 ids they are the value plus and minus 1.96
+    influence-function standard errors. They hold for these runs: seed noise is stability's
+    business. ``kendall_tau_b`` above 10,000 ids comes from the first split, one way round, only.
+
+    Args:
+        left: Metrics for the first side of the pairs.
+        right: Metrics for the second side; None pairs every two of ``left``.
+        labels: Given class per sample, the same for all.
+        draws: Resamples for the intervals; 0 for point estimates alone.
+        splits: Ways to halve the shared runs: all if there are no more, else this many at random.
+        seed: Seed of the random splits and of the resamples.
+
+    Returns:
+        One row per pair: names; samples used and dropped; runs averaged on each side, on average
+        over splits; the statistics under their keys, intervals as ``_low`` and ``_high``; and the
+        reason for whatever is missing. ``disattenuated`` uses the reliability at the runs really
+        averaged, from each set's own runs, and 1 for a metric without randomness.
+
+    Raises:
+        ValueError: If sets and labels differ in length, or ``draws`` or ``splits`` make no sense.
+
+    Example:
+        >>> loss = ScoreSet(name="loss", scores=np.array([[1.0, 2.0, 3.0, 4.0]]))
+        >>> aum = ScoreSet(name="aum", scores=np.array([[1.0, 3.0, 2.0, 4.0]]))
+        >>> table = agreement([loss, aum], None, np.array([0, 0, 1, 1]), draws=0)
+        >>> table[["left", "right", "spearman", "spearman_within_class"]].to_dict("records")
+        [{'left': 'loss', 'right': 'aum', 'spearman': 0.8, 'spearman_within_class': 1.0}]
+
+    References:
+        Spearman, The proof and measurement of association between two things, 1904, for the
+        correction for attenuation.
+    """
+    sets = [*left, *(right or ())]
+    _check(sets, labels, draws, splits)
+    sides = range(len(left)), range(len(left), len(sets))
+    pairs = list(combinations(sides[0], 2)) if right is None else list(product(*sides))
+    reliabilities = [_reliability(scores, labels) for scores in sets]
+    table = _empty_table(pairs, sets)
+    for (shared, kept), places in _alike(pairs, sets).items():
+        used = sorted({member for place in places for member in pairs[place]})
+        ids = np.flatnonzero(np.frombuffer(kept, dtype=np.bool_))
+        group = _Group(
+            sets=[sets[member] for member in used],
+            reliabilities=[reliabilities[member] for member in used],
+            left=np.array([used.index(pairs[place][0]) for place in places]),
+            right=np.array([used.index(pairs[place][1]) for place in places]),
+            shared=shared,
+            ids=ids[np.argsort(labels[ids], kind="stable")],
+            labels=labels,
+        )
+        for key, values in _columns(group, draws, splits, seed).items():
+            table[key][places] = values
+    return pd.DataFrame(table)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reliability:
+    """Correlation of a set's single runs, pooled and within class; none for one without runs."""
+
+    pooled: Estimate
+    within: Estimate
+
+    def at(self, runs: int) -> tuple[float, float]:
+        """Reliabilities of a mean over that many runs, NaN unless positive."""
+        if not runs:
+            return 1.0, 1.0
+        means = (float(spearman_brown(r_1.value, runs)) for r_1 in (self.pooled, self.within))
+        pooled, within = (r_m if r_m > 0 else math.nan for r_m in means)
+        return pooled, within
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Group:
+    """Pairs with the same ids and the same shared runs: each half-mean is ranked once for all."""
+
+    sets: list[ScoreSet]
+    reliabilities: list[_Reliability]
+    left: Integer[np.ndarray, " pairs"]
+    right: Integer[np.ndarray, " pairs"]
+    shared: tuple[str, ...]
+    ids: Integer[np.ndarray, " kept"]  # one class after the other
+    labels: Integer[np.ndarray, " samples"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Ranks:
+    """Centred ranks of each set's mean over the runs of each slot; a split names two slots.
+
+    Ranks are halves of whole numbers, which float32 holds exactly up to 8 million samples.
+    """
+
+    centred: Float[np.ndarray, "sets slots kept"]
+    codes: Integer[np.ndarray, " kept"]
+    splits: list[tuple[int, int]]
+
+    def ways(self) -> list[tuple[int, int]]:
+        """Every split both ways round; whole sets have but one way."""
+        return sorted({way for a, b in self.splits for way in ((a, b), (b, a))})
+
+
+def _columns(group: _Group, draws: int, splits: int, seed: int) -> dict[str, object]:
+    """The table's columns for one group; what it leaves out stays NaN."""
+    columns: dict[str, object] = {
+        "samples": len(group.ids),
+        "dropped": len(group.labels) - len(group.ids),
+    }
+    if len(group.shared) == 1:
+        return columns | {"reason": f"one shared run ({group.shared[0]}): no disjoint halves"}
+    if len(group.ids) < FEWEST_SAMPLES:
+        reason = f"needs {FEWEST_SAMPLES} samples with both scores, got {len(group.ids)}"
+        return columns | {"reason": reason}
+    halves = _halves(group.shared, splits, seed)
+    slots = [half for pair in halves for half in pair] or [()]
+    counts = np.array([[len(slot or scores.runs) for slot in slots] for scores in group.sets])
+    pooled, within = _rank(group, slots)
+    points = _points(group, counts, pooled, within)
+    columns |= {
+        "runs_left": counts[group.left].mean(axis=1),
+        "runs_right": counts[group.right].mean(axis=1),
+        **points,
+        **_intervals(group, pooled, within, points, draws=draws, seed=seed),
+    }
+    return columns | {"reason": _reasons(group, pooled, points)}
+
+
+def _rank(group: _Group, slots: list[tuple[str, ...]]) -> tuple[_Ranks, _Ranks]:
+    """Pooled and within-class ranks, from one sort of each mean."""
+    codes = class_codes(group.labels[group.ids])
+    shape = len(group.sets), len(slots), len(group.ids)
+    pooled, within = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    for place, scores in enumerate(group.sets):
+        kept = np.take(scores.scores, group.ids, axis=1)
+        rows = [[scores.runs.index(run) for run in slot] or slice(None) for slot in slots]
+        means = np.stack([mean_over_runs(kept[row]) for row in rows])
+        orders = np.argsort(means, axis=1)
+        pooled[place] = centred_ranks(means, orders=orders)
+        within[place] = centred_ranks(means, codes, orders=orders)
+    splits = [(slot, slot + 1) for slot in range(0, len(slots) - 1, 2)] or [(0, 0)]
+    return (
+        _Ranks(centred=pooled, codes=np.zeros_like(codes), splits=splits),
+        _Ranks(centred=within, codes=codes, splits=splits),
+    )
+
+
+def _points(
+    group: _Group, counts: Integer[np.ndarray, "sets slots"], pooled: _Ranks, within: _Ranks
+) -> dict[str, Float[np.ndarray, " pairs"]]:
+    """Every point estimate, averaged over splits and both ways round."""
+    left, right = group.left, group.right
+    reliabilities = np.array(
+        [
+            [own.at(runs) for runs in row]
+            for own, row in zip(group.reliabilities, counts.tolist(), strict=True)
+        ]
+    )
+    sums: dict[str, Float[np.ndarray, " pairs"]] = defaultdict(lambda: np.zeros(len(left)))
+    for a, b in pooled.splits:
+        # Of the matrix of every set in slot a with every set in slot b, one triangle is x from a
+        # and y from b, the other the reverse.
+        tables = {f"topk_overlap_{percent}": _overlaps(pooled, a, b, percent) for percent in TOPS}
+        noise = np.sqrt(reliabilities[:, None, a] * reliabilities[None, :, b])
+        for ranks, kind, suffix in ((pooled, 0, ""), (within, 1, "_within_class")):
+            x, y = (ranks.centred[:, slot].astype(np.float64) for slot in (a, b))
+            rho = class_mean_correlations(x, y, ranks.codes)
+            tables |= {f"spearman{suffix}": rho, f"disattenuated{suffix}": rho / noise[..., kind]}
+        for key, table in tables.items():
+            sums[key] += (table[left, right] + table[right, left]) / 2
+    points = {key: total / len(pooled.splits) for key, total in sums.items()}
+    return points | {"kendall_tau_b": _taus(group, pooled)}
+
+
+def _overlaps(ranks: _Ranks, a: int, b: int, percent: int) -> Float[np.ndarray, "sets sets"]:
+    x, y = (ranks.centred[:, slot] for slot in (a, b))
+    overlaps = shared_shares(topk_shares(x, percent), topk_shares(y, percent))
+    overlaps /= percent * x.shape[1] / 100
+    overlaps[~x.any(axis=1)] = np.nan  # a constant has no top
+    overlaps[:, ~y.any(axis=1)] = np.nan
+    return overlaps
+
+
+def _taus(group: _Group, ranks: _Ranks) -> Float[np.ndarray, " pairs"]:
+    """As dear as all else together, hence from one way of one split if there are many samples."""
+    samples = ranks.centred.shape[-1]
+    ways = ranks.splits[:1] if samples > MOST_SAMPLES_FOR_EVERY_TAU else ranks.ways()
+    # SciPy sorts y, then x stably. y in order and 16 bits for a radix sort halve its time. Mean
+    # places of two groups of ties differ by 1 at least, so whole numbers keep them apart.
+    narrow = np.uint16 if samples <= np.iinfo(np.uint16).max else np.uint32
+    places = (ranks.centred + np.float32((samples - 1) / 2)).astype(narrow)
+    taus = np.zeros(len(group.left))
+    for a, b in ways:
+        orders = {j: np.argsort(places[j, b], kind="stable") for j in set(group.right.tolist())}
+        for pair, (i, j) in enumerate(zip(group.left, group.right, strict=True)):
+            taus[pair] += _tau_b(places[i, a][orders[j]], places[j, b][orders[j]])
+    return taus / len(ways)
+
+
+def _intervals(
+    group: _Group,
+    pooled: _Ranks,
+    within: _Ranks,
+    points: dict[str, Float[np.ndarray, " pairs"]],
+    *,
+    draws: int,
+    seed: int,
+) -> dict[str, Float[np.ndarray, " pairs"]]:
+    if not draws:
+        return {}
+    kinds = {"spearman": pooled, "spearman_within_class": within}
+    if len(group.ids) > MOST_SAMPLES_TO_RESAMPLE:
+        reach = {key: ndtri(0.975) * _standard_errors(group, kinds[key]) for key in kinds}
+        low = {f"{key}_low": points[key] - reach[key] for key in kinds}
+        return low | {f"{key}_high": points[key] + reach[key] for key in kinds}
+    drawn: dict[str, list[Float[np.ndarray, "chunk pairs"]]] = defaultdict(list)
+    for weights in _resamples(len(group.labels), draws, seed):
+        for key, ranks in kinds.items():
+            drawn[key].append(_reweighted(group, ranks, weights[:, group.ids]))
+    ends = {}
+    for key in kinds:
+        ends[f"{key}_low"], ends[f"{key}_high"] = _percentiles(np.concatenate(drawn[key]))
+    return ends
+
+
+def _percentiles(
+    drawn: Float[np.ndarray, "draws pairs"],
+) -> tuple[Float[np.ndarray, " pairs"], Float[np.ndarray, " pairs"]]:
+    """Ends of the middle 95 % of the draws in which the statistic exists."""
+    missing = np.isnan(drawn).all(axis=0)
+    low, high = np.nanpercentile(np.where(missing, 0, drawn), [2.5, 97.5], axis=0)
+    return np.where(missing, np.nan, low), np.where(missing, np.nan, high)
+
+
+def _resamples(samples: int, draws: int, seed: int) -> Iterator[Float[np.ndarray, "chunk samples"]]:
+    """How often each id is drawn, some draws at a time; the same for every group of pairs."""
+    generator = np.random.default_rng((seed, 1))
+    for start in range(0, draws, DRAWS_AT_ONCE):
+        chunk = min(DRAWS_AT_ONCE, draws - start)
+        drawn = generator.integers(samples, size=(chunk, samples))
+        cells = (drawn + samples * np.arange(chunk)[:, None]).ravel()
+        counts = np.bincount(cells, minlength=chunk * samples)
+        yield counts.reshape(chunk, samples).astype(np.float64)
+
+
+def _reweighted(
+    group: _Group, ranks: _Ranks, weights: Float[np.ndarray, "chunk kept"]
+) -> Float[np.ndarray, "chunk pairs"]:
+    """Class-averaged correlation under each draw: moments of all draws in one product a class."""
+    left, right, ways = group.left, group.right, ranks.ways()
+    sets, slots, _ = ranks.centred.shape
+    sums = np.zeros((2, len(ways), len(weights), len(left)))  # of n_c r_c, and of n_c
+    for block in _class_blocks(ranks):
+        drawn = weights[:, block]
+        values = ranks.centred[:, :, block].astype(np.float64)
+        rows = values.reshape(sets * slots, -1).T
+        n = drawn.sum(axis=1)[:, None]
+        first = (drawn @ rows).reshape(-1, sets, slots)
+        second = (drawn @ rows**2).reshape(-1, sets, slots)
+        spread = n[..., None] * second - first**2
+        varies = spread > ROUNDING * n[..., None] * second
+        for way, (a, b) in enumerate(ways):
+            mixed = _product_sums(drawn, values, (left, a), (right, b))
+            above = n * mixed - first[:, left, a] * first[:, right, b]
+            both = varies[:, left, a] & varies[:, right, b]
+            below = np.sqrt(np.where(both, spread[:, left, a] * spread[:, right, b], 1))
+            sums[0, way] += np.where(both, n * above / below, 0)
+            sums[1, way] += n * both
+    with np.errstate(invalid="ignore"):
+        return (sums[0] / sums[1]).mean(axis=0)
+
+
+def _product_sums(
+    weights: Float[np.ndarray, "chunk kept"],
+    values: Float[np.ndarray, "sets slots kept"],
+    x: tuple[Integer[np.ndarray, " pairs"], int],
+    y: tuple[Integer[np.ndarray, " pairs"], int],
+) -> Float[np.ndarray, "chunk pairs"]:
+    """Weighted sums of x times y, a slice of the pairs at a time for memory."""
+    (left, a), (right, b) = x, y
+    step = max(1, PRODUCTS_AT_ONCE // values.shape[-1])
+    parts = [slice(start, start + step) for start in range(0, len(left), step)]
+    products = (values[left[part], a] * values[right[part], b] for part in parts)
+    return np.concatenate([weights @ rows.T for rows in products], axis=1)
+
+
+def _standard_errors(group: _Group, ranks: _Ranks) -> Float[np.ndarray, " pairs"]:
+    """Standard error over ids of the mean over splits, from each id's mean influence on it.
+
+    With x and y standardised in class c and r_c their correlation, an id moves the class-averaged
+    correlation r by ``x y - r_c (x^2 + y^2) / 2 + r_c - r``, the last two for its class's size.
+    """
+    samples, sizes, ways = len(ranks.codes), np.bincount(ranks.codes), ranks.ways()
+    starts = np.cumsum(sizes) - sizes
+    scaled = np.empty_like(ranks.centred)
+    varies = np.empty((*scaled.shape[:2], len(sizes)), dtype=np.bool_)
+    for slot in range(scaled.shape[1]):
+        rows = ranks.centred[:, slot].astype(np.float64)
+        scaled[:, slot], varies[:, slot] = standardised(rows, ranks.codes)
+    errors = np.full(len(group.left), np.nan)
+    for pair, (i, j) in enumerate(zip(group.left, group.right, strict=True)):
+        influence = np.zeros(samples)
+        for a, b in ways:
+            x, y, both = scaled[i, a], scaled[j, b], varies[i, a] & varies[j, b]
+            if not both.any():
+                break
+            within = np.add.reduceat(x * y, starts, dtype=np.float64) / sizes
+            weights = both / (sizes @ both)
+            size_effect = within - weights * sizes @ within
+            moved = x * y - np.repeat(within / 2, sizes) * (x * x + y * y)
+            influence += (moved + np.repeat(size_effect, sizes)) * np.repeat(weights, sizes)
+        else:
+            errors[pair] = math.sqrt(influence @ influence) / len(ways)
+    return errors
+
+
+def _class_blocks(ranks: _Ranks) -> list[slice]:
+    ends = np.cumsum(np.bincount(ranks.codes)).tolist()
+    return [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _tau_b(x: Shaped[np.ndarray, " samples"], y: Shaped[np.ndarray, " samples"]) -> float:
+    """SciPy's tau without its p-value's warnings; ranks instead of scores keep infinities away."""
+    with np.errstate(all="ignore"):
+        return float(kendalltau(x, y).statistic)
+
+
+def _halves(
+    shared: tuple[str, ...], splits: int, seed: int
+) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Distinct ways to split the shared runs in two: all if few enough, else that many drawn."""
+    if not shared:
+        return []
+    runs, half = len(shared), len(shared) // 2
+    if math.comb(runs, half) // (1 if runs % 2 else 2) <= splits:
+        chosen = [set(c) for c in combinations(range(runs), half) if runs % 2 or 0 in c]
+    else:
+        chosen = _drawn_halves(runs, splits, seed)
+    return [
+        (
+            tuple(run for place, run in enumerate(shared) if place in places),
+            tuple(run for place, run in enumerate(shared) if place not in places),
+        )
+        for places in chosen
+    ]
+
+
+def _drawn_halves(runs: int, splits: int, seed: int) -> list[set[int]]:
+    generator = np.random.default_rng((seed, 0))
+    chosen: list[set[int]] = []
+    while len(chosen) < splits:
+        places = set(generator.permutation(runs)[: runs // 2].tolist())
+        if not runs % 2 and 0 not in places:
+            places = set(range(runs)) - places  # of two equal halves either names the split
+        if places not in chosen:
+            chosen.append(places)
+    return chosen
+
+
+def _paired(
+    x: Vector, y: Vector
+) -> tuple[Float[np.ndarray, "2 kept"], Bool[np.ndarray, " samples"], str, int]:
+    """Both scores where both exist, which ids those are, why nothing follows, and ids left out."""
+    both = np.stack([x, y])
+    kept = ~np.isnan(both).any(axis=0)
+    both = both[:, kept]
+    undefined = ""
+    if both.shape[1] < FEWEST_SAMPLES:
+        undefined = f"needs {FEWEST_SAMPLES} samples with both scores, got {both.shape[1]}"
+    else:
+        constant = (both == both[:, :1]).all(axis=1)
+        undefined = "; ".join(
+            f"all samples tie in {side}" for side, ties in zip("xy", constant, strict=True) if ties
+        )
+    return both, kept, undefined, int(np.count_nonzero(~kept))
+
+
+def _mean_normalised_rank(
+    members: Float[np.ndarray, "members samples"], weights: Float[np.ndarray, " members"]
+) -> Vector:
+    kept = ~np.isnan(members).any(axis=0)
+    count = np.count_nonzero(kept)
+    mean = np.full(len(kept), np.nan)
+    # The centre of the ranks is (N + 1) / 2, so (rank - 0.5) / N is the centred rank / N + 0.5.
+    mean[kept] = 0.5 + weights @ centred_ranks(members[:, kept]) / max(count, 1)
+    return mean
+
+
+def _check(sets: Sequence[ScoreSet], labels: Labels, draws: int, splits: int) -> None:
+    for scores in sets:
+        if scores.scores.shape[1] != len(labels):
+            raise ValueError(
+                f"{scores.name}: expected {len(labels)} samples, one per label; "
+                f"got {scores.scores.shape[1]}"
+            )
+    if draws < 0 or splits < 1:
+        raise ValueError(
+            f"expected draws of at least 0 and splits of at least 1; got {draws} and {splits}"
+        )
+
+
+def _empty_table(
+    pairs: Sequence[tuple[int, int]], sets: Sequence[ScoreSet]
+) -> dict[str, Shaped[np.ndarray, " pairs"]]:
+    count = len(pairs)
+    return {
+        "left": np.array([sets[i].name for i, _ in pairs], dtype=object),
+        "right": np.array([sets[j].name for _, j in pairs], dtype=object),
+        "samples": np.zeros(count, dtype=np.int64),
+        "dropped": np.zeros(count, dtype=np.int64),
+        "runs_left": np.zeros(count),
+        "runs_right": np.zeros(count),
+        **{key: np.full(count, np.nan) for key in STATISTICS},
+        "reason": np.full(count, "", dtype=object),
+    }
+
+
+def _alike(
+    pairs: Sequence[tuple[int, int]], sets: Sequence[ScoreSet]
+) -> dict[tuple[tuple[str, ...], bytes], list[int]]:
+    """Places of the pairs by what they share: run ids, and the ids that both score."""
+    observed = [~np.isnan(scores.scores).any(axis=0) for scores in sets]
+    alike: dict[tuple[tuple[str, ...], bytes], list[int]] = defaultdict(list)
+    for place, (i, j) in enumerate(pairs):
+        shared = tuple(sorted(set(sets[i].runs) & set(sets[j].runs)))
+        alike[shared, (observed[i] & observed[j]).tobytes()].append(place)
+    return alike
+
+
+def _reliability(scores: ScoreSet, labels: Labels) -> _Reliability:
+    if not scores.runs:
+        return _Reliability(pooled=Estimate(value=1.0), within=Estimate(value=1.0))
+    return _Reliability(
+        pooled=spearman_pair_mean(scores.scores),
+        within=spearman_within_class_pair_mean(scores.scores, labels),
+    )
+
+
+def _reasons(
+    group: _Group, ranks: _Ranks, points: Mapping[str, Float[np.ndarray, " pairs"]]
+) -> list[str]:
+    """Why each pair misses what it misses, in words."""
+    ties = (ranks.centred == 0).all(axis=2).any(axis=1)
+    reasons = []
+    for pair, (i, j) in enumerate(zip(group.left, group.right, strict=True)):
+        both = [(group.sets[k].name, group.reliabilities[k], ties[k]) for k in (i, j)]
+        found = [f"{name}: all samples tie" for name, _, constant in both if constant]
+        if not found and math.isnan(points["spearman_within_class"][pair]):
+            found.append("in no class do both vary")
+        for key, kind in (("spearman", "pooled"), ("spearman_within_class", "within")):
+            if not math.isnan(points[key][pair]):
+                found += [_unreliable(name, getattr(own, kind), kind) for name, own, _ in both]
+        reasons.append("; ".join(filter(None, dict.fromkeys(found))))
+    return reasons
+
+
+def _unreliable(name: str, r_1: Estimate, kind: str) -> str:
+    """Why a correlation of this set cannot be disattenuated; empty if it can."""
+    if math.isnan(r_1.value):
+        return f"{name}: {kind} reliability unknown ({r_1.reason})"
+    return "" if r_1.value > 0 else f"{name}: {kind} r_1 = {r_1.value:.3g} is not positive"

@@ -1,0 +1,664 @@
+"""Agreement of one metric with itself over runs: would another seed confirm this ranking?
+
+Every function takes ``scores[runs, samples]``: hardness with its sign already applied, one row per
+run of one configuration, the same sample in the same column. Ids that are NaN in any run leave
+first and are counted. Only order matters, so infinities need no care: +inf ranks hardest, -inf
+easiest, and equal infinities tie. Ties share their average rank everywhere.
+
+A pooled correlation is the within-class one with a single class, so both come from the same lines.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+from scipy.stats import t as student_t
+
+from hardness.estimate import Estimate
+
+FEWEST_RUNS = 2
+FEWEST_RUNS_FOR_INTERVAL = 4
+FEWEST_SAMPLES = 2
+
+Scores = Float[np.ndarray, "runs samples"]
+Number = float | int  # a checker at run time takes no int for a float
+Numbers = Number | Float[np.ndarray, "..."]
+Counts = int | Integer[np.ndarray, "..."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stability:
+    """How well the runs of one configuration agree on one metric.
+
+    Args:
+        samples: Samples that every statistic uses.
+        dropped: Samples left out because some run has no score for them.
+        runs: Runs compared.
+        spearman_pair_mean: See the function of that name, as for the others.
+        spearman_within_class_pair_mean: The same inside each given class.
+        kendall_w: Concordance of all runs at once.
+        topk_jaccard_5: Jaccard of the hardest 5 %.
+        topk_jaccard_10: Jaccard of the hardest 10 %.
+        topk_jaccard_20: Jaccard of the hardest 20 %.
+        topk_overlap_5: Share of the hardest 5 % that a second run confirms.
+        topk_overlap_10: The same for 10 %.
+        topk_overlap_20: The same for 20 %.
+        reliability: Expected correlation of two means over as many runs as there are here.
+        seeds_for_r90: Runs to average until that correlation reaches 0.9.
+    """
+
+    samples: int
+    dropped: int
+    runs: int
+    spearman_pair_mean: Estimate
+    spearman_within_class_pair_mean: Estimate
+    kendall_w: Estimate
+    topk_jaccard_5: Estimate
+    topk_jaccard_10: Estimate
+    topk_jaccard_20: Estimate
+    topk_overlap_5: Estimate
+    topk_overlap_10: Estimate
+    topk_overlap_20: Estimate
+    reliability: Estimate
+    seeds_for_r90: Estimate
+
+
+def stability(scores: Scores, labels: Integer[np.ndarray, " samples"]) -> Stability:
+    """All statistics of this file for one metric, each run sorted once.
+
+    Args:
+        scores: Hardness, one row per run.
+        labels: Given class per sample.
+
+    Returns:
+        Every statistic with its interval over runs, and how many samples were left out.
+
+    Raises:
+        ValueError: If there is not one label per sample.
+
+    Example:
+        >>> runs = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]])
+        >>> result = stability(runs, np.array([0, 0, 1, 1]))
+        >>> result.spearman_pair_mean.value, result.spearman_within_class_pair_mean.value
+        (0.8, 1.0)
+    """
+    scores, codes, dropped = _observed_with_classes(scores, labels)
+    runs, samples = scores.shape
+    orders = np.argsort(scores, axis=1)
+    ranks = centred_ranks(scores, orders=orders)
+    within = centred_ranks(scores, codes, orders=orders)
+    overlaps = {percent: _overlaps(ranks, percent) for percent in (5, 10, 20)}
+    undefined = _undefined(ranks)
+    r_1 = _pair_mean(_pooled_correlations(ranks), undefined)
+    return Stability(
+        samples=samples,
+        dropped=dropped,
+        runs=runs,
+        spearman_pair_mean=r_1,
+        spearman_within_class_pair_mean=_within_class_pair_mean(within, codes, undefined),
+        kendall_w=_kendall_w(ranks, undefined),
+        topk_jaccard_5=_pair_mean(_jaccards(overlaps[5]), undefined),
+        topk_jaccard_10=_pair_mean(_jaccards(overlaps[10]), undefined),
+        topk_jaccard_20=_pair_mean(_jaccards(overlaps[20]), undefined),
+        topk_overlap_5=_pair_mean(overlaps[5], undefined),
+        topk_overlap_10=_pair_mean(overlaps[10], undefined),
+        topk_overlap_20=_pair_mean(overlaps[20], undefined),
+        reliability=reliability(r_1, max(runs, 1)),
+        seeds_for_r90=seeds_needed(r_1),
+    )
+
+
+def spearman_pairs(scores: Scores) -> Float[np.ndarray, "runs runs"]:
+    """Spearman of every run with every other: what to show where an interval would need more runs.
+
+    Args:
+        scores: Hardness, one row per run.
+
+    Returns:
+        Symmetric matrix; NaN where one of the two runs ties on all samples.
+
+    Example:
+        >>> spearman_pairs(np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]))
+        array([[ 1.,  1., -1.],
+               [ 1.,  1., -1.],
+               [-1., -1.,  1.]])
+    """
+    return _pooled_correlations(centred_ranks(_observed(scores)[0]))
+
+
+def spearman_pair_mean(scores: Scores) -> Estimate:
+    """Mean Spearman correlation over all pairs of runs: the reliability r_1 of a single run.
+
+    The interval is the delete-one-run jackknife with Student's t on S - 1 degrees of freedom,
+    because a percentile bootstrap over so few runs is far too narrow.
+
+    Args:
+        scores: Hardness, one row per run.
+
+    Returns:
+        The mean over S(S - 1)/2 pairs; no interval below 4 runs. NaN with the reason if there are
+        fewer than 2 runs or samples, or if a run ties on all samples.
+
+    Example:
+        >>> spearman_pair_mean(np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]]))
+        Estimate(value=0.8, low=nan, high=nan, reason='no interval: needs 4 runs, got 2')
+
+    References:
+        Spearman, The proof and measurement of association between two things, 1904.
+        Tukey, Bias and confidence in not quite large samples, 1958.
+    """
+    scores, dropped = _observed(scores)
+    pairs = _pooled_correlations(centred_ranks(scores))
+    return counted(_pair_mean(pairs, _undefined(scores)), dropped)
+
+
+def spearman_within_class_pair_mean(
+    scores: Scores, labels: Integer[np.ndarray, " samples"]
+) -> Estimate:
+    """Mean over pairs of runs of the Spearman correlation inside each class, weighted by its size.
+
+    A metric that knows nothing but the class of a sample is stable when pooled and not here. A
+    class in which either run of a pair ties on all samples says nothing about order: it leaves
+    that pair's mean, weight and all.
+
+    Args:
+        scores: Hardness, one row per run.
+        labels: Given class per sample.
+
+    Returns:
+        The mean over pairs with its jackknife interval over runs; NaN with the reason where
+        ``spearman_pair_mean`` is, or if a pair of runs shares no class in which both vary.
+
+    Raises:
+        ValueError: If there is not one label per sample.
+
+    Example:
+        >>> runs = np.array([[1.0, 2.0, 8.0, 9.0], [1.0, 2.0, 9.0, 8.0]])
+        >>> spearman_within_class_pair_mean(runs, np.array([0, 0, 1, 1])).value
+        0.0
+    """
+    scores, codes, dropped = _observed_with_classes(scores, labels)
+    ranks = centred_ranks(scores, codes)
+    return counted(_within_class_pair_mean(ranks, codes, _undefined(scores)), dropped)
+
+
+def kendall_w(scores: Scores) -> Estimate:
+    """Kendall's coefficient of concordance of all runs, corrected for ties.
+
+    ``12 sum_i (R_i - mean R)^2 / (m^2 (n^3 - n) - m sum_j T_j)`` with R_i the sum over the m runs
+    of sample i's rank and T_j = sum of t^3 - t over the groups of t ties in run j. It equals
+    Friedman's chi^2 over m(n - 1) and, without ties, (1 + (m - 1) r)/m for the mean Spearman r.
+
+    Args:
+        scores: Hardness, one row per run.
+
+    Returns:
+        Between 0 and 1, with its jackknife interval over runs; NaN with the reason where
+        ``spearman_pair_mean`` is.
+
+    Example:
+        >>> kendall_w(np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]])).value
+        0.9
+
+    References:
+        Kendall and Babington Smith, The problem of m rankings, 1939.
+    """
+    scores, dropped = _observed(scores)
+    return counted(_kendall_w(centred_ranks(scores), _undefined(scores)), dropped)
+
+
+def topk_jaccard(scores: Scores, percent: Number) -> Estimate:
+    """Mean over pairs of runs of the weighted Jaccard index of their hardest ``percent`` %.
+
+    A group of ties that the border cuts gets a fractional share, ``(k - above) / tied`` with k the
+    not necessarily whole ``percent * N / 100``, so that no order among ties is invented. The index
+    is sum of minima over sum of maxima of the two shares.
+
+    Args:
+        scores: Hardness, one row per run.
+        percent: Size of the top, above 0 and at most 100.
+
+    Returns:
+        Between 0 and 1, with its jackknife interval over runs; compare with
+        ``topk_jaccard_chance``. NaN with the reason where ``spearman_pair_mean`` is.
+
+    Raises:
+        ValueError: If ``percent`` is not above 0 and at most 100.
+
+    Example:
+        >>> runs = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 4.0, 2.0, 3.0]])
+        >>> topk_jaccard(runs, 50).value  # {2, 3} and {1, 3}: one shared of three
+        0.3333333333333333
+    """
+    scores, dropped = _observed(scores)
+    pairs = _jaccards(_overlaps(scores, percent))
+    return counted(_pair_mean(pairs, _undefined(scores)), dropped)
+
+
+def topk_jaccard_5(scores: Scores) -> Estimate:
+    """``topk_jaccard`` of the hardest 5 %."""
+    return topk_jaccard(scores, 5)
+
+
+def topk_jaccard_10(scores: Scores) -> Estimate:
+    """``topk_jaccard`` of the hardest 10 %."""
+    return topk_jaccard(scores, 10)
+
+
+def topk_jaccard_20(scores: Scores) -> Estimate:
+    """``topk_jaccard`` of the hardest 20 %."""
+    return topk_jaccard(scores, 20)
+
+
+def topk_overlap_pair_mean(scores: Scores, percent: Number) -> Estimate:
+    """Mean over pairs of runs of the shared part of their hardest ``percent`` %.
+
+    Shares as in ``topk_jaccard``; sum of minima over k. Its chance level is ``percent / 100``.
+
+    Args:
+        scores: Hardness, one row per run.
+        percent: Size of the top, above 0 and at most 100.
+
+    Returns:
+        Between 0 and 1, with its jackknife interval over runs; NaN with the reason where
+        ``spearman_pair_mean`` is.
+
+    Raises:
+        ValueError: If ``percent`` is not above 0 and at most 100.
+
+    Example:
+        >>> runs = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 4.0, 2.0, 3.0]])
+        >>> topk_overlap_pair_mean(runs, 50).value
+        0.5
+    """
+    scores, dropped = _observed(scores)
+    return counted(_pair_mean(_overlaps(scores, percent), _undefined(scores)), dropped)
+
+
+def topk_jaccard_chance(percent: Number) -> float:
+    """Jaccard index to expect of two unrelated rankings: f / (2 - f) with f = percent / 100.
+
+    Args:
+        percent: Size of the top, above 0 and at most 100.
+
+    Returns:
+        The chance level of ``topk_jaccard``.
+
+    Example:
+        >>> topk_jaccard_chance(50)
+        0.3333333333333333
+    """
+    fraction = percent / 100
+    return fraction / (2 - fraction)
+
+
+def spearman_brown(r_1: Numbers, m: Counts) -> Numbers:
+    """Correlation to expect between two disjoint means over m runs each: m r_1 / (1 + (m - 1) r_1).
+
+    Exact for Pearson's correlation, slightly optimistic for Spearman's. At and below its pole,
+    r_1 = -1/(m - 1), the formula would return large positive numbers; the limit from above, -inf,
+    stands there instead, so that the ends of an interval keep their order.
+
+    Args:
+        r_1: Correlation between two single runs.
+        m: Runs averaged on each side, at least 1.
+
+    Returns:
+        The correlation r_m, of the broadcast shape of the arguments.
+
+    Raises:
+        ValueError: If ``m`` is below 1.
+
+    Example:
+        >>> print(f"{spearman_brown(0.892, 5):.3f}")  # Toneva et al. measured 0.976
+        0.976
+
+    References:
+        Spearman, Correlation calculated from faulty data, 1910.
+        Brown, Some experimental results in the correlation of mental abilities, 1910.
+    """
+    if np.any(np.asarray(m) < 1):
+        raise ValueError(f"m: expected at least 1 run to average, got {m}")
+    single = np.asarray(r_1, dtype=np.float64)
+    divisor = 1 + (np.asarray(m) - 1) * single
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(divisor <= 0, -np.inf, m * single / divisor)[()]
+
+
+def seeds_for_r90(r_1: Numbers) -> Numbers:
+    """Runs to average until two disjoint means correlate at 0.9: ceil(0.9 (1 - r_1) / (0.1 r_1)).
+
+    Args:
+        r_1: Correlation between two single runs.
+
+    Returns:
+        A whole number, 0 from r_1 = 1 on; inf if ``r_1 <= 0``, which no number of runs mends; NaN
+        for NaN.
+
+    Example:
+        >>> seeds_for_r90(np.array([0.5, 0.0]))
+        array([ 9., inf])
+    """
+    single = np.asarray(r_1, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # r_1 = 0.6 asks for exactly 6, and its rounding error must not make that 7.
+        needed = np.ceil(9 * (1 - single) / single - 1e-9)
+        return np.where(single <= 0, np.inf, np.maximum(needed, 0) + 0.0)[()]
+
+
+def reliability(r_1: Estimate, m: int) -> Estimate:
+    """Reliability r_m of a mean over m runs: ``spearman_brown`` of a value and of its interval.
+
+    Args:
+        r_1: Correlation between two single runs, as from ``spearman_pair_mean``.
+        m: Runs averaged, at least 1.
+
+    Returns:
+        The same estimate for m runs; its reason is that of ``r_1``.
+
+    Raises:
+        ValueError: If ``m`` is below 1.
+
+    Example:
+        >>> reliability(Estimate(value=0.5, low=0.4, high=0.6), 9).value
+        0.9
+    """
+    value, low, high = (float(spearman_brown(r, m)) for r in (r_1.value, r_1.low, r_1.high))
+    return Estimate(value=value, low=low, high=high, reason=r_1.reason)
+
+
+def seeds_needed(r_1: Estimate) -> Estimate:
+    """``seeds_for_r90`` of a value and of its interval, whose ends change places.
+
+    Args:
+        r_1: Correlation between two single runs, as from ``spearman_pair_mean``.
+
+    Returns:
+        Runs to average; inf with the reason if ``r_1`` is not positive.
+
+    Example:
+        >>> seeds_needed(Estimate(value=0.5, low=-0.1, high=0.75))
+        Estimate(value=9.0, low=3.0, high=inf, reason='')
+    """
+    value, low, high = (float(seeds_for_r90(r)) for r in (r_1.value, r_1.high, r_1.low))
+    hopeless = "runs do not agree (r_1 <= 0): no number of them reaches 0.9"
+    reason = "; ".join(filter(None, (hopeless if math.isinf(value) else "", r_1.reason)))
+    return Estimate(value=value, low=low, high=high, reason=reason)
+
+
+# Ranks and shares, from which agreement.py builds as well
+
+
+def class_codes(labels: Integer[np.ndarray, " samples"]) -> Integer[np.ndarray, " samples"]:
+    """Classes as 0, 1, ... in the smallest unsigned type, which NumPy sorts in linear time."""
+    classes, codes = np.unique(labels, return_inverse=True)
+    return codes.astype(np.min_scalar_type(len(classes)))
+
+
+def centred_ranks(
+    scores: Float[np.ndarray, "*lists samples"],
+    codes: Integer[np.ndarray, " samples"] | None = None,
+    *,
+    orders: Integer[np.ndarray, "*lists samples"] | None = None,
+) -> Float[np.ndarray, "*lists samples"]:
+    """Average ranks inside each class, less their mean: halves of whole numbers, so exact.
+
+    Args:
+        scores: Numbers or infinities, no NaN.
+        codes: Classes from ``class_codes``; one class, if left out.
+        orders: ``argsort`` of the scores, if it is known already.
+
+    Returns:
+        One rank per score, 0 on average in each class.
+
+    Example:
+        >>> centred_ranks(np.array([[3.0, 1.0, 3.0]]))
+        array([[ 0.5, -1. ,  0.5]])
+        >>> centred_ranks(np.array([[3.0, 1.0, 2.0]]), np.array([0, 0, 1]))
+        array([[ 0.5, -0.5,  0. ]])
+    """
+    samples = scores.shape[-1]
+    orders = np.argsort(scores, axis=-1) if orders is None else orders
+    sizes = np.array([samples]) if codes is None else np.bincount(codes)
+    first_places = np.cumsum(sizes) - sizes
+    middles = np.repeat(first_places + (sizes - 1) / 2, sizes)
+    ranks = np.empty(scores.shape, dtype=np.float64)
+    for place in np.ndindex(scores.shape[:-1]):
+        order = orders[place]
+        if codes is not None:
+            order = order[np.argsort(codes[order], kind="stable")]
+        ranks[place][order] = _mean_places(scores[place][order], first_places) - middles
+    return ranks
+
+
+def class_mean_correlations(
+    x: Float[np.ndarray, "left samples"],
+    y: Float[np.ndarray, "right samples"],
+    codes: Integer[np.ndarray, " samples"],
+) -> Float[np.ndarray, "left right"]:
+    """Correlation inside each class, averaged by class size, of every row with every other.
+
+    Args:
+        x: Rows of ``centred_ranks`` of the same classes.
+        y: Rows likewise.
+        codes: Classes from ``class_codes``.
+
+    Returns:
+        Matrix of means over those classes in which both rows vary; NaN where there is none.
+
+    Example:
+        >>> rows = np.array([[-0.5, 0.5, -0.5, 0.5], [-0.5, 0.5, 0.0, 0.0]])
+        >>> class_mean_correlations(rows, rows, np.array([0, 0, 1, 1]))
+        array([[1., 1.],
+               [1., 1.]])
+    """
+    sizes = np.bincount(codes)
+    x_scaled, x_varies = standardised(x, codes)
+    y_scaled, y_varies = (x_scaled, x_varies) if y is x else standardised(y, codes)
+    weights = (x_varies * sizes) @ y_varies.T.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.clip(x_scaled @ y_scaled.T / weights, -1, 1)
+
+
+def standardised(
+    ranks: Float[np.ndarray, "rows samples"], codes: Integer[np.ndarray, " samples"]
+) -> tuple[Float[np.ndarray, "rows samples"], Bool[np.ndarray, "rows classes"]]:
+    """Centred ranks with mean square 1 inside each class, and whether they vary there at all.
+
+    The product of two such rows sums n_c r_c over classes. Without variation a class stays 0.
+
+    Args:
+        ranks: Rows of ``centred_ranks`` of the same classes.
+        codes: Classes from ``class_codes``.
+
+    Returns:
+        The scaled rows, and for each row and class whether the ranks differ.
+
+    Example:
+        >>> standardised(np.array([[-0.5, 0.5, 0.0]]), np.array([0, 0, 1]))
+        (array([[-1.,  1.,  0.]]), array([[ True, False]]))
+    """
+    sizes = np.bincount(codes)
+    spreads = np.array([np.bincount(codes, weights=row**2, minlength=len(sizes)) for row in ranks])
+    spreads = spreads.reshape(len(ranks), len(sizes))  # without rows NumPy cannot tell
+    scales = np.sqrt(np.divide(sizes, spreads, out=np.zeros(spreads.shape), where=spreads > 0))
+    if len(sizes) > 1:  # else there is nothing to look up, at a third of the time
+        scales = scales[:, codes]
+    return ranks * scales, spreads > 0
+
+
+def topk_shares(scores: Scores, percent: Number) -> Float[np.ndarray, "runs samples"]:
+    """How far each sample belongs to the hardest ``percent`` %: 1, 0, or a part at a cut tie.
+
+    Args:
+        scores: Scores or their ranks, no NaN, at least one sample.
+        percent: Size of the top, above 0 and at most 100.
+
+    Returns:
+        Shares that add up to k = percent * N / 100 in each row.
+
+    Raises:
+        ValueError: If ``percent`` is not above 0 and at most 100.
+
+    Example:
+        >>> topk_shares(np.array([[9.0, 5.0, 5.0, 1.0]]), 50)
+        array([[1. , 0.5, 0.5, 0. ]])
+    """
+    if not 0 < percent <= 100:  # noqa: PLR2004
+        raise ValueError(f"percent: expected above 0 and at most 100, got {percent}")
+    samples = scores.shape[1]
+    size = percent * samples / 100
+    border_place = samples - math.ceil(size)
+    border = np.partition(scores, border_place, axis=1)[:, [border_place]]
+    above, tied = scores > border, scores == border
+    part = (size - above.sum(axis=1, keepdims=True)) / tied.sum(axis=1, keepdims=True)
+    return np.where(tied, part, above)
+
+
+def shared_shares(
+    x: Float[np.ndarray, "left samples"], y: Float[np.ndarray, "right samples"]
+) -> Float[np.ndarray, "left right"]:
+    """Sum of minima of every row of ``topk_shares`` with every other.
+
+    A row holds 1 above its border, one fraction at it and 0 below. The four products of those sets
+    therefore give all sums of minima, without a pass over the samples for every pair of rows.
+
+    Args:
+        x: Rows from ``topk_shares``.
+        y: Rows of the same size of top.
+
+    Returns:
+        Number of samples that both tops hold, cut ties counted in part.
+
+    Example:
+        >>> shared_shares(np.array([[1.0, 0.5, 0.5, 0.0]]), np.array([[1.0, 0.0, 0.5, 0.5]]))
+        array([[1.5]])
+    """
+    x_inside, x_cut, x_part = _inside_and_cut(x)
+    y_inside, y_cut, y_part = _inside_and_cut(y)
+    return (
+        x_inside @ y_inside.T
+        + (x_inside @ y_cut.T) * y_part
+        + (x_cut @ y_inside.T) * x_part[:, None]
+        + (x_cut @ y_cut.T) * np.minimum(x_part[:, None], y_part)
+    )
+
+
+def counted(estimate: Estimate, dropped: int) -> Estimate:
+    """The estimate, its reason extended by how many ids were left out for a missing score."""
+    if not dropped:
+        return estimate
+    note = f"{dropped} ids left out for NaN"
+    return replace(estimate, reason="; ".join(filter(None, (estimate.reason, note))))
+
+
+# Pieces
+
+
+def _observed(scores: Scores) -> tuple[Float[np.ndarray, "runs kept"], int]:
+    kept = ~np.isnan(scores).any(axis=0)
+    return scores[:, kept], int(np.count_nonzero(~kept))
+
+
+def _observed_with_classes(
+    scores: Scores, labels: Integer[np.ndarray, " samples"]
+) -> tuple[Float[np.ndarray, "runs kept"], Integer[np.ndarray, " kept"], int]:
+    if labels.shape != scores.shape[1:]:
+        raise ValueError(f"labels: expected shape {scores.shape[1:]}, got {labels.shape}")
+    kept = ~np.isnan(scores).any(axis=0)
+    return scores[:, kept], class_codes(labels[kept]), int(np.count_nonzero(~kept))
+
+
+def _mean_places(
+    ordered: Float[np.ndarray, " samples"], first_places: Integer[np.ndarray, " classes"]
+) -> Float[np.ndarray, " samples"]:
+    """Mean position, from 0, of each group of ties; no group reaches over a class's first place."""
+    changes = np.ones(len(ordered), dtype=np.bool_)
+    changes[1:] = ordered[1:] != ordered[:-1]
+    if len(ordered):
+        changes[first_places] = True
+    starts = np.flatnonzero(changes)
+    lengths = np.diff(starts, append=len(ordered))
+    return np.repeat(starts + (lengths - 1) / 2, lengths)
+
+
+def _pooled_correlations(ranks: Scores) -> Float[np.ndarray, "runs runs"]:
+    return class_mean_correlations(ranks, ranks, np.zeros(ranks.shape[1], dtype=np.uint8))
+
+
+def _undefined(scores: Scores) -> str:
+    """Why no statistic over these runs, or their ranks, exists; empty if all do."""
+    runs, samples = scores.shape
+    if runs < FEWEST_RUNS:
+        return f"needs {FEWEST_RUNS} runs, got {runs}"
+    if samples < FEWEST_SAMPLES:
+        return f"needs {FEWEST_SAMPLES} samples with a score in every run, got {samples}"
+    constant = np.flatnonzero((scores == scores[:, :1]).all(axis=1))
+    if constant.size:
+        return f"all samples tie in row {', '.join(map(str, constant))}"
+    return ""
+
+
+def _pair_mean(pairs: Float[np.ndarray, "runs runs"], undefined: str) -> Estimate:
+    if undefined:
+        return Estimate(value=math.nan, reason=undefined)
+    runs = len(pairs)
+    others = pairs * (1 - np.eye(runs))
+    total = others.sum()
+    left_out = (total - 2 * others.sum(axis=1)) / max((runs - 1) * (runs - 2), 1)
+    return _jackknife(float(total / (runs * (runs - 1))), left_out)
+
+
+def _within_class_pair_mean(
+    ranks: Scores, codes: Integer[np.ndarray, " samples"], undefined: str
+) -> Estimate:
+    pairs = class_mean_correlations(ranks, ranks, codes)
+    silent = "two runs share no class in which both vary" if np.isnan(pairs).any() else ""
+    return _pair_mean(pairs, undefined or silent)
+
+
+def _kendall_w(ranks: Scores, undefined: str) -> Estimate:
+    """Of centred ranks c: R_i - mean R = sum_j c_ji, and 12 sum_i c_ji^2 = n^3 - n - T_j."""
+    if undefined:
+        return Estimate(value=math.nan, reason=undefined)
+    runs = len(ranks)
+    sums, spreads = ranks.sum(axis=0), (ranks**2).sum(axis=1)
+    value = sums @ sums / (runs * spreads.sum())
+    without = sums - ranks
+    left_out = (without**2).sum(axis=1) / ((runs - 1) * (spreads.sum() - spreads))
+    return _jackknife(float(value), left_out)
+
+
+def _jackknife(value: float, left_out: Float[np.ndarray, " runs"]) -> Estimate:
+    """Interval from the values without each run in turn."""
+    runs = len(left_out)
+    if runs < FEWEST_RUNS_FOR_INTERVAL:
+        reason = f"no interval: needs {FEWEST_RUNS_FOR_INTERVAL} runs, got {runs}"
+        return Estimate(value=value, reason=reason)
+    error = math.sqrt((runs - 1) / runs * float(np.sum((left_out - left_out.mean()) ** 2)))
+    reach = float(student_t.ppf(0.975, runs - 1)) * error
+    return Estimate(value=value, low=value - reach, high=value + reach)
+
+
+def _overlaps(scores: Scores, percent: Number) -> Float[np.ndarray, "runs runs"]:
+    """Shared fraction of k of each pair of runs; without samples there is none."""
+    if not scores.size:
+        return np.full((len(scores), len(scores)), np.nan)
+    shares = topk_shares(scores, percent)
+    return shared_shares(shares, shares) / (percent * scores.shape[1] / 100)
+
+
+def _jaccards(overlaps: Float[np.ndarray, "runs runs"]) -> Float[np.ndarray, "runs runs"]:
+    """Minima and maxima of two tops add up to 2k, so a shared fraction s gives s / (2 - s)."""
+    return overlaps / (2 - overlaps)
+
+
+def _inside_and_cut(
+    shares: Float[np.ndarray, "rows samples"],
+) -> tuple[
+    Float[np.ndarray, "rows samples"], Float[np.ndarray, "rows samples"], Float[np.ndarray, " rows"]
+]:
+    inside, cut = shares == 1, (shares > 0) & (shares < 1)
+    part = np.max(shares, axis=1, where=cut, initial=0)
+    return inside.astype(np.float32), cut.astype(np.float32), part  # exact: counts below 2^24
