@@ -1,0 +1,1 @@
+"""Seeded sweeps under Ray Tune, tracked in MLflow, aggregated with Ray Data."""

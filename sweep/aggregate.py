@@ -1,0 +1,635 @@
+"""Ray Data over finished runs: dynamics to scores, scores to stability and agreement.
+
+The unit of parallel work is a run, then a (configuration, metric); rows are never shuffled. Raw
+scores stay as published, and ``hardness = sign * raw`` is formed here, once.
+"""
+
+import dataclasses
+import json
+import logging
+import math
+import tempfile
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import ray.data
+from scipy.stats import rankdata, t
+
+from hardness.agreement import (
+    REFERENCE_CLUSTERS,
+    ScoreSet,
+    agreement,
+    mean_over_runs,
+    supervised_reference,
+)
+from hardness.datasets import Dataset
+from hardness.dynamics import MANIFEST, Damaged, Dynamics
+from hardness.estimate import Estimate
+from hardness.metrics import METRICS, labels_used
+from hardness.scoring import scorable, score_run
+from hardness.stability import stability
+from sweep import planning
+from sweep.driver import Sweep
+from sweep.plugins import Plugin
+from sweep.spec import Cell, Configuration
+from sweep.tracking import Store
+from sweep.trial import SPEC
+
+REFERENCE = "supervised_reference"
+MEMBERS = tuple(member for cluster in REFERENCE_CLUSTERS for member in cluster)
+_VERSIONS = b"metric_versions"
+_ESTIMATES = (
+    "spearman_pair_mean",
+    "spearman_within_class_pair_mean",
+    "kendall_w",
+    "topk_jaccard_5",
+    "topk_jaccard_10",
+    "topk_jaccard_20",
+    "reliability",
+    "seeds_for_r90",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigurationScores:
+    """Scores of one configuration's finished runs.
+
+    Args:
+        configuration: Which.
+        parameters: The searched values that led to it.
+        seeds: Of the runs, in the order of the rows of every array.
+        runs: Their run ids.
+        sample_ids: In the order of the columns.
+        labels: Given class per sample.
+        raw: Metric key to ``[runs, samples]``.
+        flags: Flag's name to ``[runs, samples]`` booleans.
+        missing: Seeds without scores, each with the reason.
+        objective: Mean over the runs of what its search optimises.
+    """
+
+    configuration: Configuration
+    parameters: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    runs: tuple[str, ...]
+    sample_ids: np.ndarray[Any, Any]
+    labels: np.ndarray[Any, Any]
+    raw: Mapping[str, np.ndarray[Any, Any]]
+    flags: Mapping[str, np.ndarray[Any, Any]]
+    missing: Mapping[int, str]
+    objective: float
+
+    def hardness(self, key: str) -> np.ndarray[Any, Any]:
+        """``sign * raw`` of one metric, ``[runs, samples]``."""
+        return METRICS[key].sign * self.raw[key]
+
+    @property
+    def missing_seeds(self) -> str:
+        """The missing seeds and why, as every table shows them."""
+        return "; ".join(f"seed {seed}: {why}" for seed, why in self.missing.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregate:
+    """What an aggregation found.
+
+    Args:
+        scores: Configurations with at least one finished run.
+        pixels: Scores that need no training, metric key to ``[samples]``.
+        stability: One row a (configuration, metric).
+        agreement: One row a pair of score sets.
+        samples: One row a sample: mean, spread and rank of each metric.
+        notes: What a reader of the tables has to know.
+    """
+
+    scores: Sequence[ConfigurationScores]
+    pixels: Mapping[str, np.ndarray[Any, Any]]
+    stability: pd.DataFrame
+    agreement: pd.DataFrame
+    samples: pd.DataFrame
+    notes: Sequence[str] = field(default_factory=list)
+
+
+def collect(
+    sweep: Sweep, store: Store, folder: Path
+) -> tuple[list[ConfigurationScores], list[str]]:
+    """Scores of every finished run, computed where ``folder/scores`` lacks them.
+
+    Needs a Ray session. A run whose files are damaged is marked so in the store, to be trained
+    again by the next ``sweep run``, and named as missing.
+
+    Args:
+        sweep: As it stands.
+        store: Where its runs are.
+        folder: The sweep's own, for the cache of scores.
+
+    Returns:
+        The scores by configuration, and notes.
+    """
+    keys = [k for k in planning.asked_metrics(sweep.spec) if METRICS[k].scope == "run"]
+    (folder / "scores").mkdir(parents=True, exist_ok=True)
+    done = [c for c in sweep.cells if c.state == "done" and c.trace]
+    tasks = [task for cell in done if (task := _task(cell, keys, folder))]
+    damaged: dict[str, str] = {}
+    for result in _over_runs(tasks, store, sweep.spec.plugins):
+        if result["error"]:
+            damaged[result["run_id"]] = result["error"]
+            store.fail(result["tracking_run"], result["error"], final=False)
+        else:
+            _merge(folder / "scores" / f"{result['run_id']}.parquet", result["scores"])
+    found = []
+    for proposal in sweep.proposals:
+        cells = [
+            c
+            for c in sweep.cells
+            if c.run.configuration.configuration_id == proposal.configuration.configuration_id
+        ]
+        scores = _configuration_scores(proposal, cells, keys, folder, damaged)
+        if scores is not None:
+            found.append(_with_objective(scores, cells, sweep))
+    return found, _mixed(store, done)
+
+
+def aggregate(
+    sweep: Sweep, store: Store, folder: Path, *, dataset: Dataset | None, intervals: bool = True
+) -> Aggregate:
+    """Scores, stability and agreement of a sweep; needs a Ray session.
+
+    Args:
+        sweep: As it stands.
+        store: Where its runs are.
+        folder: The sweep's own, for the cache of scores.
+        dataset: For the metrics of the pixels; None leaves them out, with a note.
+        intervals: Also bootstrap the agreement's intervals.
+    """
+    scores, notes = collect(sweep, store, folder)
+    pixels: dict[str, np.ndarray[Any, Any]] = {}
+    if dataset is None:
+        notes.append("pixel baselines and image figures are left out: the dataset is not here")
+    elif scores:
+        pixels = pixel_scores(planning.asked_metrics(sweep.spec), dataset)
+    failed = [c for c in sweep.cells if c.state == "failed" and c.trace]
+    notes += [f"failed: {name(c)}: {c.trace.reason}" for c in failed if c.trace]
+    return Aggregate(
+        scores=scores,
+        pixels=pixels,
+        stability=stability_table(scores),
+        agreement=agreement_table(sweep, scores, pixels, intervals=intervals),
+        samples=samples_table(scores, pixels),
+        notes=notes,
+    )
+
+
+def name(cell: Cell) -> str:
+    """What a cell is called in messages."""
+    configuration = cell.run.configuration
+    return f"{configuration.regimen} {configuration.configuration_id} seed {cell.run.seed}"
+
+
+def pixel_scores(keys: Iterable[str], dataset: Dataset) -> dict[str, np.ndarray[Any, Any]]:
+    """Raw scores of the metrics of scope ``pixels``."""
+    images = dataset.train.images.permute(0, 2, 3, 1).numpy()
+    return {key: METRICS[key].score({"images": images}) for key in keys if needs_images([key])}
+
+
+def needs_images(keys: Iterable[str]) -> bool:
+    """Whether any of these metrics is computed from the images alone."""
+    return any(key in METRICS and METRICS[key].scope == "pixels" for key in keys)
+
+
+def stability_table(scores: Sequence[ConfigurationScores]) -> pd.DataFrame:
+    """One row a (configuration, metric), computed in parallel."""
+    rows = [(index, key) for index, s in enumerate(scores) for key in s.raw]
+    if not rows:
+        return pd.DataFrame()
+    reference = ray.put([{k: s.hardness(k) for k in s.raw} for s in scores])
+    labels = ray.put([s.labels for s in scores])
+
+    def measure(batch: Any) -> Any:
+        hardness, given = ray.get(reference), ray.get(labels)
+        results = [
+            dataclasses.asdict(stability(hardness[i][k], given[i]))
+            for i, k in zip(batch["configuration"], batch["metric"], strict=True)
+        ]
+        return {**batch, "result": [json.dumps(r) for r in results]}
+
+    table = ray.data.from_items(
+        [{"configuration": i, "metric": k} for i, k in rows], override_num_blocks=_blocks(len(rows))
+    ).map_batches(measure, batch_size=None)
+    found = {(r["configuration"], r["metric"]): json.loads(r["result"]) for r in table.take_all()}
+    return pd.DataFrame([_stability_row(scores[i], k, found[i, k]) for i, k in rows])
+
+
+def agreement_table(
+    sweep: Sweep,
+    scores: Sequence[ConfigurationScores],
+    pixels: Mapping[str, np.ndarray[Any, Any]],
+    *,
+    intervals: bool,
+    keys: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Every metric against every other and against the supervised reference.
+
+    Of each regimen the configuration that is best by its own objective enters. Variants of a
+    metric (dotted keys) stay out unless asked for.
+
+    Args:
+        sweep: For the direction of each regimen's objective.
+        scores: All configurations.
+        pixels: Scores of the images.
+        intervals: Bootstrap them.
+        keys: Score keys such as ``aum`` or ``msd_mean.contrastive``; all, if left out.
+    """
+    best = best_of_each_regimen(sweep, scores)
+    sets, about = _score_sets(best, pixels, keys)
+    if not sets:
+        return pd.DataFrame()
+    labels, draws = scores[0].labels, 1000 if intervals else 0
+    tables = [agreement(sets, None, labels, draws=draws)] if len(sets) > 1 else []
+    reference = next((s for s in best if s.configuration.regimen == "supervised"), None)
+    if reference is not None and {*MEMBERS} <= reference.raw.keys():
+        hardness = {k: reference.hardness(k) for k in MEMBERS}
+        whole = ScoreSet(name=REFERENCE, scores=supervised_reference(hardness), runs=reference.runs)
+        others = [s for s in sets if about[s.name]["metric"] not in MEMBERS]
+        if others:
+            tables.append(agreement(others, [whole], labels, draws=draws))
+        for member in (s for s in sets if about[s.name]["metric"] in MEMBERS):
+            metric = about[member.name]["metric"]
+            rest = supervised_reference(hardness, without=metric)
+            apart = ScoreSet(name=f"{REFERENCE} without {metric}", scores=rest, runs=reference.runs)
+            tables.append(agreement([member], [apart], labels, draws=draws))
+        about |= {
+            name: {
+                "metric": REFERENCE,
+                "family": "supervised",
+                "labels_used": "own",
+                "configuration_id": reference.configuration.configuration_id,
+                "missing_seeds": reference.missing_seeds,
+            }
+            for table in tables
+            for name in table["right"]
+            if name.startswith(REFERENCE)
+        }
+    if not tables:
+        return pd.DataFrame()
+    table = pd.concat(tables, ignore_index=True)
+    for side in ("left", "right"):
+        for column in ("family", "labels_used", "configuration_id", "missing_seeds"):
+            table[f"{column}_{side}"] = [about[n][column] for n in table[side]]
+    return table
+
+
+def score_keys(
+    sweep: Sweep,
+    scores: Sequence[ConfigurationScores],
+    pixels: Mapping[str, np.ndarray[Any, Any]],
+) -> list[str]:
+    """Names that ``agreement_table`` takes: a metric's key, also with its regimen."""
+    regimens = {s.configuration.regimen: s for s in best_of_each_regimen(sweep, scores)}
+    full = [f"{key}.{regimen}" for regimen, one in regimens.items() for key in one.raw]
+    return sorted({*full, *(k.rpartition(".")[0] for k in full), *pixels})
+
+
+def samples_table(
+    scores: Sequence[ConfigurationScores], pixels: Mapping[str, np.ndarray[Any, Any]]
+) -> pd.DataFrame:
+    """One row a (configuration, sample): mean and spread of raw over seeds, rank of hardness.
+
+    Rank 1 is the hardest; equal scores share the mean of their ranks. A sample that any run has
+    no score for has no mean.
+    """
+    tables = []
+    for one in scores:
+        columns: dict[str, Any] = {
+            "configuration_id": one.configuration.configuration_id,
+            "regimen": one.configuration.regimen,
+            "sample_id": one.sample_ids,
+            "label": one.labels,
+        }
+        for key in one.raw:
+            mean = mean_over_runs(one.raw[key])
+            columns[key] = mean
+            columns[f"{key}.std"] = one.raw[key].std(axis=0) if len(one.runs) > 1 else math.nan
+            columns[f"{key}.rank"] = _rank(METRICS[key].sign * mean)
+        for flag, values in one.flags.items():
+            columns[flag] = values.mean(axis=0)
+        for key, raw in pixels.items():
+            columns[key] = raw
+            columns[f"{key}.rank"] = _rank(METRICS[key].sign * raw)
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def write(result: Aggregate, folder: Path) -> list[Path]:
+    """Write the tables into ``folder``, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {
+        "samples.parquet": result.samples,
+        "stability.csv": result.stability,
+        "agreement.csv": result.agreement,
+    }
+    written = []
+    for file, table in tables.items():
+        target = folder / file
+        partial = target.with_name(f".{file}.partial")
+        if file.endswith(".parquet"):
+            table.to_parquet(partial, index=False)
+        else:
+            table.to_csv(partial, index=False)
+        partial.replace(target)
+        written.append(target)
+    return written
+
+
+def publish(sweep: Sweep, store: Store, result: Aggregate, folder: Path) -> None:
+    """Log tables and figures to the sweep's aggregate run, and one number a metric to parents."""
+    run = store.aggregate_run()
+    store.upload_folder(run, folder, skip={"scores"})
+    store.finish(run)
+    parents = {k.configuration.configuration_id: k.tracking_run for k in store.configurations()}
+    for one in result.scores:
+        configuration_id = one.configuration.configuration_id
+        mine = result.stability[result.stability["configuration_id"] == configuration_id]
+        numbers = _over_seeds(sweep, one)
+        for metric, value in zip(mine["metric"], mine["spearman_pair_mean"], strict=True):
+            if "." not in metric and math.isfinite(value):
+                numbers[f"stability/{metric}"] = value
+        if numbers:
+            store.log_metrics(parents[configuration_id], numbers)
+        if one.missing:
+            store.set_tags(parents[configuration_id], {"missing_seeds": one.missing_seeds[:4000]})
+
+
+def _task(cell: Cell, keys: Sequence[str], folder: Path) -> dict[str, Any] | None:
+    """What has to be computed for a run, or None if its scores are all there."""
+    assert cell.trace is not None
+    wanted = scorable(keys, cell.trace.signals)
+    cached = _cached_versions(folder / "scores" / f"{cell.run.run_id}.parquet")
+    todo = [k for k in wanted if cached.get(k) != _version(k)]
+    if not todo:
+        return None
+    return {"run_id": cell.run.run_id, "tracking_run": cell.trace.tracking_run, "keys": todo}
+
+
+def _over_runs(
+    tasks: Sequence[dict[str, Any]], store: Store, plugins: Sequence[Plugin]
+) -> list[dict[str, Any]]:
+    if not tasks:
+        return []
+    address = (store.uri, store.experiment_id, store.name)
+
+    def reduce_run(task: dict[str, Any]) -> dict[str, Any]:
+        for plugin in plugins:
+            plugin.load()
+        return _reduce(task, Store(*address))
+
+    found = ray.data.from_items(list(tasks), override_num_blocks=len(tasks)).map(reduce_run)
+    return found.take_all()
+
+
+def _reduce(task: dict[str, Any], store: Store) -> dict[str, Any]:
+    """Scores of one run, as the bytes of a parquet file, or why there are none."""
+    answer = {"run_id": task["run_id"], "tracking_run": task["tracking_run"]}
+    with tempfile.TemporaryDirectory(prefix="sweep-run-") as scratch:
+        try:
+            folder = _fetch(store, task["tracking_run"], Path(scratch))
+            dynamics = Dynamics(folder)
+            dynamics.verify()
+            n_classes = len(json.loads((folder / SPEC).read_text())["classes"])
+            scores = score_run(dynamics, task["keys"], n_classes=n_classes)
+        except Damaged as error:
+            return {**answer, "error": f"damaged: {error}", "scores": b""}
+        labels = dynamics.samples["label"].to_numpy()
+    scores.insert(1, "label", labels)
+    table = pa.Table.from_pandas(scores, preserve_index=False)
+    versions = json.dumps({k: _version(k) for k in task["keys"]})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({_VERSIONS: versions}), sink, compression="zstd")
+    return {**answer, "error": "", "scores": sink.getvalue().to_pybytes()}
+
+
+def _fetch(store: Store, tracking_run: str, scratch: Path) -> Path:
+    """A folder with the run's files: the store's own if it is on this machine, else a copy."""
+    local = store.local_folder(tracking_run)
+    if local is not None:
+        return local
+    manifest = store.manifest(tracking_run)
+    for file in (MANIFEST, *manifest.files):
+        store.download(tracking_run, file, scratch)
+    return scratch
+
+
+def _version(key: str) -> str:
+    """A metric's version; a plugin's also by its text, which its module is named after."""
+    metric = METRICS[key]
+    function = getattr(metric.function, "func", metric.function)
+    module = function.__module__
+    own = module.startswith("sweep_plugin_")
+    return f"{metric.version} {module}" if own else str(metric.version)
+
+
+def _cached_versions(path: Path) -> dict[str, str]:
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        return dict(json.loads(metadata[_VERSIONS]))
+    except (OSError, pa.ArrowException, KeyError, ValueError):
+        return {}  # no cache, or one that cannot be read: computed anew
+
+
+def _merge(path: Path, content: bytes) -> None:
+    """Put newly computed columns beside those that are cached."""
+    new = pq.read_table(pa.BufferReader(content))
+    versions = json.loads(new.schema.metadata[_VERSIONS])
+    cached = _cached_versions(path)
+    if cached:
+        old = pq.read_table(path)
+        for column in old.column_names:
+            if column not in new.column_names:
+                new = new.append_column(column, old[column])
+    new = new.replace_schema_metadata({_VERSIONS: json.dumps({**cached, **versions})})
+    partial = path.with_suffix(".partial")
+    pq.write_table(new, partial, compression="zstd")
+    partial.replace(path)
+
+
+def _configuration_scores(
+    proposal: planning.Proposal,
+    cells: Sequence[Cell],
+    keys: Sequence[str],
+    folder: Path,
+    damaged: Mapping[str, str],
+) -> ConfigurationScores | None:
+    missing = {
+        c.run.seed: damaged.get(c.run.run_id) or (c.trace.reason if c.trace else "") or c.state
+        for c in cells
+        if c.state != "done" or c.run.run_id in damaged
+    }
+    done = [c for c in cells if c.run.seed not in missing]
+    if not done:
+        return None
+    tables = [pd.read_parquet(folder / "scores" / f"{c.run.run_id}.parquet") for c in done]
+    flags = [c for c in tables[0] if tables[0][c].dtype == bool]
+    present = [k for k in keys if all(k in table for table in tables)]
+    return ConfigurationScores(
+        configuration=proposal.configuration,
+        parameters=proposal.parameters,
+        seeds=tuple(c.run.seed for c in done),
+        runs=tuple(c.run.run_id for c in done),
+        sample_ids=tables[0]["sample_id"].to_numpy(),
+        labels=tables[0]["label"].to_numpy(),
+        raw={k: np.stack([table[k].to_numpy() for table in tables]) for k in present},
+        flags={f: np.stack([table[f].to_numpy() for table in tables]) for f in flags},
+        missing=missing,
+        objective=math.nan,
+    )
+
+
+def _with_objective(
+    scores: ConfigurationScores, cells: Sequence[Cell], sweep: Sweep
+) -> ConfigurationScores:
+    metric = sweep.spec.regimens[scores.configuration.regimen].metric.name
+    traces = [c.trace for c in cells if c.run.seed in scores.seeds and c.trace]
+    values = [trace.objectives.get(metric, math.nan) for trace in traces]
+    return dataclasses.replace(scores, objective=float(np.mean(values)))
+
+
+def best_of_each_regimen(
+    sweep: Sweep, scores: Sequence[ConfigurationScores]
+) -> list[ConfigurationScores]:
+    """Of each regimen the configuration that is best by its own objective."""
+    best: dict[str, ConfigurationScores] = {}
+    for one in scores:
+        regimen = one.configuration.regimen
+        sign = 1 if sweep.spec.regimens[regimen].metric.goal == "maximize" else -1
+        held = best.get(regimen)
+        if held is None or sign * one.objective > sign * held.objective:
+            best[regimen] = one
+    return list(best.values())
+
+
+def _score_sets(
+    best: Sequence[ConfigurationScores],
+    pixels: Mapping[str, np.ndarray[Any, Any]],
+    keys: Sequence[str] | None,
+) -> tuple[list[ScoreSet], dict[str, dict[str, str]]]:
+    """Score sets by score key, and what the table says about each."""
+    sets, about = [], {}
+    for one in best:
+        regimen = one.configuration.regimen
+        for key in one.raw:
+            score_key = f"{key}.{regimen}"
+            wanted = "." not in key if keys is None else bool({key, score_key} & {*keys})
+            if wanted:
+                sets.append(ScoreSet(name=score_key, scores=one.hardness(key), runs=one.runs))
+                about[score_key] = {
+                    "metric": key,
+                    "family": METRICS[key].family,
+                    "labels_used": labels_used(METRICS[key], regimen),
+                    "configuration_id": one.configuration.configuration_id,
+                    "missing_seeds": one.missing_seeds,
+                }
+    for key, raw in pixels.items():
+        if "." not in key if keys is None else key in keys:
+            sets.append(ScoreSet(name=key, scores=METRICS[key].sign * raw[None], runs=()))
+            about[key] = {
+                "metric": key,
+                "family": METRICS[key].family,
+                "labels_used": METRICS[key].labels_used,
+                "configuration_id": "",
+                "missing_seeds": "",
+            }
+    return sets, about
+
+
+def _stability_row(one: ConfigurationScores, key: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    metric, regimen = METRICS[key], one.configuration.regimen
+    row: dict[str, Any] = {
+        "configuration_id": one.configuration.configuration_id,
+        "regimen": regimen,
+        "parameters": ", ".join(f"{k}={v}" for k, v in one.parameters.items()),
+        "metric": key,
+        "family": metric.family,
+        "measures": metric.measures,
+        "labels_used": labels_used(metric, regimen),
+        "sign": metric.sign,
+        "sign_origin": metric.sign_origin,
+        "runs": found["runs"],
+        "missing_seeds": one.missing_seeds,
+        "samples": found["samples"],
+        "dropped": found["dropped"],
+    }
+    reasons = []
+    for statistic in _ESTIMATES:
+        estimate = Estimate(**found[statistic])
+        row |= {
+            statistic: estimate.value,
+            f"{statistic}_low": estimate.low,
+            f"{statistic}_high": estimate.high,
+        }
+        reasons.append(estimate.reason)
+    return {**row, "reason": "; ".join(dict.fromkeys(filter(None, reasons)))}
+
+
+def _over_seeds(sweep: Sweep, one: ConfigurationScores) -> dict[str, float]:
+    """Mean, spread and 95 % t-interval over seeds of each run's last summary."""
+    traces = {c.run.run_id: c.trace for c in sweep.cells if c.trace}
+    kept = [traces[run].objectives for run in one.runs]
+    found: dict[str, float] = {"seeds": float(len(kept))}
+    for metric in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+        values = np.array([k[metric] for k in kept if metric in k])
+        if len(values) == 0:
+            continue
+        found[f"{metric}_mean"] = float(values.mean())
+        if len(values) > 1:
+            spread = float(values.std(ddof=1))
+            half = float(t.ppf(0.975, len(values) - 1)) * spread / math.sqrt(len(values))
+            found[f"{metric}_std"] = spread
+            found[f"{metric}_low"] = found[f"{metric}_mean"] - half
+            found[f"{metric}_high"] = found[f"{metric}_mean"] + half
+    return found
+
+
+def _mixed(store: Store, done: Sequence[Cell]) -> list[str]:
+    """Say when runs of one configuration come from different devices or versions."""
+    notes = []
+    groups: dict[str, set[str]] = {}
+    for cell in done:
+        assert cell.trace is not None
+        spec = json.loads(store.read_text(cell.trace.tracking_run, SPEC))
+        circumstances = json.dumps(
+            {k: spec[k] for k in ("device", "cpu_capability", "versions")}, sort_keys=True
+        )
+        groups.setdefault(cell.run.configuration.configuration_id, set()).add(circumstances)
+    for configuration_id, found in groups.items():
+        if len(found) > 1:
+            notes.append(
+                f"configuration {configuration_id} mixes devices or versions: "
+                + " and ".join(sorted(found))
+            )
+    return notes
+
+
+def _rank(hardness: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return rankdata(-hardness, nan_policy="omit")
+
+
+def _blocks(rows: int) -> int:
+    """Few enough that starting tasks does not cost more than they do."""
+    have = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return max(1, min(rows, int(2 * have.get("CPU", 1))))
+
+
+def quiet() -> None:
+    """Leave the terminal to our own tables."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    warnings.filterwarnings("ignore", module="ray")

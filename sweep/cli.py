@@ -1,0 +1,291 @@
+"""The command line: parse, call, print, exit code."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from sweep.mistake import Mistake
+
+DONE, SOME_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+_FORMAT = click.option(
+    "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table",
+    help="A table for people, or JSON or CSV for programs.",
+)  # fmt: skip
+_TRACKER = click.option("--tracking-uri", help="Where the sweep is; by default ./mlflow.db.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Which samples are hard, rare or wrong, and would another seed agree?"""
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[key=value …]")
+@click.option("--seeds", help="10, or 0:10; overrides the file.")
+@click.option("--dry-run", is_flag=True, help="Say what would run, and start nothing.")
+@click.option("--no-aggregate", is_flag=True, help="Train only.")
+@click.option("--retry-failed", is_flag=True, help="Also start failed cells again.")
+def run(
+    file: Path,
+    overrides: tuple[str, ...],
+    *,
+    seeds: str | None,
+    dry_run: bool,
+    no_aggregate: bool,
+    retry_failed: bool,
+) -> None:
+    """Train what is missing of a sweep, then aggregate.
+
+    Asking again is how to resume, to add seeds, values or metrics, or to repeat: cells that are
+    done are never trained twice.
+    """
+    # Ray, MLflow and torch take seconds that --help does not need.
+    from sweep import driver, experiment_file, fanout, tracking  # noqa: PLC0415
+
+    content = experiment_file.read(file, overrides)
+    if seeds is not None:
+        content["seeds"] = int(seeds) if seeds.isdecimal() else seeds
+    spec = experiment_file.check(content, str(file))
+    uri, _ = driver.places(content, spec)
+    spec, dataset = driver.load(spec)
+    if dry_run:
+        _dry_run(spec, dataset, uri, retry_failed=retry_failed)
+        return
+    store = tracking.Store.create(uri, spec.name)
+    content = driver.resolved(content, spec)
+    with fanout.session():
+        try:
+            sweep = driver.train(content, spec, dataset, store, retry_failed=retry_failed)
+        except KeyboardInterrupt:
+            driver.interrupt(store)
+            _say(f"interrupted; what is done is kept. Go on with: {_again()}")
+            sys.exit(INTERRUPTED)
+        if not no_aggregate:
+            _aggregate(sweep, store, dataset, intervals=True)
+    _exit(sweep)
+
+
+@cli.command()
+@click.argument("name")
+@_TRACKER
+@_FORMAT
+def status(name: str, tracking_uri: str | None, form: Any) -> None:
+    """Cells done, running, failed (with the reason) and missing."""
+    from sweep import driver, tables  # noqa: PLC0415
+
+    _, sweep = driver.find(name, tracking_uri)
+    if form == "table":
+        tables.print_status(sweep)
+    else:
+        tables.emit(tables.status(sweep), form)
+    _exit(sweep)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--no-intervals", is_flag=True, help="Point estimates of agreement only.")
+@_TRACKER
+def aggregate(name: str, tracking_uri: str | None, *, no_intervals: bool) -> None:
+    """Scores, stability and agreement of what is done; tables and figures, logged to MLflow."""
+    from sweep import driver, fanout  # noqa: PLC0415
+
+    store, sweep = driver.find(name, tracking_uri)
+    with fanout.session():
+        _aggregate(sweep, store, _dataset(sweep.spec), intervals=not no_intervals)
+    _exit(sweep)
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("metrics", nargs=-1, required=True, metavar="METRIC METRIC…")
+@_TRACKER
+@_FORMAT
+def compare(name: str, metrics: tuple[str, ...], tracking_uri: str | None, form: Any) -> None:
+    """Agreement of chosen metrics, such as ``aum msd_mean.contrastive``, with intervals."""
+    from sweep import aggregate as aggregation  # noqa: PLC0415
+    from sweep import driver, fanout, tables  # noqa: PLC0415
+
+    store, sweep = driver.find(name, tracking_uri)
+    with fanout.session():
+        aggregation.quiet()
+        scores, _ = aggregation.collect(sweep, store, _folder(sweep.spec))
+        pixels: dict[str, Any] = {}
+        if aggregation.needs_images(metrics):
+            pixels = aggregation.pixel_scores(metrics, driver.load(sweep.spec)[1])
+        known = aggregation.score_keys(sweep, scores, pixels)
+        unknown = [m for m in metrics if m not in known]
+        if unknown:
+            raise Mistake(f"unknown metric {unknown[0]!r}; known: {', '.join(known)}")
+        table = aggregation.agreement_table(sweep, scores, pixels, intervals=True, keys=metrics)
+    if form == "table":
+        tables.print_agreement(table, f"Agreement in {name}", reference=False)
+    else:
+        tables.emit(table, form)
+
+
+@cli.command()
+@click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path),
+              help="A file of one's own metrics.")  # fmt: skip
+@_FORMAT
+def metrics(plugins: tuple[Path, ...], form: Any) -> None:
+    """Every metric: family, sign and its origin, needs, paper."""
+    from sweep import tables  # noqa: PLC0415
+    from sweep.plugins import Plugin  # noqa: PLC0415
+
+    for path in plugins:
+        Plugin.read(path, "--plugin").load()
+    if form == "table":
+        tables.print_metrics()
+    else:
+        tables.emit(tables.metrics(), form)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--port", default=5000, show_default=True, help="On 127.0.0.1.")
+@_TRACKER
+def ui(name: str, port: int, tracking_uri: str | None) -> None:
+    """The MLflow UI on the right store, at the right experiment."""
+    from sweep import tracking  # noqa: PLC0415
+
+    uri = tracking_uri or tracking.default_uri()
+    store = tracking.Store.find(uri, name)
+    here = f"#/experiments/{store.experiment_id}"
+    if uri.startswith("http"):
+        click.echo(f"{tracking.shown_uri(uri)}/{here}")
+        return
+    click.echo(f"http://127.0.0.1:{port}/{here}  (Ctrl-C ends it)")
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    os.execv(  # noqa: S606 - the server takes this process's place, so Ctrl-C reaches it
+        sys.executable,
+        [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri,
+         "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one line and exit code 2."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        cli.main(arguments, standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
+        _say(error.format_message().rstrip(".") + hint)
+        sys.exit(USER_ERROR)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except Mistake as error:
+        _say(str(error))
+        sys.exit(USER_ERROR)
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    """A spot instance's notice is an interrupt like any other."""
+    raise KeyboardInterrupt
+
+
+def _say(line: str) -> None:
+    click.echo(" ".join(f"sweep: {line}".split()), err=True)
+
+
+def _again() -> str:
+    return " ".join(["sweep", *sys.argv[1:]])
+
+
+def _folder(spec: Any) -> Path:
+    """The sweep's own folder: cached scores, tables, figures."""
+    return Path(spec.storage_path) / spec.name
+
+
+def _dataset(spec: Any) -> Any:
+    """The sweep's dataset if this machine has the same one."""
+    from sweep import driver  # noqa: PLC0415
+
+    try:
+        loaded, dataset = driver.load(spec)
+    except Mistake as error:
+        _say(f"the dataset is not here: {error}")
+        return None
+    if loaded.dataset_digest != spec.dataset_digest:
+        _say("the dataset here differs from the one that was trained on")
+        return None
+    return dataset
+
+
+def _dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
+    from sweep import driver, planning, tracking  # noqa: PLC0415
+
+    try:
+        store = tracking.Store.find(uri, spec.name)
+    except tracking.NoSuchSweep:
+        store = None
+    sweep = driver.look(spec, store)
+    todo = planning.to_train(sweep.cells, retry_failed=retry_failed)
+    packs = planning.packs(
+        todo,
+        spec.resources.seeds_per_pack,
+        {c.run.configuration.configuration_id: "" for c in todo},
+    )
+    n, shape = len(dataset.train.labels), "x".join(map(str, dataset.train.images.shape[1:]))
+    click.echo(
+        f"{spec.name}: {dataset.name}, {n} samples of {shape}, {len(dataset.classes)} classes, "
+        f"{len(dataset.validation.labels)} for validation"
+    )
+    for proposal in sweep.proposals:
+        shown = ", ".join(f"{k}={v}" for k, v in proposal.parameters.items())
+        configuration = proposal.configuration
+        mine = [c for c in sweep.cells if c.run.configuration == configuration]
+        seeds = " ".join(f"{c.run.seed}:{c.state}" for c in mine)
+        click.echo(f"  {configuration.configuration_id} {configuration.regimen} {shown}  {seeds}")
+    if spec.method == "bayes":
+        click.echo("  a Bayesian search proposes the rest as results come in")
+    click.echo(f"{len(sweep.cells)} cells, {len(todo)} to train, in {len(packs)} packs")
+    if todo:
+        seconds = driver.estimate(spec, dataset, todo)
+        click.echo(
+            f"about {seconds:.0f} s of training on one core of this machine, measured on one epoch"
+        )
+
+
+def _aggregate(sweep: Any, store: Any, dataset: Any, *, intervals: bool) -> None:
+    from sweep import aggregate as aggregation  # noqa: PLC0415
+    from sweep import report, tables  # noqa: PLC0415
+
+    aggregation.quiet()
+    folder = _folder(sweep.spec)
+    result = aggregation.aggregate(sweep, store, folder, dataset=dataset, intervals=intervals)
+    if not result.scores:
+        _say("no run is done, so there is nothing to aggregate")
+        return
+    aggregation.write(result, folder)
+    best = [
+        one.configuration.configuration_id
+        for one in aggregation.best_of_each_regimen(sweep, result.scores)
+    ]
+    report.draw(result, best, folder / "figures", dataset)
+    aggregation.publish(sweep, store, result, folder)
+    tables.print_stability(result, best)
+    tables.print_agreement(result.agreement, "Agreement with the supervised reference ranking")
+    for note in result.notes:
+        click.echo(f"note: {note}")
+    click.echo(f"tables    {folder}/stability.csv, agreement.csv, samples.parquet")
+    click.echo(f"figures   {folder}/figures/")
+    where = f" --tracking-uri {sweep.spec.tracking_uri}" if sweep.spec.tracking_uri else ""
+    click.echo(f"runs      sweep ui {sweep.spec.name}{where}")
+
+
+def _exit(sweep: Any) -> None:
+    failed = [c for c in sweep.cells if c.state == "failed"]
+    if failed:
+        _say(f"{len(failed)} of {len(sweep.cells)} cells failed; sweep status {sweep.spec.name}")
+        sys.exit(SOME_FAILED)

@@ -1,0 +1,239 @@
+"""A sweep from its spec to trained cells: dataset, store, what is left to do, progress."""
+
+import dataclasses
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from hardness import datasets
+from hardness.datasets import Dataset, DatasetOptions
+from hardness.dynamics import Recording
+from hardness.models import ModelOptions
+from hardness.seeding import Streams
+from hardness.training import REGIMENS
+from sweep import fanout, planning, tracking
+from sweep.experiment_file import ExperimentError, check, options
+from sweep.planning import Proposal
+from sweep.progress import Display
+from sweep.spec import Cell, Pack, RunSpec, SweepSpec
+from sweep.tracking import Store
+from sweep.trial import Places
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A sweep as it is now: its spec, its configurations so far and their cells."""
+
+    spec: SweepSpec
+    proposals: Sequence[Proposal]
+    cells: Sequence[Cell]
+
+
+def load(spec: SweepSpec) -> tuple[SweepSpec, Dataset]:
+    """The dataset, and the spec with its digest filled in.
+
+    Raises:
+        ExperimentError: In one line, if the dataset cannot be had.
+    """
+    try:
+        dataset = datasets.load(spec.dataset, validation=spec.validation)
+    except (ValueError, OSError) as error:
+        raise ExperimentError(f"dataset: {' '.join(str(error).split())}") from error
+    return dataclasses.replace(spec, dataset_digest=dataset.digest), dataset
+
+
+def places(content: Mapping[str, Any], spec: SweepSpec) -> tuple[str, str]:
+    """Tracking address and storage path.
+
+    Raises:
+        ExperimentError: If a Ray job left to chance where its results go.
+    """
+    if fanout.in_job():
+        uri = spec.tracking_uri or ""
+        if not uri.startswith(("http://", "https://")):
+            raise ExperimentError(
+                "a Ray job needs tracking_uri: http://HOST:PORT of an MLflow server that every "
+                f"node reaches; came {tracking.shown_uri(uri) or 'nothing'}"
+            )
+        if "storage_path" not in content:
+            raise ExperimentError(
+                "a Ray job needs storage_path: a folder that every node sees; came nothing"
+            )
+    return spec.tracking_uri or tracking.default_uri(), spec.storage_path
+
+
+def train(
+    content: Mapping[str, Any],
+    spec: SweepSpec,
+    dataset: Dataset,
+    store: Store,
+    *,
+    retry_failed: bool,
+) -> Sweep:
+    """Train every cell that is neither done nor failed for good; needs a Ray session.
+
+    Args:
+        content: The experiment file as read, to be kept in the store.
+        spec: Checked, with the dataset's digest.
+        dataset: What to train on.
+        store: The sweep's, made by this process.
+        retry_failed: Start failed cells again.
+    """
+    tags = {"git_commit": commit} if (commit := _git_commit()) else {}
+    kept = {**content, "dataset_digest": spec.dataset_digest}
+    plugins = {f"plugin {p.path}": p.digest for p in spec.plugins}
+    store.save_sweep(kept, {**tags, **plugins})
+    session = _Session(spec, store, retry_failed=retry_failed)
+    first = session.next_packs()
+    with Display(spec, session.cells) as display:
+        if first:
+            lost = fanout.run(
+                session.after(first),
+                display.update,
+                dataset=dataset,
+                places=Places(
+                    tracking_uri=store.uri,
+                    experiment_id=store.experiment_id,
+                    name=spec.name,
+                    storage_path=spec.storage_path,
+                    recording=_recording(spec),
+                    checkpoint_seconds=spec.resources.checkpoint_seconds,
+                    plugins=spec.plugins,
+                    tags=tags,
+                ),
+                resources=spec.resources,
+            )
+            for pack, reason in lost:
+                _give_up(store, pack, reason)
+    return look(spec, store)
+
+
+def look(spec: SweepSpec, store: Store | None) -> Sweep:
+    """A sweep as it stands in its store, nothing started; None if it has no store yet."""
+    traces = store.traces() if store else {}
+    known = _known(store) if store else []
+    proposed = planning.proposals(spec, known, traces)
+    cells = planning.cells(spec, [p.configuration for p in proposed], traces)
+    return Sweep(spec=spec, proposals=proposed, cells=cells)
+
+
+def find(name: str, tracking_uri: str | None) -> tuple[Store, Sweep]:
+    """A store and the sweep of that name in it, as the sweep's own run describes it.
+
+    Raises:
+        NoSuchSweep: If there is none.
+        ExperimentError: If its plugins are gone or its file no longer fits.
+    """
+    store = Store.find(tracking_uri or tracking.default_uri(), name)
+    return store, look(check(store.read_sweep(), name), store)
+
+
+def interrupt(store: Store) -> None:
+    """Mark the runs that were cut off, so that nobody takes them for running."""
+    for trace in store.traces().values():
+        if trace.state == "running":
+            store.interrupt(trace.tracking_run)
+
+
+def estimate(spec: SweepSpec, dataset: Dataset, cells: Sequence[Cell]) -> float:
+    """Seconds of training for these cells on one core of this machine, one after another.
+
+    One epoch of each regimen is trained and timed for it.
+    """
+    seconds = 0.0
+    for regimen in {c.run.configuration.regimen for c in cells}:
+        mine = [c for c in cells if c.run.configuration.regimen == regimen]
+        run = mine[0].run.configuration
+        chosen = options(REGIMENS[regimen].options, run.options)
+        model = options(ModelOptions, run.model)
+        records = REGIMENS[regimen].train(dataset, model, chosen, Streams(seed=0))
+        next(records)
+        started = time.perf_counter()
+        next(records)
+        an_epoch = time.perf_counter() - started
+        seconds += an_epoch * sum(
+            options(REGIMENS[regimen].options, c.run.configuration.options).train.max_epochs
+            for c in mine
+        )
+    return seconds
+
+
+class _Session:
+    """What one driver has started, so that no pack is started twice."""
+
+    def __init__(self, spec: SweepSpec, store: Store, *, retry_failed: bool) -> None:
+        self.spec, self.store, self.retry_failed = spec, store, retry_failed
+        self.issued: set[str] = set()
+        self.cells: Sequence[Cell] = ()
+
+    def next_packs(self) -> list[Pack]:
+        sweep = look(self.spec, self.store)
+        self.cells = sweep.cells
+        todo = [
+            cell
+            for cell in planning.to_train(sweep.cells, retry_failed=self.retry_failed)
+            if cell.run.run_id not in self.issued
+        ]
+        wanted = {c.run.configuration.configuration_id for c in todo}
+        parents = {
+            p.configuration.configuration_id: self.store.save_configuration(
+                p.configuration, p.parameters, p.number
+            )
+            for p in sweep.proposals
+            if p.configuration.configuration_id in wanted
+        }
+        self.issued |= {cell.run.run_id for cell in todo}
+        return planning.packs(todo, self.spec.resources.seeds_per_pack, parents)
+
+    def after(self, first: Sequence[Pack]) -> Any:
+        """The function that Tune asks: the packs at hand first, then what the store calls for."""
+        pending = [first]
+        return lambda: pending.pop() if pending else self.next_packs()
+
+
+def _known(store: Store) -> list[Proposal]:
+    return [
+        Proposal(configuration=k.configuration, parameters=k.parameters, number=k.number)
+        for k in store.configurations()
+    ]
+
+
+def _recording(spec: SweepSpec) -> Recording:
+    """Keep what the file wants kept and what its metrics read."""
+    asked = set().union(*(planning.needed_signals(spec, r) for r in spec.regimens))
+    offered = ("emb", "logits", "neighbor_distances")
+    ruled_out = planning.ruled_out(spec)
+    kept = {name for name in ("emb", "logits") if name not in ruled_out}
+    return Recording(snapshots=tuple(n for n in offered if n in kept | asked))
+
+
+def _give_up(store: Store, pack: Pack, reason: str) -> None:
+    traces = store.traces()
+    for seed in pack.seeds:
+        run = RunSpec(configuration=pack.configuration, seed=seed)
+        trace = traces.get(run.run_id)
+        if trace is None or trace.state not in ("done", "failed"):
+            tracking_run = store.start_run(run, pack.parent_run, {})
+            store.fail(tracking_run, f"given up: {reason}", final=False)
+
+
+def _git_commit() -> str:
+    """The working directory's commit, empty outside a repository."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    except FileNotFoundError:
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
+def resolved(content: Mapping[str, Any], spec: SweepSpec) -> dict[str, Any]:
+    """The experiment file with every place made absolute, as the store keeps it."""
+    dataset = {f.name: getattr(spec.dataset, f.name) for f in fields(DatasetOptions)}
+    root = dataset["root"]
+    dataset["root"] = os.path.abspath(os.path.expanduser(root)) if root else None  # noqa: PTH100, PTH111
+    dataset = {k: v for k, v in dataset.items() if v is not None}
+    return {**content, "dataset": dataset, "storage_path": spec.storage_path}

@@ -1,0 +1,194 @@
+"""Ray: its session, and packs placed by Ray Tune with their resources and retries."""
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+# Read by Ray when it starts. No result files beside MLflow's, no usage reports, no rebuilt
+# environment a worker under `uv run`, and trials queued ahead, so that no slot waits for its next.
+for _name, _value in {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "16",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+from ray import tune  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
+
+from hardness.datasets import Dataset  # noqa: E402
+from sweep.spec import Pack, Resources  # noqa: E402
+from sweep.trial import Places, Progress, run_pack  # noqa: E402
+
+
+@contextlib.contextmanager
+def session() -> Iterator[None]:
+    """A Ray to work on: the cluster that ``RAY_ADDRESS`` names, else one on this machine."""
+    if ray.is_initialized():
+        yield
+        return
+    # Workers import torch and mlflow: compiling their bytecode anew in each would triple the time.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    dashboard = None if os.environ.get("RAY_ADDRESS") else False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=dashboard)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def in_job() -> bool:
+    """Whether this process is the entrypoint of a Ray job."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def slots(resources: Resources) -> int:
+    """How many packs the cluster can run at once; needs a session."""
+    have = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    fits = [
+        have.get(name, 0) / wanted
+        for name, wanted in (("CPU", resources.cpu), ("GPU", resources.gpu))
+        if wanted
+    ]
+    return int(min(fits))
+
+
+def run(
+    next_packs: Callable[[], Sequence[Pack]],
+    on_progress: Callable[[Progress], None],
+    *,
+    dataset: Dataset,
+    places: Places,
+    resources: Resources,
+) -> list[tuple[Pack, str]]:
+    """Train packs until there are no more; needs a session.
+
+    A pack whose process is lost starts again, up to ``max_failures`` times, from its own
+    checkpoints. Ray's state is never restored: what is done is what the tracker says.
+
+    Args:
+        next_packs: Asked when a slot is free; an empty answer while packs are running means
+            "ask again when one has ended", and otherwise "that was all".
+        on_progress: Called in this process for each report.
+        dataset: Travels to the workers through Ray's object store.
+        places: Where runs go.
+        resources: Of one pack.
+
+    Returns:
+        Packs that were given up, each with the reason.
+    """
+    planner = _Planner(next_packs)
+    lost: list[tuple[Pack, str]] = []
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    trainable = tune.with_resources(
+        tune.with_parameters(_train, dataset=dataset, places=places),
+        {"cpu": resources.cpu, "gpu": resources.gpu},
+    )
+    # Tune insists on a place that every node sees, though nothing of ours goes there.
+    Path(places.storage_path).mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".tune-", dir=places.storage_path))
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=planner,
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="packs",
+            storage_path=str(folder),
+            failure_config=tune.FailureConfig(max_failures=resources.max_failures),
+            callbacks=[_Listener(on_progress, lost)],
+            verbose=0,
+        ),
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tuner.fit()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return lost
+
+
+def _train(config: dict[str, Any], *, dataset: Dataset, places: Places) -> None:
+    for progress in run_pack(Pack.from_json(config["pack"]), dataset, places):
+        tune.report(
+            {
+                "run_id": progress.run_id,
+                "epoch": progress.epoch,
+                "epochs": progress.epochs,
+                "state": progress.state,
+                "reason": progress.reason,
+                "summary": dict(progress.summary),
+            }
+        )
+
+
+class _Planner(Searcher):
+    """Hands Tune one pack after the other; holds no search state of its own."""
+
+    def __init__(self, next_packs: Callable[[], Sequence[Pack]]) -> None:
+        super().__init__()
+        self._next_packs = next_packs
+        self._waiting: list[Pack] = []
+        self._running: set[str] = set()
+
+    def suggest(self, trial_id: str) -> Any:
+        if not self._waiting:
+            self._waiting = list(self._next_packs())
+        if not self._waiting:
+            return None if self._running else Searcher.FINISHED
+        self._running.add(trial_id)
+        return {"pack": self._waiting.pop(0).to_json()}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        self._running.discard(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Keep nothing: the next session asks the store."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing: the next session asks the store."""
+
+
+class _Listener(tune.Callback):
+    """Passes reports on to the driver."""
+
+    def __init__(
+        self, on_progress: Callable[[Progress], None], lost: list[tuple[Pack, str]]
+    ) -> None:
+        self._on_progress, self._lost = on_progress, lost
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if "run_id" in result:
+            fields = ("run_id", "epoch", "epochs", "state", "reason", "summary")
+            self._on_progress(Progress(**{name: result[name] for name in fields}))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        cause = str(trial.get_pickled_error() or "its process was lost").strip().splitlines()
+        self._lost.append((Pack.from_json(trial.config["pack"]), cause[-1][:500]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks; a progress display does not travel.
+        return {"_on_progress": None, "_lost": []}

@@ -1,0 +1,613 @@
+"""Figures of an aggregation: stability, agreement, the data map, and the images at both ends.
+
+A figure whose numbers are missing is not drawn. What a figure shows is chosen by the functions
+without an underscore, from tables to tables; the rest is ink.
+"""
+
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from hardness.agreement import supervised_reference
+from hardness.datasets import Dataset
+from hardness.stability import spearman_pair_mean
+from sweep.aggregate import MEMBERS, REFERENCE, Aggregate, ConfigurationScores
+
+FAMILIES = ("supervised", "loss-based", "unsupervised", "uncertainty")
+SIDE = 5  # images a row and a column
+_MOST_CELLS_WITH_VALUES = 80
+_DARK_BLUE = 0.8  # correlation from which on white is read more easily than ink
+_SHARPEST_PX = 128  # images up to this size are shown by whole pixels
+_LONGEST_NAME = 15  # characters under an image
+_DPI = 150
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+_BLUE, _ORANGE, _GREEN, _VERMILLION, _PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
+_INK, _QUIET, _FAINT = "#222222", "#666666", "#D9D9D9"
+_LABELS = {
+    "none": (_GREEN, "no labels"),
+    "others": (_ORANGE, "labels of other samples"),
+    "own": (_BLUE, "the sample's own label"),
+}
+_DIVERGING = LinearSegmentedColormap.from_list("agreement", [_VERMILLION, "#F7F7F7", _BLUE])
+_CORRECTNESS = LinearSegmentedColormap.from_list("correctness", [_VERMILLION, _PINK, _BLUE])
+_STYLE: dict[str, Any] = {
+    "savefig.dpi": _DPI,
+    "figure.dpi": _DPI,
+    "figure.facecolor": "white",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _QUIET,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _QUIET,
+    "ytick.color": _QUIET,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "hatch.color": "#BBBBBB",
+    "hatch.linewidth": 0.6,
+    "text.parse_math": False,  # a reason or a class name may hold dollar signs
+}
+
+
+def draw(
+    result: Aggregate, best: Sequence[str], folder: Path, dataset: Dataset | None
+) -> list[Path]:
+    """Write the figures of an aggregation, each whole or not at all.
+
+    Figures of an earlier aggregation that this one has no numbers for are removed, lest they pass
+    for its own.
+
+    Args:
+        result: What was found.
+        best: Id of each regimen's best configuration, the ones that are shown.
+        folder: Where the PNGs go.
+        dataset: Source of the images; None leaves the image figures out.
+
+    Returns:
+        The files written: ``stability.png``, ``agreement.png``, ``data_map.png`` and one
+        ``images_<score key>.png`` for each of ``pictured``, where there is something to show.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    by_id = {one.configuration.configuration_id: one for one in result.scores}
+    chosen = [by_id[configuration_id] for configuration_id in best if configuration_id in by_id]
+    with style.context(_STYLE, after_reset=True):
+        written = [_save(figure, folder / f) for f, figure in _figures(result, chosen, dataset)]
+    stale = {folder / f"{name}.png" for name in ("stability", "agreement", "data_map")}
+    for path in (stale | {*folder.glob("images_*.png")}) - {*written}:
+        path.unlink(missing_ok=True)
+    return written
+
+
+# What the figures show
+
+
+def stability_rows(table: pd.DataFrame, configuration_id: str) -> pd.DataFrame:
+    """The metrics of one configuration that get a line of their own, most stable first.
+
+    Args:
+        table: ``Aggregate.stability``.
+        configuration_id: Whose.
+
+    Returns:
+        Rows of the table without variants (dotted keys), indexed by metric, those without a value
+        last; ``train`` holds the value of the metric's ``.train`` variant, NaN if there is none.
+    """
+    if table.empty:
+        return pd.DataFrame({"spearman_pair_mean": [], "train": []})
+    mine = table[table["configuration_id"] == configuration_id].set_index("metric")
+    rows = mine[~mine.index.str.contains(".", regex=False)]
+    train = mine["spearman_pair_mean"].reindex(rows.index + ".train")
+    return rows.assign(train=train.to_numpy()).sort_values(
+        "spearman_pair_mean", ascending=False, kind="stable"
+    )
+
+
+def agreement_matrix(
+    table: pd.DataFrame, own: Mapping[str, float]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The table of pairs as a symmetric matrix, family by family.
+
+    A member of the supervised reference was compared with the reference less the member's
+    cluster; that value stands in the reference's row.
+
+    Args:
+        table: ``Aggregate.agreement``.
+        own: Score set to its agreement with itself, the diagonal.
+
+    Returns:
+        Spearman's correlations with score sets as rows and columns, NaN where the table has none,
+        and the family of each. The reference comes first; inside a family those that agree best
+        with it come first.
+    """
+    if table.empty:
+        return pd.DataFrame(), {}
+    sides = (
+        table["left"],
+        table["right"].where(~table["right"].str.startswith(REFERENCE), REFERENCE),
+    )
+    families = dict(zip(sides[0], table["family_left"], strict=True))
+    families |= dict(zip(sides[1], table["family_right"], strict=True))
+    matrix = pd.DataFrame(math.nan, index=[*families], columns=[*families])
+    for left, right, rho in zip(*sides, table["spearman"], strict=True):
+        matrix.loc[left, right] = matrix.loc[right, left] = rho
+    for name in families:
+        matrix.loc[name, name] = own.get(name, math.nan)
+    closeness = matrix[REFERENCE] if REFERENCE in matrix else pd.Series(0.0, index=matrix.index)
+    places = {family: place for place, family in enumerate(FAMILIES)}
+
+    def place(name: str) -> tuple[bool, int, float]:
+        near = -closeness[name] if math.isfinite(closeness[name]) else math.inf
+        return name != REFERENCE, places.get(families[name], len(places)), near
+
+    order = sorted(families, key=place)
+    return matrix.loc[order, order], {name: families[name] for name in order}
+
+
+def own_agreement(result: Aggregate) -> dict[str, float]:
+    """Agreement of every score set with itself under another seed.
+
+    Args:
+        result: What was found.
+
+    Returns:
+        Score set, by its name in ``Aggregate.agreement``, to the mean Spearman correlation of two
+        seeds; 1 for the scores of pixels, which no seed changes.
+    """
+    by_id = {one.configuration.configuration_id: one for one in result.scores}
+    own: dict[str, float] = {}
+    for row in result.stability.itertuples():
+        own[f"{row.configuration_id} {row.metric}.{row.regimen}"] = row.spearman_pair_mean
+    found = dict.fromkeys(result.pixels, 1.0)
+    for side in ("left", "right") if len(result.agreement) else ():
+        columns = result.agreement[[side, f"configuration_id_{side}"]].drop_duplicates()
+        for name, configuration_id in columns.itertuples(index=False):
+            if name.startswith(REFERENCE):
+                found[REFERENCE] = _reference_agreement(by_id.get(configuration_id))
+            elif configuration_id:
+                found[name] = own.get(f"{configuration_id} {name}", math.nan)
+    return found
+
+
+def map_points(samples: pd.DataFrame, configuration_id: str) -> pd.DataFrame:
+    """Where each sample of a configuration lies on the data map.
+
+    Args:
+        samples: ``Aggregate.samples``.
+        configuration_id: Whose.
+
+    Returns:
+        ``sample_id``, ``variability``, ``confidence`` and ``correctness``, means over seeds;
+        without the samples that lack one, and empty if a column is missing.
+    """
+    columns = {f"cartography_{c}": c for c in ("variability", "confidence", "correctness")}
+    if not {*columns} <= {*samples}:
+        return pd.DataFrame({"sample_id": [], **{c: [] for c in columns.values()}})
+    mine = samples.loc[samples["configuration_id"] == configuration_id, ["sample_id", *columns]]
+    return mine.rename(columns=columns).dropna().reset_index(drop=True)
+
+
+def pictured(result: Aggregate, best: Sequence[ConfigurationScores]) -> dict[str, pd.DataFrame]:
+    """The scores whose hardest and easiest images are worth a look.
+
+    These are ``aum`` of supervised training, ``prototypicality`` of contrastive training, and the
+    label-free score that agrees best with the supervised reference.
+
+    Args:
+        result: What was found.
+        best: The configurations that are shown.
+
+    Returns:
+        Score key to ``sample_id``, ``label`` and ``rank`` of its samples; those that exist.
+    """
+    regimens = {one.configuration.regimen: one for one in best}
+    wanted = [("aum", "supervised"), ("prototypicality", "contrastive")]
+    closest = _closest_without_labels(result.agreement)
+    wanted += [(key, r) for r in regimens for key in regimens[r].raw if f"{key}.{r}" == closest]
+    wanted += [(key, "") for key in result.pixels if key == closest]
+    found = {}
+    for key, regimen in wanted:
+        one = regimens.get(regimen) if regimen else next(iter(best), None)
+        if one is not None and f"{key}.rank" in result.samples:
+            rows = result.samples["configuration_id"] == one.configuration.configuration_id
+            columns = {"sample_id": "sample_id", "label": "label", f"{key}.rank": "rank"}
+            score_key = f"{key}.{regimen}" if regimen else key
+            found[score_key] = result.samples.loc[rows, [*columns]].rename(columns=columns)
+    return found
+
+
+def extremes(ranks: pd.DataFrame, count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The hardest and the easiest samples, equal ranks by ascending id.
+
+    Args:
+        ranks: ``sample_id`` and ``rank``, 1 the hardest; NaN for none. Further columns stay.
+        count: At most this many of each, and no more than half of the samples.
+
+    Returns:
+        The hardest, hardest first, and the easiest, easiest first. Every one of the hardest is
+        strictly harder than all of the easiest, so that both are empty where all tie.
+
+    Example:
+        >>> ranks = pd.DataFrame({"sample_id": [7, 3, 5, 1], "rank": [1.0, 3.0, 3.0, 3.0]})
+        >>> hardest, easiest = extremes(ranks, 2)
+        >>> hardest["sample_id"].tolist(), easiest["sample_id"].tolist()
+        ([7], [1, 3])
+    """
+    known = ranks.dropna(subset="rank")
+    count = min(count, len(known) // 2)
+    hardest = known.sort_values(["rank", "sample_id"]).head(count)
+    easiest = known.sort_values(["rank", "sample_id"], ascending=[False, True]).head(count)
+    hardest = hardest[hardest["rank"] < easiest["rank"].min()]
+    return hardest, easiest if len(hardest) else easiest.head(0)
+
+
+def _reference_agreement(one: ConfigurationScores | None) -> float:
+    if one is None or not {*MEMBERS} <= one.raw.keys():
+        return math.nan
+    whole = supervised_reference({key: one.hardness(key) for key in MEMBERS})
+    return spearman_pair_mean(whole).value
+
+
+def _closest_without_labels(table: pd.DataFrame) -> str:
+    if table.empty:
+        return ""
+    free = table["right"].str.startswith(REFERENCE) & (table["labels_used_left"] == "none")
+    rows = table[free & (table["spearman"] > 0)].sort_values(["spearman", "left"])
+    return str(rows["left"].iloc[-1]) if len(rows) else ""
+
+
+# How they show it
+
+
+def _figures(
+    result: Aggregate, best: Sequence[ConfigurationScores], dataset: Dataset | None
+) -> Iterator[tuple[str, Figure]]:
+    if figure := _stability_figure(result.stability, best):
+        yield "stability.png", figure
+    matrix, families = agreement_matrix(result.agreement, own_agreement(result))
+    if figure := _agreement_figure(matrix, families, best):
+        yield "agreement.png", figure
+    supervised = [one for one in best if one.configuration.regimen == "supervised"]
+    if supervised and (figure := _data_map_figure(result.samples, supervised[0])):
+        yield "data_map.png", figure
+    if dataset is None:
+        return
+    for score_key, ranks in pictured(result, best).items():
+        mine = [one for one in best if score_key.endswith(f".{one.configuration.regimen}")]
+        if figure := _images_figure(score_key, ranks, dataset, mine):
+            yield f"images_{score_key}.png", figure
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    partial = path.with_name(f".{path.name}.partial")
+    figure.savefig(partial, format="png")
+    partial.replace(path)
+    return path
+
+
+def _described(one: ConfigurationScores) -> str:
+    """A configuration in a title: regimen, searched values, seeds and samples."""
+    parameters = ", ".join(f"{k}={v}" for k, v in one.parameters.items())
+    samples = f"{len(one.sample_ids):,} samples"
+    parts = (one.configuration.regimen, parameters, _counted(len(one.seeds), "seed"), samples)
+    return textwrap.fill(" · ".join(filter(None, parts)), 85)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _missing_seeds(one: ConfigurationScores) -> str:
+    """Small print that names them, if there are any."""
+    return f"Missing: {one.configuration.regimen} {one.missing_seeds}" if one.missing else ""
+
+
+def _wrapped(paragraphs: Sequence[str], width_in: float) -> str:
+    """Small print broken into lines, a paragraph that runs over three of them cut short."""
+    characters = int(width_in * 15)  # of 8 points
+    lines = [
+        textwrap.fill(text, characters, max_lines=3, placeholder=" …")
+        for text in paragraphs
+        if text
+    ]
+    return "\n".join(lines)
+
+
+def _stability_figure(table: pd.DataFrame, best: Sequence[ConfigurationScores]) -> Figure | None:
+    found = [(one, stability_rows(table, one.configuration.configuration_id)) for one in best]
+    panels = [(one, rows) for one, rows in found if rows["spearman_pair_mean"].notna().any()]
+    if not panels:
+        return None
+    lines = [rows["spearman_pair_mean"].count() + 0.2 for _, rows in panels]
+    height_in = 0.22 * sum(lines) + 1.3 * len(panels) + 0.5
+    figure = Figure(figsize=(8.5, height_in), layout="constrained")
+    axes = figure.subplots(len(panels), height_ratios=lines, squeeze=False)[:, 0]
+    shown = pd.concat([rows[rows["spearman_pair_mean"].notna()] for _, rows in panels])
+    values = ["spearman_pair_mean", "spearman_pair_mean_low", "spearman_within_class_pair_mean"]
+    low = max(-1.0, min(0.0, shown[[*values, "train"]].min().min()))
+    for axis, (one, rows) in zip(axes, panels, strict=True):
+        axis.set_xlim(low - 0.02, 1.02)
+        _stability_panel(axis, one, rows)
+    axes[0].annotate(
+        "0.9", (0.9, 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
+        textcoords="offset points", ha="center", va="bottom", fontsize=8, color=_QUIET,
+    )  # fmt: skip
+    _stability_legend(figure, shown)
+    return figure
+
+
+def _stability_panel(axis: Axes, one: ConfigurationScores, rows: pd.DataFrame) -> None:
+    defined = rows[rows["spearman_pair_mean"].notna()]
+    y = np.arange(len(defined))
+    colours = [_LABELS[used][0] for used in defined["labels_used"]]
+    value = defined["spearman_pair_mean"]
+    # A correlation ends at 1; its jackknife interval does not.
+    low, high = (defined[f"spearman_pair_mean_{end}"].clip(-1, 1) for end in ("low", "high"))
+    axis.axvline(0.9, color=_FAINT, lw=1, zorder=0)
+    axis.axvline(0, color=_FAINT, lw=1, zorder=0)
+    axis.hlines(y, low, high, colors=colours, lw=2, alpha=0.45)
+    axis.scatter(defined["train"], y, s=26, c=colours, marker="D", alpha=0.35, lw=0)
+    within = defined["spearman_within_class_pair_mean"]
+    axis.scatter(within, y, s=30, facecolors="white", edgecolors=colours, lw=1.2, zorder=3)
+    axis.scatter(value, y, s=30, c=colours, zorder=4)
+    for place, number in zip(y, value, strict=True):
+        axis.text(
+            1.012, place, _signed(number), transform=axis.get_yaxis_transform(),
+            va="center", fontsize=8, color=_QUIET,
+        )  # fmt: skip
+    axis.set_yticks(y, defined.index)
+    axis.set_ylim(len(defined) - 0.4, -0.6)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.set_title(_described(one))
+    undefined = ", ".join(rows.index[rows["spearman_pair_mean"].isna()])
+    small_print = [
+        f"Undefined: {undefined}" if undefined else "",
+        "No interval: fewer than 4 seeds" if low.isna().all() else "",
+        _missing_seeds(one),
+    ]
+    axis.set_xlabel("Spearman correlation of two seeds")
+    _foot(axis, small_print, 6.0, below=32)
+
+
+def _foot(axis: Axes, paragraphs: Sequence[str], width_in: float, *, below: float) -> None:
+    """Small print under an axis, that many points below it."""
+    text = _wrapped(paragraphs, width_in)
+    if text:
+        axis.annotate(
+            text, (0, 0), xycoords="axes fraction", xytext=(0, -below), fontsize=8,
+            textcoords="offset points", va="top", color=_QUIET, annotation_clip=False,
+        )  # fmt: skip
+
+
+def _stability_legend(figure: Figure, shown: pd.DataFrame) -> None:
+    def mark(colour: str, label: str, **look: Any) -> Line2D:
+        return Line2D(
+            [], [], **{"ls": "", "marker": "o", "ms": 5.5, "c": colour, **style}, label=label
+        )
+
+    used = [_LABELS[kind] for kind in _LABELS if kind in {*shown["labels_used"]}]
+    handles = [mark(colour, f"uses {text}") for colour, text in used]
+    interval = shown["spearman_pair_mean_low"].notna().any()
+    handles.append(
+        mark(_QUIET, "all samples, 95 % interval", ls="-", lw=2)
+        if interval
+        else mark(_QUIET, "all samples")
+    )
+    if shown["spearman_within_class_pair_mean"].notna().any():
+        handles.append(mark(_QUIET, "within class", mfc="white", mew=1.2))
+    if shown["train"].notna().any():
+        handles.append(mark(_QUIET, "of the training step", marker="D", alpha=0.35, mew=0))
+    figure.legend(handles=handles, loc="outside upper left", ncols=3, handletextpad=0.4)
+
+
+def _agreement_figure(
+    matrix: pd.DataFrame, families: Mapping[str, str], best: Sequence[ConfigurationScores]
+) -> Figure | None:
+    values = matrix.to_numpy(dtype=np.float64)
+    count = len(values)
+    if not np.isfinite(values[~np.eye(count, dtype=bool)]).any():
+        return None
+    cell_in = 0.36 if count <= _MOST_CELLS_WITH_VALUES else 0.16
+    names_in = 0.075 * max(map(len, matrix)) + 0.2
+    width_in = names_in + max(cell_in * count, 3.2) + 1.1
+    figure = Figure((width_in, names_in + max(cell_in * count, 1.5) + 1.9), layout="constrained")
+    axis = figure.subplots()
+    axis.patch.set(facecolor="#EEEEEE", hatch="////", edgecolor="#BBBBBB", linewidth=0)
+    image = axis.imshow(
+        np.ma.masked_invalid(values), cmap=_DIVERGING, vmin=-1, vmax=1, aspect="auto"
+    )
+    if count <= _MOST_CELLS_WITH_VALUES:
+        _cell_values(axis, values)
+    axis.set_xticks(range(count), matrix.columns, rotation=90)
+    axis.set_yticks(range(count), matrix.index)
+    axis.tick_params(length=0, labelsize=8, labeltop=True, labelbottom=False)
+    axis.spines[:].set_visible(False)
+    _family_separators(axis, ["reference" if n == REFERENCE else families[n] for n in matrix])
+    for place in range(count):  # a diagonal of another kind than what surrounds it
+        axis.add_patch(
+            Rectangle((place - 0.46, place - 0.46), 0.92, 0.92, fill=False, lw=1, ec=_INK)
+        )
+    axis.set_title("Do metrics agree on which samples are hard?", pad=10)
+    _foot(axis, [_agreement_caption(matrix), *map(_missing_seeds, best)], width_in - 1, below=6)
+    bar = figure.colorbar(image, ax=axis, location="bottom", shrink=0.6, aspect=40, pad=0.02)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    return figure
+
+
+def _cell_values(axis: Axes, values: np.ndarray[Any, Any]) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        if math.isfinite(value):
+            # Thousands of them, none at the border: the layout need not measure each.
+            axis.text(
+                column, row, _signed(value).replace("0.", "."), ha="center", va="center",
+                fontsize=8, color="white" if value > _DARK_BLUE else _INK, in_layout=False,
+            )  # fmt: skip
+
+
+def _signed(value: float) -> str:
+    """Two decimals, a real minus, and no negative zero."""
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # noqa: RUF001
+
+
+def _family_separators(axis: Axes, families: Sequence[str]) -> None:
+    starts = [p for p in range(len(families)) if p == 0 or families[p] != families[p - 1]]
+    for start, end in zip(starts, [*starts[1:], len(families)], strict=True):
+        if start:
+            axis.axhline(start - 0.5, color="white", lw=4)
+            axis.axvline(start - 0.5, color="white", lw=4)
+        axis.text(
+            1.01, (start + end - 1) / 2, families[start], transform=axis.get_yaxis_transform(),
+            va="center", fontsize=9, color=_QUIET,
+        )  # fmt: skip
+
+
+def _agreement_caption(matrix: pd.DataFrame) -> str:
+    sentences = [
+        "Spearman correlation of hardness from disjoint runs.",
+        "Framed diagonal: a metric with itself under another seed.",
+    ]
+    if REFERENCE in matrix:
+        sentences.append("Metrics that make up the supervised reference meet the rest of it.")
+    if matrix.isna().any(axis=None):
+        sentences.append("Hatched: undefined.")
+    return " ".join(sentences)
+
+
+def _data_map_figure(samples: pd.DataFrame, one: ConfigurationScores) -> Figure | None:
+    points = map_points(samples, one.configuration.configuration_id)
+    if points.empty:
+        return None
+    figure = Figure((8, 7), layout="constrained")
+    grid = figure.add_gridspec(2, 2, width_ratios=(6, 1), height_ratios=(1, 6))
+    axis = figure.add_subplot(grid[1, 0])
+    _marginals(figure, grid, axis, points)
+    shuffled = points.sample(frac=1, random_state=0)  # else the last class covers the others
+    size = float(np.clip(20_000 / len(points), 4, 24))
+    marks = axis.scatter(
+        shuffled["variability"], shuffled["confidence"], c=shuffled["correctness"],
+        s=size, alpha=float(np.clip(2_000 / len(points), 0.15, 0.7)), lw=0, cmap=_CORRECTNESS,
+        vmin=0,
+    )  # fmt: skip
+    _map_regions(axis)
+    axis.set_xlabel("variability: spread over epochs of the label's probability")
+    axis.set_ylabel("confidence: mean over epochs of the label's probability")
+    bar = figure.colorbar(marks, ax=axis, location="bottom", shrink=0.6, aspect=40)
+    bar.set_label("epochs in which the sample is classified as its label")
+    bar.solids.set_alpha(1)  # type: ignore[union-attr]
+    figure.suptitle(f"Data map · {_described(one)}", x=0.01, ha="left", fontsize=10)
+    left_out = len(one.sample_ids) - len(points)
+    small_print = [
+        "Means over seeds. Curve: the largest spread that a mean allows.",
+        f"{left_out} samples without a value are left out." if left_out else "",
+        _missing_seeds(one),
+    ]
+    figure.supxlabel(_wrapped(small_print, 7), x=0.01, ha="left", fontsize=8, color=_QUIET)
+    return figure
+
+
+def _marginals(figure: Figure, grid: Any, axis: Axes, points: pd.DataFrame) -> None:
+    style: dict[str, Any] = {"bins": 50, "color": "#B0B0B0"}
+    top = figure.add_subplot(grid[0, 0], sharex=axis)
+    top.hist(points["variability"], range=(0, 0.5), **style)
+    right = figure.add_subplot(grid[1, 1], sharey=axis)
+    right.hist(points["confidence"], range=(0, 1), orientation="horizontal", **style)
+    for side in (top, right):
+        side.axis("off")
+
+
+def _map_regions(axis: Axes) -> None:
+    confidence = np.linspace(0, 1, 200)
+    axis.plot(np.sqrt(confidence * (1 - confidence)), confidence, color=_FAINT, lw=1, zorder=0)
+    axis.set(xlim=(-0.01, 0.55), ylim=(-0.09, 1.09))
+    axis.set_yticks(np.linspace(0, 1, 6))
+    # Beyond the curve, where no sample can be.
+    for x, y, region, angle in (
+        (0.0, 1.05, "easy", 0), (0.525, 0.5, "ambiguous", -90), (0.0, -0.05, "hard", 0),
+    ):  # fmt: skip
+        axis.text(
+            x, y, region, fontsize=12, va="center", rotation=angle, ha="center" if angle else "left"
+        )
+
+
+def _images_figure(
+    score_key: str, ranks: pd.DataFrame, dataset: Dataset, of: Sequence[ConfigurationScores]
+) -> Figure | None:
+    """Images at both ends of a score, which is of one configuration, or of none for pixels."""
+    sides = extremes(ranks, SIDE * SIDE)
+    positions = pd.Index(dataset.train.sample_ids.numpy())
+    rows = [positions.get_indexer(side["sample_id"]) for side in sides]
+    if not len(rows[0]) or min(map(np.min, rows)) < 0:
+        return None
+    figure = Figure((10.4, 7.6), layout="constrained")
+    title = [score_key, *(f"mean over {_counted(len(one.seeds), 'seed')}" for one in of)]
+    title += [f"{ranks['rank'].count():,} samples"]
+    figure.suptitle(" · ".join(title), x=0.01, ha="left", fontsize=10)
+    for axis, side, taken, kind in zip(
+        figure.subplots(1, 2), sides, rows, ("hardest", "easiest"), strict=True
+    ):
+        axis.set_title(_side_title(side, ranks["rank"], kind))
+        names = [dataset.classes[label] for label in side["label"]]
+        _image_grid(axis, dataset.train.images[taken].numpy(), names, side["sample_id"])
+    small_print = ["Under each image: given label, sample id.", *map(_missing_seeds, of)]
+    figure.supxlabel(_wrapped(small_print, 10), x=0.01, ha="left", fontsize=8, color=_QUIET)
+    return figure
+
+
+def _side_title(side: pd.DataFrame, ranks: pd.Series, kind: str) -> str:
+    """Which samples, and of how many equals the last ones were taken."""
+    cut = side["rank"].iloc[-1]
+    tied, shown = int((ranks == cut).sum()), int((side["rank"] == cut).sum())
+    title = f"{len(side)} {kind}, {kind} first"
+    return f"{title} ({shown} of {tied:,} that tie, by id)" if tied > shown else title
+
+
+def _image_grid(
+    axis: Axes, images: np.ndarray[Any, Any], names: Sequence[str], sample_ids: pd.Series
+) -> None:
+    """Images ``[count, channels, height, width]`` in reading order, each with its caption."""
+    pitch = 1.36
+    height, width = images.shape[2:]
+    half_x, half_y = 0.46 * width / max(height, width), 0.46 * height / max(height, width)
+    for place, (image, name, sample_id) in enumerate(zip(images, names, sample_ids, strict=True)):
+        x, y = place % SIDE, place // SIDE * pitch
+        axis.imshow(
+            image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255,
+            # Dropping pixels would draw patterns that the image does not have.
+            interpolation="nearest" if max(height, width) <= _SHARPEST_PX else "antialiased",
+            extent=(x - half_x, x + half_x, y + half_y, y - half_y),
+        )  # fmt: skip
+        caption: dict[str, Any] = {
+            "xycoords": "data",
+            "textcoords": "offset points",
+            "ha": "center",
+            "va": "top",
+        }
+        shortened = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+        axis.annotate(shortened, (x, y + half_y), (0, -2), fontsize=8.5, **caption)
+        axis.annotate(
+            f"#{sample_id}", (x, y + half_y), (0, -13), fontsize=8, color=_QUIET, **caption
+        )
+    axis.set(xlim=(-0.5, SIDE - 0.5), ylim=(SIDE * pitch - 0.5, -0.5))
+    axis.set_axis_off()

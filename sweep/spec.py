@@ -1,0 +1,271 @@
+"""What a sweep is made of: runs and configurations with their identity, cells, packs, places."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from hardness.datasets import DatasetOptions
+from hardness.models import ModelOptions
+from hardness.seeding import PURPOSES
+from hardness.training import REGIMENS
+from sweep.plugins import Plugin
+
+State = Literal["done", "running", "failed", "missing"]
+
+
+def canonical_json(value: object) -> str:
+    """The one text of a value: keys sorted, no spaces, absent fields left out.
+
+    A field that is None is left out, so that a later version may add options that are off by
+    default without changing any identity.
+    """
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def identity(value: object) -> str:
+    """First 16 hex digits of SHA-256 over the canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """Everything that changes a training's numbers, except the seed.
+
+    Args:
+        regimen: Key of ``REGIMENS``.
+        numerics_version: Of that regimen.
+        dataset: Name, digest of the content that is trained and validated on, ``subset``,
+            ``data_seed`` and ``validation``; no place.
+        model: ``ModelOptions`` as plain values.
+        options: The regimen's options as plain values.
+        vary: Random streams that follow the seed.
+        plant: Planted hardness; None for none.
+    """
+
+    regimen: str
+    numerics_version: int
+    dataset: Mapping[str, Any]
+    model: Mapping[str, Any]
+    options: Mapping[str, Any]
+    vary: tuple[str, ...] = PURPOSES
+    plant: Mapping[str, Any] | None = None
+
+    @cached_property
+    def configuration_id(self) -> str:
+        """16 hex digits; equal for equal numbers."""
+        return identity(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Configuration":
+        """Inverse of ``canonical_json``."""
+        content = json.loads(text)
+        return cls(**{**content, "vary": tuple(content["vary"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One configuration under one seed: the whole identity of a run."""
+
+    configuration: Configuration
+    seed: int
+
+    @cached_property
+    def run_id(self) -> str:
+        """16 hex digits of the configuration together with the seed."""
+        return identity({"configuration": self.configuration, "seed": self.seed})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pack:
+    """One configuration and the seeds that share a process: the unit that is placed.
+
+    Args:
+        configuration: What to train.
+        seeds: In the order of training.
+        parent_run: Tracking id of the configuration's run.
+    """
+
+    configuration: Configuration
+    seeds: tuple[int, ...]
+    parent_run: str = ""
+
+    def to_json(self) -> str:
+        """Text that travels to a worker."""
+        return canonical_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Pack":
+        """Inverse of ``to_json``."""
+        content = json.loads(text)
+        return cls(
+            configuration=Configuration.from_json(json.dumps(content["configuration"])),
+            seeds=tuple(content["seeds"]),
+            parent_run=content["parent_run"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """What the store knows of one run.
+
+    Args:
+        tracking_run: Its id there.
+        state: ``running`` also covers a run that was cut off and will be taken up again.
+        reason: Why it failed.
+        final: Whether a failure is to stay; a lost worker's is not.
+        signals: What its manifest lists.
+        objectives: Last value of each summary number.
+        epochs: How many are stored.
+    """
+
+    tracking_run: str
+    state: State
+    reason: str = ""
+    final: bool = True
+    signals: frozenset[str] = frozenset()
+    objectives: Mapping[str, float] = field(default_factory=dict)
+    epochs: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One (configuration, seed) of a sweep and how far it is."""
+
+    run: RunSpec
+    trace: Trace | None
+
+    @property
+    def state(self) -> State:
+        """Done, running, failed or missing."""
+        return self.trace.state if self.trace else "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """Values that a search may choose from: a list, or an interval with its distribution."""
+
+    values: tuple[Any, ...] | None = None
+    min: float | None = None
+    max: float | None = None
+    distribution: Literal["uniform", "log_uniform", "int_uniform"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.values is not None:
+            if not self.values or (self.min, self.max, self.distribution) != (None, None, None):
+                raise ValueError("expected a non-empty list of values, without min and max")
+            return
+        if self.min is None or self.max is None or not self.min < self.max:
+            raise ValueError(
+                f"expected values, or min < max; came min: {self.min}, max: {self.max}"
+            )
+        if self.distribution == "log_uniform" and self.min <= 0:
+            raise ValueError(f"log_uniform: expected min > 0; came {self.min}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """The summary number that a search optimises, averaged over seeds."""
+
+    name: str
+    goal: Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegimenSpec:
+    """One regimen of a sweep: fixed options, and the parameters that vary."""
+
+    options: Mapping[str, Any]
+    parameters: Mapping[str, Parameter]
+    metric: Objective
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """What stays of a run beside its per-epoch signals."""
+
+    embedding: Literal["last", "none"] = "last"
+    logits: Literal["last", "none"] = "last"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """Where and how runs are placed; nothing here changes a number.
+
+    Args:
+        cpu: CPUs a pack.
+        gpu: GPUs a pack, also a fraction.
+        seeds_per_pack: Seeds that share a process. Processes are used again by later packs, so
+            one seed a pack costs little and balances best.
+        max_failures: How often a pack whose process was lost is started again.
+        checkpoint_seconds: Least time between two checkpoints of a run.
+    """
+
+    cpu: float = 1
+    gpu: float = 0
+    seeds_per_pack: int = 1
+    max_failures: int = 3
+    checkpoint_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("cpu", "gpu", "max_failures", "checkpoint_seconds"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected 0 or more; came {getattr(self, name)}")
+        if self.cpu == self.gpu == 0:
+            raise ValueError("expected some cpu or gpu; came 0 of both")
+        if self.seeds_per_pack < 1:
+            raise ValueError(f"seeds_per_pack: expected at least 1; came {self.seeds_per_pack}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSpec:
+    """An experiment file, read and checked."""
+
+    name: str
+    dataset: DatasetOptions
+    validation: Literal["test"] | float | None
+    model: ModelOptions
+    regimens: Mapping[str, RegimenSpec]
+    method: Literal["grid", "random", "bayes"]
+    max_configurations: int | None
+    search_seed: int
+    seeds: tuple[int, ...]
+    vary: tuple[str, ...]
+    metrics: tuple[str, ...]
+    keep: Keep
+    plugins: tuple[Plugin, ...]
+    resources: Resources
+    storage_path: str
+    tracking_uri: str | None
+    dataset_digest: str | None = None
+
+    def configuration(self, regimen: str, options: Any, model: ModelOptions) -> Configuration:
+        """The configuration of checked options; needs the dataset's digest."""
+        assert self.dataset_digest is not None
+        dataset = {
+            "name": self.dataset.name,
+            "digest": self.dataset_digest,
+            "subset": self.dataset.subset,
+            "data_seed": self.dataset.data_seed,
+            "validation": self.validation,
+        }
+        return Configuration(
+            regimen=regimen,
+            numerics_version=REGIMENS[regimen].numerics_version,
+            dataset={k: v for k, v in dataset.items() if v is not None},
+            model=_plain(model),
+            options=_plain(options),
+            vary=self.vary,
+        )

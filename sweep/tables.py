@@ -1,0 +1,219 @@
+"""What a person reads on a terminal: the tables of a sweep, and the same as JSON or CSV."""
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from hardness.metrics import METRICS
+from hardness.metrics.registry import Metric
+from hardness.training import REGIMENS
+from sweep.aggregate import REFERENCE, Aggregate
+from sweep.driver import Sweep
+from sweep.spec import Cell
+
+Format = Literal["table", "json", "csv"]
+_PLAIN_WIDTH = 132
+
+
+def console() -> Console:
+    """Standard output; of a fixed width where that is no terminal, so that nothing is cut."""
+    found = Console()
+    return found if found.is_terminal else Console(width=_PLAIN_WIDTH)
+
+
+def emit(table: pd.DataFrame, form: Format) -> None:
+    """Print a table for programs."""
+    if form == "json":
+        sys.stdout.write(table.to_json(orient="records", indent=1) + "\n")
+    else:
+        table.to_csv(sys.stdout, index=False)
+
+
+def status(sweep: Sweep) -> pd.DataFrame:
+    """One row a cell: configuration, seed, state, epochs and reason."""
+    parameters = {
+        p.configuration.configuration_id: ", ".join(f"{k}={v}" for k, v in p.parameters.items())
+        for p in sweep.proposals
+    }
+    rows = [_cell_row(c, parameters) for c in sweep.cells]
+    return pd.DataFrame(rows)
+
+
+def print_status(sweep: Sweep) -> None:
+    """Cells by configuration, then every failure with its reason."""
+    table = Table(box=SIMPLE_HEAD, title=f"sweep {sweep.spec.name}", title_justify="left")
+    for column in ("configuration", "regimen", "parameters"):
+        table.add_column(column)
+    for column in ("done", "running", "failed", "missing"):
+        table.add_column(column, justify="right")
+    cells = status(sweep)
+    for keys, group in cells.groupby(["configuration_id", "regimen", "parameters"], sort=False):
+        counts = Counter(group["state"])
+        states = ("done", "running", "failed", "missing")
+        table.add_row(*map(str, keys), *(str(counts[s]) for s in states))
+    out = console()
+    out.print(table)
+    for row in _records(cells[cells["reason"] != ""]):
+        who = f"{row['regimen']} {row['configuration_id']} seed {row['seed']}"
+        out.print(f"{row['state']}: {who}: {row['reason']}", markup=False, soft_wrap=True)
+
+
+def metrics() -> pd.DataFrame:
+    """One row a metric, out of ``METRICS``."""
+    return pd.DataFrame([_metric_row(m) for m in METRICS.values()])
+
+
+def print_metrics() -> None:
+    """Every metric: family, sign and its origin, what it needs, paper; variants in one line."""
+    table = Table(box=SIMPLE_HEAD)
+    for column in ("metric", "family", "hard is", "sign", "labels", "needs", "what", "paper"):
+        table.add_column(column, no_wrap=column == "metric", overflow="fold")
+    for key, metric in METRICS.items():
+        if "." in key:
+            continue
+        variants = [k.removeprefix(key) for k in METRICS if k.startswith(f"{key}.")]
+        row = _metric_row(metric)
+        shown = "\n  ".join([key, *variants])
+        table.add_row(
+            shown,
+            row["family"],
+            "high" if metric.sign > 0 else "low",
+            row["sign_origin"],
+            row["labels_used"],
+            row["signals"],
+            row["summary"],
+            row["paper"],
+        )
+    console().print(table)
+
+
+def print_stability(result: Aggregate, best: Sequence[str]) -> None:
+    """Stability across seeds of the best configuration of each regimen."""
+    out = console()
+    for configuration_id in best:
+        mine = result.stability[result.stability["configuration_id"] == configuration_id]
+        if mine.empty:
+            continue
+        first = mine.iloc[0]
+        title = f"Stability across {first.runs} seeds · {first.regimen} {first.parameters}"
+        table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+        table.add_column("metric", no_wrap=True)
+        table.add_column("labels")
+        for column in (
+            "Spearman of two seeds", "within class", "Kendall W", "top 10 % Jaccard",
+            "r of the mean", "seeds for r = 0.9",
+        ):  # fmt: skip
+            table.add_column(column, justify="right")
+        plain = mine[~mine["metric"].str.contains(".", regex=False)]
+        for row in _records(plain.sort_values("spearman_pair_mean", ascending=False)):
+            table.add_row(
+                row["metric"],
+                row["labels_used"],
+                _interval(row["spearman_pair_mean"], row["spearman_pair_mean_low"],
+                          row["spearman_pair_mean_high"]),
+                _number(row["spearman_within_class_pair_mean"]),
+                _number(row["kendall_w"]),
+                _number(row["topk_jaccard_10"]),
+                _number(row["reliability"]),
+                _count(row["seeds_for_r90"]),
+            )  # fmt: skip
+        out.print(table)
+        if first.missing_seeds:
+            out.print(f"missing: {first.missing_seeds}", style="red", markup=False)
+
+
+def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) -> None:
+    """Agreement with the supervised reference, or of every pair that there is."""
+    out = console()
+    if table.empty:
+        return
+    against = table["right"].str.startswith(REFERENCE)
+    rows = table[against] if reference and against.any() else table
+    shown = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+    shown.add_column("metric", no_wrap=True)
+    if not reference:
+        shown.add_column("with", no_wrap=True)
+    shown.add_column("labels")
+    for column in (
+        "Spearman", "within class", "Kendall tau-b", "top 10 % overlap", "disattenuated",
+        "disattenuated within class",
+    ):  # fmt: skip
+        shown.add_column(column, justify="right")
+    order = ["labels_used_left", "spearman"] if reference else ["spearman"]
+    rows = rows.sort_values(order, ascending=[True, False][: len(order)] if reference else False)
+    for row in _records(rows):
+        shown.add_row(
+            row["left"],
+            *(() if reference else (row["right"],)),
+            row["labels_used_left"],
+            _interval(row["spearman"], row["spearman_low"], row["spearman_high"]),
+            _interval(row["spearman_within_class"], row["spearman_within_class_low"],
+                      row["spearman_within_class_high"]),
+            _number(row["kendall_tau_b"]),
+            _number(row["topk_overlap_10"]),
+            _number(row["disattenuated"]),
+            _number(row["disattenuated_within_class"]),
+        )  # fmt: skip
+    out.print(shown)
+
+
+def _cell_row(cell: Cell, parameters: dict[str, str]) -> dict[str, Any]:
+    configuration, trace = cell.run.configuration, cell.trace
+    return {
+        "configuration_id": configuration.configuration_id,
+        "regimen": configuration.regimen,
+        "parameters": parameters[configuration.configuration_id],
+        "seed": cell.run.seed,
+        "run_id": cell.run.run_id,
+        "state": cell.state,
+        "epochs": trace.epochs if trace else 0,
+        "reason": trace.reason if trace else "",
+    }
+
+
+def _metric_row(metric: Metric) -> dict[str, Any]:
+    recorded_by = [
+        name
+        for name, regimen in REGIMENS.items()
+        if {*metric.signals} <= {*regimen.signals, *regimen.snapshots, "labels", "n_classes"}
+    ]
+    return {
+        "metric": metric.key,
+        "family": metric.family,
+        "sign": metric.sign,
+        "sign_origin": metric.sign_origin,
+        "scope": metric.scope,
+        "labels_used": metric.labels_used,
+        "measures": metric.measures,
+        "signals": ", ".join(metric.signals),
+        "regimens": "any" if metric.scope == "pixels" else ", ".join(recorded_by),
+        "summary": metric.summary,
+        "paper": metric.paper,
+        "version": metric.version,
+    }
+
+
+def _records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    return table.to_dict("records")
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    text = _number(value)
+    return text if math.isnan(low) else f"{text} [{low:.2f}, {high:.2f}]"
+
+
+def _count(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return "∞" if math.isinf(value) else f"{value:.0f}"

@@ -1,0 +1,275 @@
+"""One pack, start to finish, in this process: train, spool, upload, checkpoint, commit."""
+
+import importlib.metadata
+import json
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from hardness import checkpoint as checkpoints
+from hardness.checkpoint import Checkpoint
+from hardness.datasets import Dataset
+from hardness.dynamics import (
+    INIT,
+    Damaged,
+    Diverged,
+    Manifest,
+    Recording,
+    epoch_file,
+    fingerprint,
+    read_summary,
+    samples_table,
+    write_epoch,
+    write_manifest,
+    write_samples,
+)
+from hardness.models import ModelOptions
+from hardness.seeding import Streams
+from hardness.training import REGIMENS
+from sweep.experiment_file import options
+from sweep.plugins import Plugin
+from sweep.spec import Pack, RunSpec, canonical_json
+from sweep.tracking import Store
+from sweep.uploading import Uploader
+
+SPEC = "spec.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where a run reads, writes and computes; none of it changes a number.
+
+    Args:
+        tracking_uri: Absolute; SQLite or HTTP.
+        experiment_id: Of the sweep in the tracker.
+        name: The sweep's name.
+        storage_path: Folder for checkpoints and spool, shared between nodes on a cluster.
+        recording: What to keep.
+        checkpoint_seconds: Least time between two checkpoints of a run.
+        plugins: The user's own metrics.
+        tags: Further tags of each run, such as the git commit.
+    """
+
+    tracking_uri: str
+    experiment_id: str
+    name: str
+    storage_path: str
+    recording: Recording = field(default_factory=Recording)
+    checkpoint_seconds: float = 10.0
+    plugins: tuple[Plugin, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def spool(self, run_id: str) -> Path:
+        """Files of a run that are not stored yet."""
+        return Path(self.storage_path) / "spool" / run_id
+
+    def checkpoints(self, run_id: str) -> Path:
+        """States of a run that is not done yet."""
+        return Path(self.storage_path) / "checkpoints" / run_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a run reports while it goes.
+
+    Args:
+        run_id: Whose.
+        epoch: Finished epochs.
+        epochs: All epochs.
+        state: ``failed`` comes with a reason, as the run's last report.
+        reason: Why it failed.
+        summary: The epoch's numbers.
+    """
+
+    run_id: str
+    epoch: int
+    epochs: int
+    state: Literal["running", "done", "failed"] = "running"
+    reason: str = ""
+    summary: Mapping[str, float] = field(default_factory=dict)
+
+
+def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]:
+    """Train a pack's seeds one after another.
+
+    A seed that diverges or breaks is recorded as failed, and the next one goes on.
+
+    Args:
+        pack: What to train.
+        dataset: Its content has to be the one whose digest the configuration names.
+        places: Where to.
+
+    Raises:
+        OSError: If storage or tracker fail for good; the pack may be started again.
+        ValueError: If the dataset is another one.
+    """
+    expected = pack.configuration.dataset["digest"]
+    if dataset.digest != expected:
+        raise ValueError(f"expected the dataset of digest {expected}; came {dataset.digest}")
+    for plugin in places.plugins:
+        plugin.load()
+    store = Store(places.tracking_uri, places.experiment_id, places.name)
+    for seed in pack.seeds:
+        run = RunSpec(configuration=pack.configuration, seed=seed)
+        tracking_run = store.start_run(run, pack.parent_run, places.tags)
+        try:
+            yield from _run(run, tracking_run, dataset, store, places)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - this seed's result; the others go on
+            reason = str(error)
+            if not isinstance(error, Diverged):
+                reason = f"{type(error).__name__}: {reason}"
+            store.fail(tracking_run, reason, final=True)
+            _forget(run.run_id, places)
+            yield Progress(run_id=run.run_id, epoch=0, epochs=0, state="failed", reason=reason)
+
+
+def _run(
+    run: RunSpec, tracking_run: str, dataset: Dataset, store: Store, places: Places
+) -> Iterator[Progress]:
+    regimen = REGIMENS[run.configuration.regimen]
+    chosen = options(regimen.options, run.configuration.options)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    spool, folder = places.spool(run.run_id), places.checkpoints(run.run_id)
+    epochs = chosen.train.max_epochs
+    resume, stored = _resume(store, tracking_run, spool, folder)
+    uploader = Uploader(store, tracking_run, spool)
+    uploader.sent.update(stored)
+    uploader.put(_describe(run, dataset, spool, device))
+    for epoch in range(INIT, resume.epoch + 1 if resume else INIT):
+        if epoch_file(epoch) not in stored:
+            summary = read_summary(spool / epoch_file(epoch))
+            uploader.put([epoch_file(epoch)], epoch=epoch, summary=summary)
+    records = regimen.train(
+        dataset,
+        options(ModelOptions, run.configuration.model),
+        chosen,
+        Streams(
+            seed=run.seed,
+            salt=run.configuration.configuration_id,
+            vary=run.configuration.vary,
+        ),
+        device=device,
+        recording=places.recording,
+        resume=resume,
+    )
+    saved, snapshots = time.monotonic(), set[str]()
+    for record in records:
+        files = write_epoch(spool, record)
+        uploader.put(files, epoch=record.epoch, summary=record.summary)
+        snapshots |= record.snapshots.keys()
+        last = record.epoch == epochs - 1
+        if not last and time.monotonic() - saved >= places.checkpoint_seconds:
+            save_checkpoint(record.checkpoint(), folder)
+            saved = time.monotonic()
+        if record.epoch > INIT:
+            yield Progress(
+                run_id=run.run_id, epoch=record.epoch + 1, epochs=epochs, summary=record.summary
+            )
+    uploader.close()
+    manifest = Manifest(
+        epochs=epochs,
+        rows=len(dataset.train.labels),
+        signals=(*regimen.signals, *sorted(snapshots)),
+        files=uploader.sent,
+    )
+    _commit(store, tracking_run, spool, manifest)
+    _forget(run.run_id, places)
+    yield Progress(run_id=run.run_id, epoch=epochs, epochs=epochs, state="done")
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a checkpoint and drop all but the two newest: the newest may prove unusable."""
+    checkpoints.save(checkpoint, folder)
+    for _, path in checkpoints.newest_first(folder)[2:]:
+        path.unlink(missing_ok=True)
+
+
+def _resume(
+    store: Store, tracking_run: str, spool: Path, folder: Path
+) -> tuple[Checkpoint | None, dict[str, tuple[int, str]]]:
+    """The newest checkpoint all of whose epochs are stored or spooled, and the stored files.
+
+    Files are read back to know that they are whole; whatever is not is trained again.
+    """
+    candidates = checkpoints.newest_first(folder)
+    if not candidates:
+        return None, {}
+    stored = _stored_epochs(store, tracking_run, spool.with_suffix(".check"))
+    for epoch, path in candidates:
+        names = [epoch_file(e) for e in range(INIT, epoch + 1)]
+        if all(name in stored or _readable(spool / name) for name in names):
+            found = checkpoints.load(path)
+            if found is not None:
+                return found, {name: stored[name] for name in names if name in stored}
+    return None, {}
+
+
+def _stored_epochs(store: Store, tracking_run: str, folder: Path) -> dict[str, tuple[int, str]]:
+    found: dict[str, tuple[int, str]] = {}
+    for name in store.files(tracking_run):
+        if name.startswith("dynamics/"):
+            path = store.download(tracking_run, name, folder)
+            if _readable(path):
+                found[name] = fingerprint(path)
+    shutil.rmtree(folder, ignore_errors=True)
+    return found
+
+
+def _readable(path: Path) -> bool:
+    try:
+        read_summary(path)
+    except Damaged:
+        return False
+    return True
+
+
+def _describe(run: RunSpec, dataset: Dataset, spool: Path, device: torch.device) -> list[str]:
+    """Spool what says what this run is: its samples and its spec."""
+    train = dataset.train
+    table = samples_table(
+        sample_ids=train.sample_ids.tolist(), labels=train.labels.tolist(), columns=dataset.columns
+    )
+    name = write_samples(spool, table)
+    content = {
+        "run_id": run.run_id,
+        "configuration_id": run.configuration.configuration_id,
+        "run": json.loads(canonical_json(run)),
+        "classes": list(dataset.classes),
+        "versions": _versions(),
+        "device": _device_name(device),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    (spool / SPEC).write_text(json.dumps(content, indent=1))
+    return [name, SPEC]
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "torchvision", "numpy", "hardness-sweep")
+    found = {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), **found}
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+
+
+def _commit(store: Store, tracking_run: str, spool: Path, manifest: Manifest) -> None:
+    """Store the manifest: from here on the run is done."""
+    uploader = Uploader(store, tracking_run, spool)
+    uploader.put([write_manifest(spool, manifest)])
+    uploader.close()
+    store.finish(tracking_run)
+
+
+def _forget(run_id: str, places: Places) -> None:
+    """Drop what only an unfinished run needs."""
+    shutil.rmtree(places.spool(run_id), ignore_errors=True)
+    shutil.rmtree(places.checkpoints(run_id), ignore_errors=True)
