@@ -1,0 +1,119 @@
+"""Nearest neighbors against every pair computed from differences."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.neighbors import NearestNeighbors
+from tests.strategies import embeddings
+
+from hardness import neighbors as module
+from hardness.neighbors import neighbors
+
+
+def slow(emb, k):
+    """Every pair from differences, sorted by (distance, row)."""
+    x = emb.astype(np.float64)
+    distances = np.sqrt(((x[:, None] - x) ** 2).sum(axis=2))
+    np.fill_diagonal(distances, np.inf)
+    order = np.argsort(distances, axis=1, kind="stable")[:, : min(k, len(x) - 1)]
+    return np.take_along_axis(distances, order, axis=1), order
+
+
+@given(emb=embeddings(), k=st.integers(1, 15), spare=st.integers(0, 16))
+def test_equals_every_pair(emb, k, spare):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_SPARE", spare)
+        distances, indices = neighbors(torch.tensor(emb), k)
+    expected, order = slow(emb, k)
+    np.testing.assert_allclose(distances.numpy(), expected, rtol=1e-14)
+    # Rounding of a square root may part what is equal: compare rows where nothing is that close.
+    close = np.isclose(expected[:, 1:], expected[:, :-1], rtol=1e-12) & (
+        expected[:, 1:] != expected[:, :-1]
+    )
+    sure = ~close.any(axis=1)
+    assert (expected == 0).sum() == (distances == 0).sum()
+    if k >= len(emb) - 1:
+        np.testing.assert_array_equal(indices.numpy()[sure], order[sure])
+
+
+@pytest.mark.parametrize("block", [1, 64, 1 << 23])
+def test_agrees_with_scikit_learn_in_any_block(monkeypatch, block):
+    monkeypatch.setattr(module, "_BLOCK", block)
+    emb = torch.randn(150, 8, generator=torch.manual_seed(1))
+    distances, indices = neighbors(emb, 10)
+    nearest = NearestNeighbors(n_neighbors=10, algorithm="brute").fit(emb.double().numpy())
+    expected, order = nearest.kneighbors()
+    np.testing.assert_allclose(distances.numpy(), expected, rtol=1e-9)
+    np.testing.assert_array_equal(indices.numpy(), order)
+
+
+def test_many_duplicates_are_at_zero_in_the_order_of_their_rows():
+    emb = torch.randn(3, 5, generator=torch.manual_seed(2)).repeat(60, 1) * 1e3
+    distances, indices = neighbors(emb, 4)
+    assert (distances == 0).all()
+    assert indices[0].tolist() == [3, 6, 9, 12]
+    assert indices[6].tolist() == [0, 3, 9, 12]
+
+
+def test_near_duplicates_far_from_the_origin_keep_their_distance():
+    emb = torch.tensor([[1e4, 0.0], [1e4 + 2**-9, 0.0], [1e4, 2**-12]], dtype=torch.float64)
+    distances, indices = neighbors(emb, 1)
+    assert distances[:, 0].tolist() == [2**-12, 2**-9, 2**-12]
+    assert indices[:, 0].tolist() == [2, 0, 0]
+
+
+def test_an_order_that_the_matrix_product_cannot_see(monkeypatch):
+    monkeypatch.setattr(module, "_SPARE", 0)
+    steps = torch.tensor([0.0, 5, 3, 1, 2, 4], dtype=torch.float64) * 2**-30
+    emb = torch.stack([1e6 + steps, torch.full_like(steps, 1e6)], dim=1)
+    _, indices = neighbors(emb, 2)
+    assert indices[0].tolist() == [3, 4]
+
+
+def test_k_is_cut_to_the_other_samples():
+    distances, indices = neighbors(torch.eye(3), 20)
+    assert distances.shape == indices.shape == (3, 2)
+
+
+@pytest.mark.parametrize("samples", [0, 1])
+def test_without_other_samples_there_are_no_columns(samples):
+    distances, indices = neighbors(torch.ones(samples, 4), 3)
+    assert distances.shape == indices.shape == (samples, 0)
+    assert indices.dtype == torch.int64
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_row_that_is_not_finite_is_no_neighbor(bad):
+    emb = torch.tensor([[0.0], [bad], [1.0], [3.0]])
+    distances, indices = neighbors(emb, 3)
+    assert indices.tolist() == [[2, 3], [-1, -1], [0, 3], [2, 0]]
+    assert distances[[0, 2, 3]].tolist() == [[1.0, 3.0], [1.0, 2.0], [2.0, 3.0]]
+    assert distances[1].isnan().all()
+
+
+def test_normalized_rows_have_length_one_and_zero_stays():
+    emb = torch.tensor([[3.0, 4.0], [0.0, 0.0], [6.0, 8.0], [1e-30, 0.0]])
+    distances, _ = neighbors(emb, 3, normalize=True)
+    np.testing.assert_allclose(distances[1].numpy(), [1.0, 1.0, 1.0], rtol=1e-12)
+    np.testing.assert_allclose(distances[0, 0].item(), 0.0, atol=1e-12)
+    np.testing.assert_allclose(distances[3, 1].item(), np.hypot(0.4, 0.8), rtol=1e-12)
+
+
+def test_normalized_duplicates_are_at_zero():
+    emb = torch.randn(20, 7, generator=torch.manual_seed(3)).repeat(2, 1)
+    assert (neighbors(emb, 1, normalize=True)[0] == 0).all()
+
+
+@given(emb=embeddings(), data=st.data())
+def test_permuting_samples_permutes_distances(emb, data):
+    order = np.array(data.draw(st.permutations(range(len(emb)))))
+    before, _ = neighbors(torch.tensor(emb), 5)
+    after, _ = neighbors(torch.tensor(emb[order]), 5)
+    np.testing.assert_array_equal(after.numpy(), before.numpy()[order])
+
+
+def test_k_below_one_is_refused():
+    with pytest.raises(ValueError, match="k of at least 1; came 0"):
+        neighbors(torch.ones(2, 2), 0)

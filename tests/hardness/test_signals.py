@@ -1,0 +1,274 @@
+"""Signals against hand computations, against torch and scipy, and against their own symmetries."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import entr, logsumexp, softmax
+from tests.strategies import embeddings, logits
+
+from hardness import signals
+
+WITH_LABELS = ("loss", "p_label", "label_margin", "correct", "el2n")
+
+
+def one(name, z, y):
+    function = getattr(signals, name)
+    return function(z, y) if name in WITH_LABELS else function(z)
+
+
+def unchecked(function):
+    """The function without the suite's shape checks, as a user calls it."""
+    return inspect.unwrap(function)
+
+
+def slow(name, z, y):
+    """The definition, one sample at a time."""
+    z = z.astype(np.float64)
+    p = softmax(z)
+    others = np.delete(z, y)
+    ranked = np.sort(p)[::-1]
+    return {
+        "loss": lambda: logsumexp(z) - z[y],
+        "p_label": lambda: p[y],
+        "label_margin": lambda: z[y] - others.max() if len(others) else np.nan,
+        "correct": lambda: np.flatnonzero(z == z.max())[0] == y,
+        "entropy": lambda: entr(p).sum(),
+        "el2n": lambda: np.linalg.norm(p - np.eye(len(z))[y]),
+        "max_softmax": lambda: p.max(),
+        "margin": lambda: ranked[0] - ranked[1] if len(others) else np.nan,
+        "energy": lambda: -logsumexp(z),
+    }[name]()
+
+
+def test_worked_by_hand():
+    z = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]))
+    found = signals.from_logits(z, np.array([0, 1]))
+    expected = {
+        "loss": [np.log(2), np.log(10)],
+        "p_label": [0.5, 0.1],
+        "label_margin": [np.log(2), -np.log(8)],
+        "correct": [True, False],
+        "entropy": [1.5 * np.log(2), 0.2 * np.log(10) - 0.8 * np.log(0.8)],
+        "el2n": [np.sqrt(0.375), np.sqrt(0.01 + 0.81 + 0.64)],
+        "max_softmax": [0.5, 0.8],
+        "margin": [0.25, 0.7],
+        "energy": [0.0, 0.0],
+    }
+    assert tuple(found) == tuple(expected) == signals.LOGIT_SIGNALS
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("name", signals.LOGIT_SIGNALS)
+@given(case=logits())
+def test_equals_the_definition(name, case):
+    z, y = case
+    expected = [slow(name, row, label) for row, label in zip(z, y, strict=True)]
+    np.testing.assert_allclose(one(name, z, y), expected, rtol=1e-9, atol=1e-12)
+
+
+@given(case=logits())
+def test_one_pass_equals_the_single_functions(case):
+    for name, values in signals.from_logits(*case).items():
+        alone = one(name, *case)
+        assert values.dtype == (bool if name == "correct" else np.float32)
+        assert alone.dtype == (bool if name == "correct" else np.float64)
+        np.testing.assert_array_equal(values, alone.astype(values.dtype), err_msg=name)
+
+
+@given(case=logits())
+def test_tensors_give_tensors_of_the_same_values(case):
+    z, y = case
+    tensors = signals.from_logits(torch.tensor(z), torch.tensor(y))
+    for name, values in signals.from_logits(z, y).items():
+        assert isinstance(tensors[name], torch.Tensor)
+        np.testing.assert_array_equal(tensors[name].numpy(), values)
+
+
+@given(case=logits(), shift=st.floats(-30, 30))
+def test_a_constant_added_to_a_row_changes_nothing_but_the_energy(case, shift):
+    z, y = case[0].astype(np.float64), case[1]
+    for name in signals.LOGIT_SIGNALS:
+        before, after = one(name, z, y), one(name, z + shift, y)
+        if name == "energy":
+            np.testing.assert_allclose(after, before - shift, atol=1e-9)
+        elif name != "correct":  # rounding of the sum may break or make a tie
+            np.testing.assert_allclose(after, before, rtol=1e-7, atol=1e-9)
+
+
+@given(case=logits(), data=st.data())
+def test_permuting_samples_permutes_signals(case, data):
+    z, y = case
+    order = np.array(data.draw(st.permutations(range(len(z)))))
+    for name, values in signals.from_logits(z, y).items():
+        permuted = signals.from_logits(z[order], y[order])[name]
+        np.testing.assert_array_equal(permuted, values[order])
+
+
+@given(case=logits(min_classes=2))
+def test_bounds(case):
+    z, y = case
+    s = {name: one(name, z, y) for name in signals.LOGIT_SIGNALS}
+    classes = z.shape[1]
+    slack = 1e-12
+    assert (s["loss"] >= 0).all()
+    assert ((s["p_label"] >= 0) & (s["p_label"] <= s["max_softmax"] + slack)).all()
+    assert ((s["entropy"] >= 0) & (s["entropy"] <= np.log(classes) + slack)).all()
+    assert ((s["el2n"] >= 0) & (s["el2n"] <= np.sqrt(2) + slack)).all()
+    assert ((s["max_softmax"] >= 1 / classes - slack) & (s["max_softmax"] <= 1)).all()
+    assert ((s["margin"] >= 0) & (s["margin"] <= 1)).all()
+    assert all(np.isfinite(values).all() for values in s.values())
+
+
+@pytest.mark.parametrize("classes", [2, 3, 33, 1000])
+def test_equal_logits_are_correct_for_the_lowest_class_alone(classes):
+    z = torch.zeros(classes, classes)
+    assert signals.correct(z, torch.arange(classes)).tolist() == [True] + [False] * (classes - 1)
+
+
+def test_a_tie_has_no_margin():
+    z = np.array([[3.0, 3.0, 0.0]])
+    assert signals.margin(z).tolist() == [0.0]
+    assert signals.label_margin(z, np.array([1])).tolist() == [0.0]
+    assert signals.label_margin(z, np.array([2])).tolist() == [-3.0]
+
+
+def test_one_class_has_no_margin_and_no_doubt():
+    s = signals.from_logits(np.array([[5.0], [-5.0]]), np.array([0, 0]))
+    assert np.isnan(s["margin"]).all()
+    assert np.isnan(s["label_margin"]).all()
+    assert s["correct"].all()
+    assert (s["p_label"] == 1).all()
+    for name in ("loss", "entropy", "el2n"):
+        assert (s[name] == 0).all()
+
+
+def test_logits_that_overflow_a_softmax():
+    z = np.array([[1e4, -1e4], [3e38, -3e38]], dtype=np.float32)
+    s = signals.from_logits(z, np.array([1, 0]))
+    assert s["loss"][0] == np.float32(2e4)
+    assert s["loss"][1] == 0
+    assert (s["entropy"] == 0).all()
+    np.testing.assert_allclose(signals.el2n(z, np.array([1, 0])), [np.sqrt(2), 0])
+
+
+def test_an_excluded_class_counts_as_probability_zero():
+    z = np.array([[0.0, 0.0, -np.inf]])
+    assert signals.entropy(z).tolist() == pytest.approx([np.log(2)])
+    assert signals.loss(z, np.array([2])).tolist() == [np.inf]
+    assert signals.label_margin(z, np.array([0])).tolist() == [0.0]
+
+
+def test_loss_of_a_learned_sample_keeps_its_digits():
+    z = np.array([[30.0, 0.0]], dtype=np.float32)
+    assert signals.loss(z, np.array([0]))[0] == pytest.approx(np.exp(-30.0), rel=1e-2)
+
+
+@pytest.mark.parametrize("name", signals.LOGIT_SIGNALS)
+def test_nan_stays_in_its_row(name):
+    z, y = np.array([[1.0, 0.0], [np.nan, 0.0], [0.0, np.nan]]), np.array([0, 0, 0])
+    values = one(name, z, y)
+    assert values[0] == one(name, z[:1], y[:1])[0]
+    assert not values[1:].any() if name == "correct" else np.isnan(values[1:]).all()
+
+
+def test_no_samples():
+    s = signals.from_logits(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
+    assert all(values.shape == (0,) for values in s.values())
+
+
+@pytest.mark.parametrize("block", [1, 2, 7])
+def test_blocks_do_not_show(monkeypatch, block):
+    z, y = torch.randn(11, 3, generator=torch.manual_seed(0)), torch.arange(11) % 3
+    whole = signals.from_logits(z, y)
+    monkeypatch.setattr(signals, "_CPU_BLOCK", block)
+    for name, values in signals.from_logits(z, y).items():
+        assert torch.equal(values, whole[name])
+
+
+def test_reads_arrays_that_are_read_only_or_backwards_and_half_precision():
+    z, y = np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 0])
+    z.flags.writeable = False
+    forwards = signals.loss(z, y)
+    assert signals.loss(z[::-1], y[::-1]).tolist() == forwards[::-1].tolist()
+    half = signals.loss(torch.tensor(z.copy(), dtype=torch.bfloat16), torch.tensor(y))
+    assert half.tolist() == forwards.tolist()
+
+
+def test_a_gradient_is_not_carried():
+    z = torch.zeros(2, 3, requires_grad=True)
+    assert not signals.loss(z, torch.tensor([0, 1])).requires_grad
+
+
+@pytest.mark.parametrize("labels", [[0, 3], [-1, 0]])
+def test_a_label_outside_the_classes_is_refused(labels):
+    with pytest.raises(ValueError, match=r"labels in 0 to 2; came (0 to 3|-1 to 0)"):
+        signals.from_logits(np.zeros((2, 3)), np.array(labels))
+
+
+@pytest.mark.parametrize("name", WITH_LABELS)
+def test_labels_of_another_length_are_refused(name):
+    with pytest.raises(ValueError, match="one label for each of 2 samples"):
+        unchecked(getattr(signals, name))(np.zeros((2, 3)), np.zeros(3, dtype=int))
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 0), (2, 3, 4)])
+def test_logits_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match="at least one class"):
+        unchecked(signals.entropy)(np.zeros(shape))
+
+
+@given(case=logits(), temperature=st.floats(0.1, 10))
+def test_energy_at_a_temperature(case, temperature):
+    z = case[0].astype(np.float64)
+    expected = -temperature * logsumexp(z / temperature, axis=1)
+    np.testing.assert_allclose(signals.energy(z, temperature), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        signals.energy(torch.tensor(case[0]), temperature).numpy(), expected, rtol=1e-9, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_a_temperature_that_is_not_positive_is_refused(temperature):
+    with pytest.raises(ValueError, match="positive temperature"):
+        signals.energy(np.zeros((1, 2)), temperature)
+
+
+def test_embedding_signals_worked_by_hand():
+    now, before = np.array([[3.0, 4.0], [1.0, 1.0]]), np.array([[3.0, 0.0], [0.0, 1.0]])
+    assert signals.feature_norm(now).tolist() == [12.5, 1.0]
+    assert signals.msd(now, before).tolist() == [8.0, 0.5]
+
+
+def test_msd_accumulates_small_movements_of_large_embeddings():
+    before = torch.full((2, 4096), 1000.0)
+    now = before + 2**-10
+    assert signals.msd(now, before).tolist() == [2.0**-20] * 2
+
+
+@given(emb=embeddings(epochs=st.just(2)))
+def test_msd_is_symmetric_and_zero_without_movement(emb):
+    new, old = emb
+    assert (signals.msd(new, new) == 0).all()
+    if new.any() and old.any():
+        np.testing.assert_array_equal(signals.msd(new, old), signals.msd(old, new))
+        tensors = signals.msd(torch.tensor(new), torch.tensor(old))
+        np.testing.assert_allclose(tensors.numpy(), signals.msd(new, old), rtol=1e-12)
+
+
+def test_a_previous_epoch_of_zeros_would_give_the_feature_norm_and_is_refused():
+    emb = np.array([[3.0, 4.0], [1.0, 2.0]])
+    published = ((emb - np.zeros_like(emb)) ** 2).mean(axis=1)
+    np.testing.assert_array_equal(published, signals.feature_norm(emb))
+    assert not np.allclose(signals.msd(emb, emb + 1.0), published)
+    with pytest.raises(ValueError, match="all zeros"):
+        signals.msd(emb, np.zeros_like(emb))
+
+
+def test_msd_of_different_shapes_is_refused():
+    with pytest.raises(ValueError, match="one shape"):
+        unchecked(signals.msd)(np.ones((2, 3)), np.ones((3, 3)))

@@ -1,0 +1,453 @@
+import dataclasses
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.stats import friedmanchisquare, rankdata, spearmanr, t
+
+from hardness.estimate import Estimate
+from hardness.stability import (
+    centred_ranks,
+    class_codes,
+    kendall_w,
+    reliability,
+    seeds_for_r90,
+    seeds_needed,
+    shared_shares,
+    spearman_brown,
+    spearman_pair_mean,
+    spearman_pairs,
+    spearman_within_class_pair_mean,
+    stability,
+    topk_jaccard,
+    topk_jaccard_5,
+    topk_jaccard_10,
+    topk_jaccard_20,
+    topk_jaccard_chance,
+    topk_overlap_pair_mean,
+    topk_shares,
+)
+
+# Few distinct values, so that ties are the rule.
+tied_runs = hnp.arrays(
+    np.float64,
+    st.tuples(st.integers(2, 6), st.integers(2, 25)),
+    elements=st.sampled_from([-2.0, 0.0, 0.5, 1.0, 3.0, math.inf]),
+)
+
+
+def two_classes(scores):
+    return np.arange(scores.shape[1]) % 2
+
+
+def overlap_10(scores):
+    return topk_overlap_pair_mean(scores, 10)
+
+
+def within_two_classes(scores):
+    return spearman_within_class_pair_mean(scores, two_classes(scores))
+
+
+RUN_STATISTICS = [
+    spearman_pair_mean,
+    within_two_classes,
+    kendall_w,
+    topk_jaccard_5,
+    topk_jaccard_10,
+    topk_jaccard_20,
+    overlap_10,
+]
+
+
+def noisy_runs(runs, samples, *, seed=0, noise=1.0, decimals=1):
+    """Runs of one common signal with noise of their own, rounded so that some samples tie."""
+    generator = np.random.default_rng(seed)
+    signal = generator.normal(size=samples)
+    return np.round(signal + noise * generator.normal(size=(runs, samples)), decimals)
+
+
+def slow_within_class(x, y, labels):
+    total = weight = 0
+    for label in np.unique(labels):
+        of_class = labels == label
+        if np.ptp(x[of_class]) > 0 and np.ptp(y[of_class]) > 0:
+            total += of_class.sum() * spearmanr(x[of_class], y[of_class]).statistic
+            weight += of_class.sum()
+    return total / weight
+
+
+def slow_shares(scores, percent):
+    k = percent / 100 * len(scores)
+    shares = np.zeros(len(scores))
+    for value in sorted(set(scores), reverse=True):
+        tied = scores == value
+        shares[tied] = min(1, (k - shares.sum()) / tied.sum())
+    return shares
+
+
+class TestSpearmanPairMean:
+    def test_three_runs_by_hand(self):
+        # Squared rank differences 2, 8 and 6 of 4 samples: 1 - 6 d / 60 = 0.8, 0.2, 0.4.
+        scores = np.array([[1.0, 2, 3, 4], [1, 3, 2, 4], [3, 2, 1, 4]])
+        result = spearman_pair_mean(scores)
+        assert result.value == pytest.approx((0.8 + 0.2 + 0.4) / 3)
+        assert spearman_pairs(scores)[[0, 0, 1], [1, 2, 2]] == pytest.approx([0.8, 0.2, 0.4])
+
+    @pytest.mark.parametrize("runs", [2, 3, 7])
+    def test_equals_scipy_with_ties(self, runs):
+        scores = noisy_runs(runs, 60)
+        expected = [spearmanr(scores[i], scores[j])[0] for i, j in combinations(range(runs), 2)]
+        assert spearman_pair_mean(scores).value == pytest.approx(np.mean(expected), abs=1e-12)
+
+    def test_infinities_are_ranks(self):
+        finite = np.array([[1.0, 2, 3, 9, 9], [-9, 3, 2, 8, 9]])
+        infinite = np.array([[1.0, 2, 3, np.inf, np.inf], [-np.inf, 3, 2, 8, np.inf]])
+        assert spearman_pair_mean(infinite) == spearman_pair_mean(finite)
+
+    def test_interval_covers_the_value_of_many_runs(self):
+        generator = np.random.default_rng(0)
+        noise = generator.normal(size=(200, 6, 100))
+        runs = generator.normal(size=100) + noise
+        truth = spearman_pair_mean(runs.reshape(-1, 100)).value
+        results = [spearman_pair_mean(six) for six in runs]
+        covered = np.mean([result.low <= truth <= result.high for result in results])
+        assert 0.9 <= covered <= 0.99
+
+
+class TestWithinClass:
+    @pytest.mark.parametrize("classes", [1, 3, 10])
+    def test_equals_a_loop_over_classes(self, classes):
+        scores = noisy_runs(5, 80)
+        labels = np.random.default_rng(1).integers(classes, size=80) * 7 - 3
+        expected = [slow_within_class(x, y, labels) for x, y in combinations(scores, 2)]
+        result = spearman_within_class_pair_mean(scores, labels).value
+        assert result == pytest.approx(np.mean(expected), abs=1e-12)
+
+    def test_one_class_is_the_pooled_value(self):
+        scores = noisy_runs(5, 80)
+        result = spearman_within_class_pair_mean(scores, np.full(80, 4))
+        pooled = spearman_pair_mean(scores)
+        assert dataclasses.astuple(result) == pytest.approx(dataclasses.astuple(pooled))
+
+    def test_knowing_only_the_class_is_stable_pooled_and_not_within(self):
+        labels = np.random.default_rng(0).integers(10, size=3000)
+        scores = labels * 5 + np.random.default_rng(1).normal(size=(4, 3000))
+        result = stability(scores, labels)
+        assert result.spearman_pair_mean.value > 0.9
+        assert abs(result.spearman_within_class_pair_mean.value) < 0.05
+
+    def test_a_constant_class_has_no_weight(self):
+        scores = np.array([[1.0, 2, 3, 7, 7], [1, 2, 3, 8, 9]])
+        labels = np.array([0, 0, 0, 1, 1])
+        assert spearman_within_class_pair_mean(scores, labels).value == pytest.approx(1)
+
+    def test_only_constant_classes_leave_a_reason(self):
+        scores = np.array([[1.0, 1, 2, 2], [3, 3, 1, 1]])
+        result = spearman_within_class_pair_mean(scores, np.array([0, 0, 1, 1]))
+        assert math.isnan(result.value)
+        assert "no class" in result.reason
+
+    def test_labels_must_match(self):
+        # The shape checker of the tests comes first; without it the message is ours.
+        with pytest.raises((ValueError, TypeError)):
+            stability(noisy_runs(2, 10), np.zeros(9, dtype=np.int64))
+
+    def test_many_classes(self):
+        scores = noisy_runs(3, 1200, decimals=9)
+        labels = np.repeat(np.arange(400), 3)
+        expected = [slow_within_class(x, y, labels) for x, y in combinations(scores, 2)]
+        result = spearman_within_class_pair_mean(scores, labels).value
+        assert result == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+class TestKendallW:
+    def test_by_hand(self):
+        # Rank sums 3, 6, 9 of three equal runs against their mean 6: 12 * 18 / (9 * 24) = 1.
+        assert kendall_w(np.array([[1.0, 2, 3]] * 3)).value == pytest.approx(1)
+        # Two opposite runs have equal sums.
+        assert kendall_w(np.array([[1.0, 2, 3], [3, 2, 1]])).value == 0
+
+    def test_equals_the_published_formula_with_ties(self):
+        scores = noisy_runs(5, 40, decimals=0)
+        ranks = rankdata(scores, axis=1)
+        m, n = scores.shape
+        sums = ranks.sum(axis=0)
+        ties = sum(
+            count**3 - count for run in scores for count in np.unique(run, return_counts=True)[1]
+        )
+        expected = 12 * np.sum((sums - sums.mean()) ** 2) / (m**2 * (n**3 - n) - m * ties)
+        assert kendall_w(scores).value == pytest.approx(expected, rel=1e-12)
+
+    @pytest.mark.parametrize("decimals", [0, 9])
+    def test_is_friedmans_statistic(self, decimals):
+        scores = noisy_runs(5, 40, decimals=decimals)
+        expected = friedmanchisquare(*scores.T).statistic / (5 * 39)
+        assert kendall_w(scores).value == pytest.approx(expected, rel=1e-12)
+
+    def test_without_ties_follows_from_the_mean_spearman(self):
+        scores = noisy_runs(6, 50, decimals=12)
+        expected = (1 + 5 * spearman_pair_mean(scores).value) / 6
+        assert kendall_w(scores).value == pytest.approx(expected, rel=1e-12)
+
+
+class TestTopK:
+    def test_a_cut_tie_is_shared_out(self):
+        # The top 2 of 4: 9 for sure, and half of each 5.
+        assert topk_shares(np.array([[9.0, 5, 5, 1]]), 50).tolist() == [[1, 0.5, 0.5, 0]]
+        runs = np.array([[9.0, 5, 5, 1], [1, 9, 5, 5]])
+        # Minima 0, .5, .5, 0 add up to 1; maxima 1, 1, .5, .5 to 3.
+        assert topk_jaccard(runs, 50).value == pytest.approx(1 / 3)
+        assert topk_overlap_pair_mean(runs, 50).value == pytest.approx(0.5)
+
+    def test_a_top_need_not_be_whole(self):
+        # 5 % of 30 is 1.5: the hardest, and half of the next.
+        shares = topk_shares(np.arange(30.0)[None], 5)[0]
+        assert shares[-3:].tolist() == [0, 0.5, 1]
+
+    @pytest.mark.parametrize("percent", [5, 10, 20, 33.3, 100])
+    @pytest.mark.parametrize("decimals", [0, 9])
+    def test_equals_a_loop_over_pairs(self, percent, decimals):
+        scores = noisy_runs(4, 70, decimals=decimals)
+        shares = [slow_shares(run, percent) for run in scores]
+        pairs = list(combinations(shares, 2))
+        jaccard = [np.minimum(x, y).sum() / np.maximum(x, y).sum() for x, y in pairs]
+        overlap = [np.minimum(x, y).sum() / x.sum() for x, y in pairs]
+        assert topk_jaccard(scores, percent).value == pytest.approx(np.mean(jaccard), rel=1e-9)
+        result = topk_overlap_pair_mean(scores, percent).value
+        assert result == pytest.approx(np.mean(overlap), rel=1e-9)
+
+    def test_unrelated_runs_reach_the_chance_level(self):
+        scores = np.random.default_rng(0).normal(size=(6, 20_000))
+        for percent in (5, 10, 20):
+            expected = topk_jaccard_chance(percent)
+            assert topk_jaccard(scores, percent).value == pytest.approx(expected, abs=0.01)
+            overlap = topk_overlap_pair_mean(scores, percent).value
+            assert overlap == pytest.approx(percent / 100, abs=0.01)
+
+    @pytest.mark.parametrize("percent", [0, -5, 101, math.nan])
+    def test_a_size_outside_0_to_100_is_refused(self, percent):
+        with pytest.raises(ValueError, match="percent: expected above 0 and at most 100"):
+            topk_jaccard(noisy_runs(2, 10), percent)
+
+    @given(tied_runs, st.sampled_from([5, 10, 20, 50]))
+    def test_shares_add_up_to_the_size_of_the_top(self, scores, percent):
+        shares = topk_shares(scores, percent)
+        assert shares.min() >= 0
+        assert shares.max() <= 1
+        assert shares.sum(axis=1) == pytest.approx(percent * scores.shape[1] / 100)
+        minima = np.minimum(shares[:, None], shares[None]).sum(axis=2)
+        assert shared_shares(shares, shares) == pytest.approx(minima)
+
+
+class TestJackknife:
+    @pytest.mark.parametrize("statistic", RUN_STATISTICS)
+    @pytest.mark.parametrize("runs", [4, 9])
+    def test_leaves_out_each_run_in_turn(self, statistic, runs):
+        scores = noisy_runs(runs, 90)
+        left_out = np.array([statistic(np.delete(scores, i, axis=0)).value for i in range(runs)])
+        error = math.sqrt((runs - 1) / runs * np.sum((left_out - left_out.mean()) ** 2))
+        reach = t.ppf(0.975, runs - 1) * error
+        result = statistic(scores)
+        assert (result.low, result.high) == pytest.approx(
+            (result.value - reach, result.value + reach), rel=1e-9
+        )
+        assert not result.reason
+
+    @pytest.mark.parametrize("statistic", RUN_STATISTICS)
+    @pytest.mark.parametrize("runs", [2, 3])
+    def test_too_few_runs_have_a_value_and_no_interval(self, statistic, runs):
+        result = statistic(noisy_runs(runs, 30))
+        assert math.isfinite(result.value)
+        assert math.isnan(result.low)
+        assert math.isnan(result.high)
+        assert result.reason == f"no interval: needs 4 runs, got {runs}"
+
+
+class TestMissing:
+    @pytest.mark.parametrize("statistic", RUN_STATISTICS)
+    @pytest.mark.parametrize(
+        ("scores", "reason"),
+        [
+            (np.zeros((0, 5)), "needs 2 runs, got 0"),
+            (np.arange(5.0)[None], "needs 2 runs, got 1"),
+            (np.zeros((3, 0)), "needs 2 samples with a score in every run, got 0"),
+            (np.zeros((3, 1)), "needs 2 samples with a score in every run, got 1"),
+            (np.array([[1.0, 2, 3], [4, 4, 4]]), "all samples tie in row 1"),
+            (np.ones((5, 6)), "all samples tie in row 0, 1, 2, 3, 4"),
+            (np.full((2, 3), np.nan), "needs 2 samples"),
+        ],
+    )
+    def test_nothing_to_compare_is_nan_with_the_reason(self, statistic, scores, reason):
+        result = statistic(scores)
+        assert math.isnan(result.value)
+        assert math.isnan(result.low)
+        assert result.reason.startswith(reason)
+
+    def test_all_of_them_at_once(self):
+        result = stability(np.full((3, 4), np.nan), np.zeros(4, dtype=np.int64))
+        assert (result.samples, result.dropped, result.runs) == (0, 4, 3)
+        for field in dataclasses.fields(result)[3:]:
+            assert math.isnan(getattr(result, field.name).value)
+            assert getattr(result, field.name).reason
+
+    @pytest.mark.parametrize("statistic", RUN_STATISTICS)
+    def test_ids_with_nan_leave_and_are_counted(self, statistic):
+        scores = noisy_runs(5, 40)
+        scores[1, 38] = scores[3, 39] = scores[4, 39] = np.nan
+        without = statistic(scores[:, :38])
+        assert statistic(scores) == dataclasses.replace(without, reason="2 ids left out for NaN")
+
+    def test_stability_counts_them_once(self):
+        scores = noisy_runs(5, 40)
+        labels = two_classes(scores)
+        whole = stability(scores[:, :38], labels[:38])
+        scores[1, 38] = scores[3, 39] = np.nan
+        result = stability(scores, labels)
+        assert (result.samples, result.dropped) == (38, 2)
+        assert dataclasses.replace(result, dropped=0) == whole
+
+    def test_two_samples_suffice(self):
+        result = stability(np.array([[1.0, 2], [1, 2]]), np.array([0, 0]))
+        assert result.spearman_pair_mean.value == 1
+        assert result.kendall_w.value == 1
+        assert result.topk_jaccard_5.value == 1
+
+
+class TestSpearmanBrown:
+    def test_published_check(self):
+        assert spearman_brown(0.892, 5) == pytest.approx(0.976, abs=5e-4)
+
+    def test_one_run_is_itself(self):
+        r_1 = np.array([-0.4, 0.0, 0.3, 1.0])
+        assert spearman_brown(r_1, 1).tolist() == r_1.tolist()
+
+    def test_broadcasts(self):
+        result = spearman_brown(np.array([[0.5], [0.2]]), np.array([1, 2, 9]))
+        assert result == pytest.approx(np.array([[0.5, 2 / 3, 0.9], [0.2, 1 / 3, 9 / 13]]))
+
+    def test_keeps_order_across_its_pole(self):
+        result = spearman_brown(np.array([-1.0, -0.5, -1 / 3, -0.3, 0.0]), 4)
+        assert result[:2].tolist() == [-np.inf, -np.inf]
+        assert (np.diff(result[2:]) > 0).all()
+
+    def test_no_runs_are_refused(self):
+        with pytest.raises(ValueError, match="m: expected at least 1 run"):
+            spearman_brown(0.5, 0)
+
+    def test_predicts_the_correlation_of_disjoint_means(self):
+        generator = np.random.default_rng(0)
+        runs = generator.normal(size=20_000) + generator.normal(size=(8, 20_000))
+        r_1 = np.corrcoef(runs)[np.triu_indices(8, 1)].mean()
+        measured = np.corrcoef(runs[:4].mean(axis=0), runs[4:].mean(axis=0))[0, 1]
+        assert spearman_brown(r_1, 4) == pytest.approx(measured, abs=0.01)
+
+
+class TestSeeds:
+    @pytest.mark.parametrize(
+        ("r_1", "seeds"),
+        [(0.77, 3), (0.52, 9), (0.93, 1), (0.5, 9), (0.6, 6), (0.75, 3), (0.9, 1), (1.0, 0)],
+    )
+    def test_worked(self, r_1, seeds):
+        assert seeds_for_r90(r_1) == seeds
+
+    @pytest.mark.parametrize("r_1", [0.0, -0.2])
+    def test_runs_that_disagree_never_suffice(self, r_1):
+        assert seeds_for_r90(r_1) == math.inf
+        assert "r_1 <= 0" in seeds_needed(Estimate(value=r_1)).reason
+
+    def test_unknown_stays_unknown(self):
+        assert math.isnan(seeds_for_r90(math.nan))
+
+    @given(st.floats(0.01, 0.999))
+    def test_are_the_fewest_that_reach_it(self, r_1):
+        seeds = int(seeds_for_r90(r_1))
+        assert spearman_brown(r_1, seeds) >= 0.9 - 1e-9
+        if seeds > 1:
+            assert spearman_brown(r_1, seeds - 1) < 0.9
+
+    def test_intervals_are_mapped_end_by_end(self):
+        r_1 = Estimate(value=0.5, low=0.25, high=0.75)
+        assert seeds_needed(r_1) == Estimate(value=9.0, low=3.0, high=27.0)
+        mapped = reliability(r_1, 3)
+        assert (mapped.low, mapped.value, mapped.high) == pytest.approx((0.5, 0.75, 0.9))
+
+    def test_an_end_beyond_the_pole_is_unbounded(self):
+        result = reliability(Estimate(value=0.1, low=-0.6, high=0.8), 10)
+        assert result.low == -math.inf
+        assert result.value < result.high < 1
+
+
+class TestStability:
+    def test_says_what_the_single_functions_say(self):
+        scores = noisy_runs(5, 60)
+        labels = two_classes(scores)
+        result = stability(scores, labels)
+        r_1 = spearman_pair_mean(scores)
+        assert result.spearman_pair_mean == r_1
+        assert result.kendall_w == kendall_w(scores)
+        assert result.reliability == reliability(r_1, 5)
+        assert result.seeds_for_r90 == seeds_needed(r_1)
+        within = spearman_within_class_pair_mean(scores, labels)
+        assert result.spearman_within_class_pair_mean == within
+        for percent in (5, 10, 20):
+            assert getattr(result, f"topk_jaccard_{percent}") == topk_jaccard(scores, percent)
+            overlap = topk_overlap_pair_mean(scores, percent)
+            assert getattr(result, f"topk_overlap_{percent}") == overlap
+
+    def test_equal_runs_agree_entirely(self):
+        result = stability(np.tile(np.arange(40.0), (4, 1)), np.zeros(40, dtype=np.int64))
+        assert result.spearman_pair_mean.value == pytest.approx(1)
+        assert result.topk_jaccard_5.value == pytest.approx(1)
+        assert result.reliability.low == pytest.approx(1)
+
+    @given(tied_runs, st.randoms(use_true_random=False))
+    def test_ignores_the_order_of_samples_and_of_runs(self, scores, random):
+        samples = random.sample(range(scores.shape[1]), scores.shape[1])
+        runs = random.sample(range(len(scores)), len(scores))
+        labels = two_classes(scores)
+        before = stability(scores, labels)
+        after = stability(scores[runs][:, samples], labels[samples])
+        for field in dataclasses.fields(before)[3:]:
+            first, second = getattr(before, field.name), getattr(after, field.name)
+            if field.name == "seeds_for_r90":
+                continue  # a step function
+            for end in ("value", "low", "high"):
+                expected = pytest.approx(getattr(first, end), abs=1e-6, rel=1e-6, nan_ok=True)
+                assert getattr(second, end) == expected
+
+    @given(tied_runs)
+    def test_depends_on_order_alone(self, scores):
+        before = stability(scores, two_classes(scores))
+        after = stability(np.arctan(scores) * 3 + 1, two_classes(scores))
+        for field in dataclasses.fields(before):
+            assert repr(getattr(before, field.name)) == repr(getattr(after, field.name))
+
+    @given(tied_runs)
+    def test_values_stay_in_their_bounds(self, scores):
+        result = stability(scores, two_classes(scores))
+        for name in ("spearman_pair_mean", "spearman_within_class_pair_mean"):
+            value = getattr(result, name).value
+            assert math.isnan(value) or -1 <= value <= 1
+        for name in ("kendall_w", "topk_jaccard_5", "topk_jaccard_20", "topk_overlap_10"):
+            value = getattr(result, name).value
+            assert math.isnan(value) or -1e-12 <= value <= 1 + 1e-12
+
+
+class TestRanks:
+    @given(tied_runs)
+    def test_are_scipys_average_ranks_about_their_mean(self, scores):
+        expected = rankdata(scores, axis=1) - (scores.shape[1] + 1) / 2
+        assert centred_ranks(scores).tolist() == expected.tolist()
+
+    @given(tied_runs)
+    def test_within_class_likewise(self, scores):
+        codes = class_codes(two_classes(scores))
+        ranks = centred_ranks(scores, codes)
+        for code in np.unique(codes):
+            of_class = scores[:, codes == code]
+            expected = rankdata(of_class, axis=1) - (of_class.shape[1] + 1) / 2
+            assert ranks[:, codes == code].tolist() == expected.tolist()

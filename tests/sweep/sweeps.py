@@ -1,0 +1,58 @@
+"""Small real sweeps for the tests: experiment files, the command line, stored dynamics."""
+
+import contextlib
+import io
+
+import numpy as np
+
+from hardness.dynamics import Dynamics
+from sweep import cli, driver
+
+EXPERIMENT = """
+name: {name}
+dataset: {{name: digits, subset: {subset}}}
+validation: {{split: 0.2}}
+model: {{name: small_cnn, width: 4}}
+regimens:
+  supervised:
+    train: {{max_epochs: {epochs}, batch_size: 32}}
+    parameters: {{train.lr: {{values: {lrs}}}}}
+  contrastive:
+    train: {{max_epochs: {epochs}, batch_size: 64}}
+seeds: {seeds}
+"""
+
+
+def experiment(folder, *, name="small", subset=120, epochs=3, lrs="[0.05, 0.1]", seeds="2"):
+    """Write an experiment file; returns its path."""
+    path = folder / f"{name}.yaml"
+    path.write_text(
+        EXPERIMENT.format(name=name, subset=subset, epochs=epochs, lrs=lrs, seeds=seeds)
+    )
+    return path
+
+
+def command(*arguments):
+    """Run the command line in this process: exit code, standard output, standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main([str(a) for a in arguments])
+            code = 0
+        except SystemExit as error:
+            code = error.code
+    return code or 0, out.getvalue(), err.getvalue()
+
+
+def stored(store, tracking_run, names=None):
+    """Per-epoch signals of a finished run, as bytes that must match to the bit."""
+    dynamics = Dynamics(store.local_folder(tracking_run))
+    dynamics.verify()
+    names = names or [s for s in dynamics.manifest.signals if s not in dynamics.snapshots()]
+    arrays = {**dynamics.signals(names), **dynamics.snapshots()}
+    return {name: np.ascontiguousarray(a).tobytes() for name, a in arrays.items()}
+
+
+def cells(name, uri=None):
+    """A store and the sweep of that name in it."""
+    return driver.find(name, uri)

@@ -1,0 +1,140 @@
+"""The tracking store, on SQLite and over HTTP."""
+
+import pytest
+
+from hardness.dynamics import Manifest, fingerprint, write_manifest
+from sweep.spec import Configuration, RunSpec
+from sweep.tracking import NoSuchSweep, Store, TrackerError, default_uri, shown_uri
+
+CONFIGURATION = Configuration(
+    regimen="supervised",
+    numerics_version=1,
+    dataset={"name": "digits", "digest": "d", "data_seed": 0},
+    model={"name": "mlp"},
+    options={"train": {"lr": 0.1}},
+)
+RUN = RunSpec(configuration=CONFIGURATION, seed=3)
+
+
+@pytest.fixture(params=["sqlite", "http"])
+def store(request, workdir):
+    if request.param == "http":
+        uri = request.getfixturevalue("server")
+        name = f"tracking {request.node.name}"
+    else:
+        uri, name = default_uri(), "tracking"
+    return Store.create(uri, name)
+
+
+def started(store):
+    parent = store.save_configuration(CONFIGURATION, {"train.lr": 0.1}, 0)
+    return store.start_run(RUN, parent, {"git_commit": "abc"})
+
+
+def test_starting_twice_gives_the_same_run(store):
+    first = started(store)
+    assert started(store) == first
+    found = store.client.get_run(first)
+    assert found.data.params["train.lr"] == "0.1"
+    assert found.data.params["seed"] == "3"
+    tags = found.data.tags
+    assert tags["run_id"] == RUN.run_id
+    assert tags["configuration_id"] == CONFIGURATION.configuration_id
+    assert (tags["regimen"], tags["dataset"], tags["plant"]) == ("supervised", "digits", "none")
+    parent = store.client.get_run(tags["mlflow.parentRunId"])
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["role"] == "configuration"
+    assert "seed" not in parent.data.params
+
+
+def test_a_replayed_epoch_leaves_one_point(store):
+    run = started(store)
+    for _ in range(2):
+        store.log_epoch(run, 4, {"train_loss": 0.25})
+    history = store.client.get_metric_history(run, "train_loss")
+    assert [(m.step, m.timestamp, m.value) for m in history] == [(4, 4, 0.25)]
+
+
+def test_states_of_a_run(store, tmp_path):
+    run = started(store)
+    assert store.traces()[RUN.run_id].state == "running"
+    store.interrupt(run)
+    assert store.traces()[RUN.run_id].state == "missing"
+    started(store)
+    store.fail(run, "the training loss became nan in epoch 0", final=True)
+    failed = store.traces()[RUN.run_id]
+    assert (failed.state, failed.final) == ("failed", True)
+    assert failed.reason == "the training loss became nan in epoch 0"
+    started(store)
+    store.log_epoch(run, 0, {"val_accuracy": 0.5})
+    store.finish(run)
+    unproven = store.traces()[RUN.run_id]
+    assert unproven.state == "missing"
+    assert "manifest" in unproven.reason
+
+
+def test_done_only_while_every_file_of_the_manifest_is_there(store, tmp_path):
+    run = started(store)
+    spooled = tmp_path / "spool" / "dynamics" / "epoch=0000.parquet"
+    spooled.parent.mkdir(parents=True)
+    spooled.write_bytes(b"0123456789")
+    files = {"dynamics/epoch=0000.parquet": fingerprint(spooled)}
+    manifest = Manifest(epochs=1, rows=1, signals=("loss",), files=files)
+    write_manifest(tmp_path / "spool", manifest)
+    store.upload(run, tmp_path / "spool" / "manifest.json", "manifest.json")
+    store.finish(run)
+    assert store.traces()[RUN.run_id].state == "missing"
+    store.upload(run, spooled, "dynamics/epoch=0000.parquet")
+    done = store.traces()[RUN.run_id]
+    assert (done.state, done.signals) == ("done", {"loss"})
+    spooled.write_bytes(b"cut")
+    store.upload(run, spooled, "dynamics/epoch=0000.parquet")
+    assert "10 bytes; the store has 3" in store.traces()[RUN.run_id].reason
+
+
+def test_an_artifact_comes_back_as_it_went(store, tmp_path):
+    run = started(store)
+    path = tmp_path / "spec.json"
+    path.write_text("{}")
+    store.upload(run, path, "spec.json")
+    path.write_text('{"newer": 1}')
+    store.upload(run, path, "spec.json")
+    assert store.read_text(run, "spec.json") == '{"newer": 1}'
+    fetched = store.download(run, "spec.json", tmp_path / "there")
+    assert fetched == tmp_path / "there" / "spec.json"
+
+
+def test_the_resolved_file_is_kept_once(store):
+    store.save_sweep({"name": "a", "seeds": 5}, {})
+    store.save_sweep({"name": "a", "seeds": 8}, {})
+    assert store.read_sweep() == {"name": "a", "seeds": 8}
+    runs = store.client.search_runs([store.experiment_id], "tags.role = 'sweep'")
+    assert len(runs) == 1
+
+
+def test_an_unknown_sweep_names_the_known_ones(workdir):
+    Store.create(default_uri(), "known-one")
+    with pytest.raises(NoSuchSweep, match="no sweep named 'other'.*known: known-one"):
+        Store.find(default_uri(), "other")
+
+
+def test_looking_creates_no_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NoSuchSweep, match="no tracking store"):
+        Store.find(default_uri(), "any")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tracker_that_is_not_there_is_named_at_once():
+    with pytest.raises(TrackerError, match=r"http://127\.0\.0\.1:1 does not answer"):
+        Store.create("http://127.0.0.1:1", "any")
+
+
+def test_a_file_store_is_refused():
+    with pytest.raises(TrackerError, match="expected sqlite:/// or http"):
+        Store.create("file:///somewhere", "any")
+
+
+def test_passwords_are_not_shown():
+    shown = shown_uri("https://me:secret@tracker.example:5000/path")
+    assert shown == "https://me:***@tracker.example:5000/path"
