@@ -25,12 +25,11 @@ from hardness.stability import (
     class_codes,
     class_mean_correlations,
     counted,
-    shared_shares,
     spearman_brown,
     spearman_pair_mean,
     spearman_within_class_pair_mean,
     standardised,
-    topk_shares,
+    topk_overlaps,
 )
 
 REFERENCE_CLUSTERS = (
@@ -128,8 +127,7 @@ def topk_overlap(x: Vector, y: Vector, percent: Number) -> Estimate:
     both, _, undefined, dropped = _paired(x, y)
     value = math.nan
     if not undefined:
-        shares = topk_shares(both, percent)
-        value = float(shared_shares(shares[:1], shares[1:])[0, 0] / shares[0].sum())
+        value = float(topk_overlaps(both[:1], both[1:], percent)[0, 0])
     return counted(Estimate(value=value, reason=undefined), dropped)
 
 
@@ -514,15 +512,14 @@ def _points(
 
 def _overlaps(ranks: _Ranks, a: int, b: int, percent: int) -> Float[np.ndarray, "sets sets"]:
     x, y = (ranks.centred[:, slot] for slot in (a, b))
-    overlaps = shared_shares(topk_shares(x, percent), topk_shares(y, percent))
-    overlaps /= percent * x.shape[1] / 100
+    overlaps = topk_overlaps(x, y, percent)
     overlaps[~x.any(axis=1)] = np.nan  # a constant has no top
     overlaps[:, ~y.any(axis=1)] = np.nan
     return overlaps
 
 
 def _taus(group: _Group, ranks: _Ranks) -> Float[np.ndarray, " pairs"]:
-    """As dear as all else together, hence from one way of one split if there are many samples."""
+    """Milliseconds a pair, hence from one way of one split if there are many samples."""
     samples = ranks.centred.shape[-1]
     ways = ranks.splits[:1] if samples > MOST_SAMPLES_FOR_EVERY_TAU else ranks.ways()
     # SciPy sorts y, then x stably. y in order and 16 bits for a radix sort halve its time. Mean

@@ -88,7 +88,7 @@ def stability(scores: Scores, labels: Integer[np.ndarray, " samples"]) -> Stabil
     orders = np.argsort(scores, axis=1)
     ranks = centred_ranks(scores, orders=orders)
     within = centred_ranks(scores, codes, orders=orders)
-    overlaps = {percent: _overlaps(ranks, percent) for percent in (5, 10, 20)}
+    overlaps = {percent: topk_overlaps(ranks, ranks, percent) for percent in (5, 10, 20)}
     undefined = _undefined(ranks)
     r_1 = _pair_mean(_pooled_correlations(ranks), undefined)
     return Stability(
@@ -232,7 +232,7 @@ def topk_jaccard(scores: Scores, percent: Number) -> Estimate:
         0.3333333333333333
     """
     scores, dropped = _observed(scores)
-    pairs = _jaccards(_overlaps(scores, percent))
+    pairs = _jaccards(topk_overlaps(scores, scores, percent))
     return counted(_pair_mean(pairs, _undefined(scores)), dropped)
 
 
@@ -273,7 +273,8 @@ def topk_overlap_pair_mean(scores: Scores, percent: Number) -> Estimate:
         0.5
     """
     scores, dropped = _observed(scores)
-    return counted(_pair_mean(_overlaps(scores, percent), _undefined(scores)), dropped)
+    pairs = topk_overlaps(scores, scores, percent)
+    return counted(_pair_mean(pairs, _undefined(scores)), dropped)
 
 
 def topk_jaccard_chance(percent: Number) -> float:
@@ -387,7 +388,7 @@ def seeds_needed(r_1: Estimate) -> Estimate:
     return Estimate(value=value, low=low, high=high, reason=reason)
 
 
-# Ranks and shares, from which agreement.py builds as well
+# Ranks and tops, from which agreement.py builds as well
 
 
 def class_codes(labels: Integer[np.ndarray, " samples"]) -> Integer[np.ndarray, " samples"]:
@@ -488,61 +489,46 @@ def standardised(
     return ranks * scales, spreads > 0
 
 
-def topk_shares(scores: Scores, percent: Number) -> Float[np.ndarray, "runs samples"]:
-    """How far each sample belongs to the hardest ``percent`` %: 1, 0, or a part at a cut tie.
+def topk_overlaps(
+    x: Float[np.ndarray, "left samples"], y: Float[np.ndarray, "right samples"], percent: Number
+) -> Float[np.ndarray, "left right"]:
+    """Shared fraction of the hardest ``percent`` % of every row with every other.
+
+    A sample belongs to a top by 1 above its border, by one fraction for all that tie with the
+    border, by 0 below. So sums of minima follow from four products of those sets, without a pass
+    over the samples for every pair of rows.
 
     Args:
-        scores: Scores or their ranks, no NaN, at least one sample.
-        percent: Size of the top, above 0 and at most 100.
+        x: Scores or ranks, no NaN.
+        y: Likewise.
+        percent: Size k of the top, above 0 and at most 100.
 
     Returns:
-        Shares that add up to k = percent * N / 100 in each row.
+        Sums of minima of the two shares, over k; NaN without samples.
 
     Raises:
         ValueError: If ``percent`` is not above 0 and at most 100.
 
     Example:
-        >>> topk_shares(np.array([[9.0, 5.0, 5.0, 1.0]]), 50)
-        array([[1. , 0.5, 0.5, 0. ]])
+        >>> rows = np.array([[9.0, 5.0, 5.0, 1.0], [9.0, 1.0, 7.0, 5.0]])
+        >>> topk_overlaps(rows, rows, 50)
+        array([[1.  , 0.75],
+               [0.75, 1.  ]])
     """
     if not 0 < percent <= 100:  # noqa: PLR2004
         raise ValueError(f"percent: expected above 0 and at most 100, got {percent}")
-    samples = scores.shape[1]
-    size = percent * samples / 100
-    border_place = samples - math.ceil(size)
-    border = np.partition(scores, border_place, axis=1)[:, [border_place]]
-    above, tied = scores > border, scores == border
-    part = (size - above.sum(axis=1, keepdims=True)) / tied.sum(axis=1, keepdims=True)
-    return np.where(tied, part, above)
-
-
-def shared_shares(
-    x: Float[np.ndarray, "left samples"], y: Float[np.ndarray, "right samples"]
-) -> Float[np.ndarray, "left right"]:
-    """Sum of minima of every row of ``topk_shares`` with every other.
-
-    A row holds 1 above its border, one fraction at it and 0 below. The four products of those sets
-    therefore give all sums of minima, without a pass over the samples for every pair of rows.
-
-    Args:
-        x: Rows from ``topk_shares``.
-        y: Rows of the same size of top.
-
-    Returns:
-        Number of samples that both tops hold, cut ties counted in part.
-
-    Example:
-        >>> shared_shares(np.array([[1.0, 0.5, 0.5, 0.0]]), np.array([[1.0, 0.0, 0.5, 0.5]]))
-        array([[1.5]])
-    """
-    x_inside, x_cut, x_part = _inside_and_cut(x)
-    y_inside, y_cut, y_part = _inside_and_cut(y)
-    return (
+    if not x.shape[1]:
+        return np.full((len(x), len(y)), np.nan)
+    size = percent * x.shape[1] / 100
+    x_inside, x_tied, x_part = x_top = _top(x, size)
+    y_inside, y_tied, y_part = x_top if y is x else _top(y, size)
+    shared = (
         x_inside @ y_inside.T
-        + (x_inside @ y_cut.T) * y_part
-        + (x_cut @ y_inside.T) * x_part[:, None]
-        + (x_cut @ y_cut.T) * np.minimum(x_part[:, None], y_part)
+        + (x_inside @ y_tied.T) * y_part
+        + (x_tied @ y_inside.T) * x_part[:, None]
+        + (x_tied @ y_tied.T) * np.minimum(x_part[:, None], y_part)
     )
+    return shared / size
 
 
 def counted(estimate: Estimate, dropped: int) -> Estimate:
@@ -641,24 +627,19 @@ def _jackknife(value: float, left_out: Float[np.ndarray, " runs"]) -> Estimate:
     return Estimate(value=value, low=value - reach, high=value + reach)
 
 
-def _overlaps(scores: Scores, percent: Number) -> Float[np.ndarray, "runs runs"]:
-    """Shared fraction of k of each pair of runs; without samples there is none."""
-    if not scores.size:
-        return np.full((len(scores), len(scores)), np.nan)
-    shares = topk_shares(scores, percent)
-    return shared_shares(shares, shares) / (percent * scores.shape[1] / 100)
-
-
 def _jaccards(overlaps: Float[np.ndarray, "runs runs"]) -> Float[np.ndarray, "runs runs"]:
     """Minima and maxima of two tops add up to 2k, so a shared fraction s gives s / (2 - s)."""
     return overlaps / (2 - overlaps)
 
 
-def _inside_and_cut(
-    shares: Float[np.ndarray, "rows samples"],
+def _top(
+    scores: Float[np.ndarray, "rows samples"], size: float
 ) -> tuple[
     Float[np.ndarray, "rows samples"], Float[np.ndarray, "rows samples"], Float[np.ndarray, " rows"]
 ]:
-    inside, cut = shares == 1, (shares > 0) & (shares < 1)
-    part = np.max(shares, axis=1, where=cut, initial=0)
-    return inside.astype(np.float32), cut.astype(np.float32), part  # exact: counts below 2^24
+    """Which samples lie above the border of the top, which tie with it, and by which part."""
+    border_place = scores.shape[1] - math.ceil(size)
+    border = np.partition(scores, border_place, axis=1)[:, [border_place]]
+    above, tied = scores > border, scores == border
+    part = (size - np.count_nonzero(above, axis=1)) / np.count_nonzero(tied, axis=1)
+    return above.astype(np.float32), tied.astype(np.float32), part  # exact: counts below 2^24

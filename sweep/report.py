@@ -26,10 +26,11 @@ from sweep.aggregate import MEMBERS, REFERENCE, Aggregate, ConfigurationScores
 
 FAMILIES = ("supervised", "loss-based", "unsupervised", "uncertainty")
 SIDE = 5  # images a row and a column
-_MOST_CELLS_WITH_VALUES = 80
+_PITCH = 1.36  # of the lines of images, in widths of one
+_MOST_CELLS_WITH_VALUES = 80  # a row
 _DARK_BLUE = 0.8  # correlation from which on white is read more easily than ink
 _SHARPEST_PX = 128  # images up to this size are shown by whole pixels
-_LONGEST_NAME = 15  # characters under an image
+_LONGEST_NAME = 13  # characters under an image
 _DPI = 150
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
@@ -55,6 +56,7 @@ _STYLE: dict[str, Any] = {
     "ytick.labelsize": 8.5,
     "legend.fontsize": 8.5,
     "legend.frameon": False,
+    "figure.constrained_layout.h_pad": 0.08,
     "text.color": _INK,
     "axes.labelcolor": _INK,
     "axes.edgecolor": _QUIET,
@@ -154,7 +156,7 @@ def agreement_matrix(
         matrix.loc[left, right] = matrix.loc[right, left] = rho
     for name in families:
         matrix.loc[name, name] = own.get(name, math.nan)
-    closeness = matrix[REFERENCE] if REFERENCE in matrix else pd.Series(0.0, index=matrix.index)
+    closeness = matrix[REFERENCE].to_dict() if REFERENCE in matrix else dict.fromkeys(families, 0.0)
     places = {family: place for place, family in enumerate(FAMILIES)}
 
     def place(name: str) -> tuple[bool, int, float]:
@@ -175,19 +177,21 @@ def own_agreement(result: Aggregate) -> dict[str, float]:
         Score set, by its name in ``Aggregate.agreement``, to the mean Spearman correlation of two
         seeds; 1 for the scores of pixels, which no seed changes.
     """
-    by_id = {one.configuration.configuration_id: one for one in result.scores}
-    own: dict[str, float] = {}
-    for row in result.stability.itertuples():
-        own[f"{row.configuration_id} {row.metric}.{row.regimen}"] = row.spearman_pair_mean
-    found = dict.fromkeys(result.pixels, 1.0)
-    for side in ("left", "right") if len(result.agreement) else ():
-        columns = result.agreement[[side, f"configuration_id_{side}"]].drop_duplicates()
-        for name, configuration_id in columns.itertuples(index=False):
-            if name.startswith(REFERENCE):
-                found[REFERENCE] = _reference_agreement(by_id.get(configuration_id))
-            elif configuration_id:
-                found[name] = own.get(f"{configuration_id} {name}", math.nan)
-    return found
+    own = dict.fromkeys(result.pixels, 1.0)
+    pairs, rows = result.agreement, result.stability
+    if pairs.empty or rows.empty:
+        return own
+    used = {*pairs["configuration_id_left"], *pairs["configuration_id_right"]}
+    rows = rows[rows["configuration_id"].isin(used)]
+    values = rows["spearman_pair_mean"].astype(float)
+    own |= dict(zip(rows["metric"] + "." + rows["regimen"], values, strict=True))
+    with_reference = pairs["right"].str.startswith(REFERENCE)
+    reference = {*pairs.loc[with_reference, "configuration_id_right"]}
+    for one in result.scores:
+        if one.configuration.configuration_id in reference and {*MEMBERS} <= one.raw.keys():
+            whole = supervised_reference({key: one.hardness(key) for key in MEMBERS})
+            own[REFERENCE] = spearman_pair_mean(whole).value
+    return own
 
 
 def map_points(samples: pd.DataFrame, configuration_id: str) -> pd.DataFrame:
@@ -260,13 +264,6 @@ def extremes(ranks: pd.DataFrame, count: int) -> tuple[pd.DataFrame, pd.DataFram
     easiest = known.sort_values(["rank", "sample_id"], ascending=[False, True]).head(count)
     hardest = hardest[hardest["rank"] < easiest["rank"].min()]
     return hardest, easiest if len(hardest) else easiest.head(0)
-
-
-def _reference_agreement(one: ConfigurationScores | None) -> float:
-    if one is None or not {*MEMBERS} <= one.raw.keys():
-        return math.nan
-    whole = supervised_reference({key: one.hardness(key) for key in MEMBERS})
-    return spearman_pair_mean(whole).value
 
 
 def _closest_without_labels(table: pd.DataFrame) -> str:
@@ -369,9 +366,9 @@ def _stability_panel(axis: Axes, one: ConfigurationScores, rows: pd.DataFrame) -
     axis.hlines(y, low, high, colors=colours, lw=2, alpha=0.45)
     axis.scatter(defined["train"], y, s=26, c=colours, marker="D", alpha=0.35, lw=0)
     within = defined["spearman_within_class_pair_mean"]
-    axis.scatter(within, y, s=30, facecolors="white", edgecolors=colours, lw=1.2, zorder=3)
-    axis.scatter(value, y, s=30, c=colours, zorder=4)
-    for place, number in zip(y, value, strict=True):
+    axis.scatter(within, y, s=56, facecolors="white", edgecolors=colours, lw=1.2, zorder=3)
+    axis.scatter(value, y, s=24, c=colours, zorder=4)
+    for place, number in enumerate(value):
         axis.text(
             1.012, place, _signed(number), transform=axis.get_yaxis_transform(),
             va="center", fontsize=8, color=_QUIET,
@@ -403,9 +400,8 @@ def _foot(axis: Axes, paragraphs: Sequence[str], width_in: float, *, below: floa
 
 def _stability_legend(figure: Figure, shown: pd.DataFrame) -> None:
     def mark(colour: str, label: str, **look: Any) -> Line2D:
-        return Line2D(
-            [], [], **{"ls": "", "marker": "o", "ms": 5.5, "c": colour, **style}, label=label
-        )
+        look = {"ls": "", "marker": "o", "ms": 5, "c": colour, **look}
+        return Line2D([], [], label=label, **look)
 
     used = [_LABELS[kind] for kind in _LABELS if kind in {*shown["labels_used"]}]
     handles = [mark(colour, f"uses {text}") for colour, text in used]
@@ -416,7 +412,7 @@ def _stability_legend(figure: Figure, shown: pd.DataFrame) -> None:
         else mark(_QUIET, "all samples")
     )
     if shown["spearman_within_class_pair_mean"].notna().any():
-        handles.append(mark(_QUIET, "within class", mfc="white", mew=1.2))
+        handles.append(mark(_QUIET, "within class", ms=7.5, mfc="white", mew=1.2))
     if shown["train"].notna().any():
         handles.append(mark(_QUIET, "of the training step", marker="D", alpha=0.35, mew=0))
     figure.legend(handles=handles, loc="outside upper left", ncols=3, handletextpad=0.4)
@@ -430,7 +426,7 @@ def _agreement_figure(
     if not np.isfinite(values[~np.eye(count, dtype=bool)]).any():
         return None
     cell_in = 0.36 if count <= _MOST_CELLS_WITH_VALUES else 0.16
-    names_in = 0.075 * max(map(len, matrix)) + 0.2
+    names_in = 0.075 * max(map(len, families)) + 0.2
     width_in = names_in + max(cell_in * count, 3.2) + 1.1
     figure = Figure((width_in, names_in + max(cell_in * count, 1.5) + 1.9), layout="constrained")
     axis = figure.subplots()
@@ -444,19 +440,18 @@ def _agreement_figure(
     axis.set_yticks(range(count), matrix.index)
     axis.tick_params(length=0, labelsize=8, labeltop=True, labelbottom=False)
     axis.spines[:].set_visible(False)
-    _family_separators(axis, ["reference" if n == REFERENCE else families[n] for n in matrix])
-    for place in range(count):  # a diagonal of another kind than what surrounds it
-        axis.add_patch(
-            Rectangle((place - 0.46, place - 0.46), 0.92, 0.92, fill=False, lw=1, ec=_INK)
-        )
+    _family_separators(axis, ["reference" if n == REFERENCE else families[n] for n in families])
+    for place in np.flatnonzero(np.isfinite(values.diagonal())):  # of another kind than the rest
+        corner = place - 0.42, place - 0.42
+        axis.add_patch(Rectangle(corner, 0.84, 0.84, fill=False, lw=0.9, ec=_INK, zorder=3))
     axis.set_title("Do metrics agree on which samples are hard?", pad=10)
     _foot(axis, [_agreement_caption(matrix), *map(_missing_seeds, best)], width_in - 1, below=6)
     bar = figure.colorbar(image, ax=axis, location="bottom", shrink=0.6, aspect=40, pad=0.02)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return figure
 
 
-def _cell_values(axis: Axes, values: np.ndarray[Any, Any]) -> None:
+def _cell_values(axis: Axes, values: np.ndarray) -> None:
     for (row, column), value in np.ndenumerate(values):
         if math.isfinite(value):
             # Thousands of them, none at the border: the layout need not measure each.
@@ -484,10 +479,9 @@ def _family_separators(axis: Axes, families: Sequence[str]) -> None:
 
 
 def _agreement_caption(matrix: pd.DataFrame) -> str:
-    sentences = [
-        "Spearman correlation of hardness from disjoint runs.",
-        "Framed diagonal: a metric with itself under another seed.",
-    ]
+    sentences = ["Spearman correlation of hardness from disjoint runs."]
+    if np.isfinite(matrix.to_numpy().diagonal()).any():
+        sentences.append("Framed diagonal: a metric with itself under another seed.")
     if REFERENCE in matrix:
         sentences.append("Metrics that make up the supervised reference meet the rest of it.")
     if matrix.isna().any(axis=None):
@@ -507,8 +501,8 @@ def _data_map_figure(samples: pd.DataFrame, one: ConfigurationScores) -> Figure 
     size = float(np.clip(20_000 / len(points), 4, 24))
     marks = axis.scatter(
         shuffled["variability"], shuffled["confidence"], c=shuffled["correctness"],
-        s=size, alpha=float(np.clip(2_000 / len(points), 0.15, 0.7)), lw=0, cmap=_CORRECTNESS,
-        vmin=0,
+        s=size, alpha=float(np.clip(5_000 / len(points), 0.3, 0.7)), lw=0, cmap=_CORRECTNESS,
+        vmin=0, vmax=max(1.0, points["correctness"].max()),
     )  # fmt: skip
     _map_regions(axis)
     axis.set_xlabel("variability: spread over epochs of the label's probability")
@@ -528,11 +522,11 @@ def _data_map_figure(samples: pd.DataFrame, one: ConfigurationScores) -> Figure 
 
 
 def _marginals(figure: Figure, grid: Any, axis: Axes, points: pd.DataFrame) -> None:
-    style: dict[str, Any] = {"bins": 50, "color": "#B0B0B0"}
+    look: dict[str, Any] = {"bins": 50, "color": "#B0B0B0"}
     top = figure.add_subplot(grid[0, 0], sharex=axis)
-    top.hist(points["variability"], range=(0, 0.5), **style)
+    top.hist(points["variability"], range=(0, 0.5), **look)
     right = figure.add_subplot(grid[1, 1], sharey=axis)
-    right.hist(points["confidence"], range=(0, 1), orientation="horizontal", **style)
+    right.hist(points["confidence"], range=(0, 1), orientation="horizontal", **look)
     for side in (top, right):
         side.axis("off")
 
@@ -542,6 +536,8 @@ def _map_regions(axis: Axes) -> None:
     axis.plot(np.sqrt(confidence * (1 - confidence)), confidence, color=_FAINT, lw=1, zorder=0)
     axis.set(xlim=(-0.01, 0.55), ylim=(-0.09, 1.09))
     axis.set_yticks(np.linspace(0, 1, 6))
+    axis.spines["left"].set_bounds(0, 1)
+    axis.spines["bottom"].set_bounds(0, 0.5)
     # Beyond the curve, where no sample can be.
     for x, y, region, angle in (
         (0.0, 1.05, "easy", 0), (0.525, 0.5, "ambiguous", -90), (0.0, -0.05, "hard", 0),
@@ -560,16 +556,18 @@ def _images_figure(
     rows = [positions.get_indexer(side["sample_id"]) for side in sides]
     if not len(rows[0]) or min(map(np.min, rows)) < 0:
         return None
-    figure = Figure((10.4, 7.6), layout="constrained")
+    lines = math.ceil(len(sides[1]) / SIDE)
+    figure = Figure((10.4, 1.32 * lines + 1.1), layout="constrained")
     title = [score_key, *(f"mean over {_counted(len(one.seeds), 'seed')}" for one in of)]
     title += [f"{ranks['rank'].count():,} samples"]
-    figure.suptitle(" · ".join(title), x=0.01, ha="left", fontsize=10)
+    figure.suptitle(" · ".join(title) + "\n", x=0.01, ha="left", fontsize=10, linespacing=0.7)
     for axis, side, taken, kind in zip(
         figure.subplots(1, 2), sides, rows, ("hardest", "easiest"), strict=True
     ):
         axis.set_title(_side_title(side, ranks["rank"], kind))
         names = [dataset.classes[label] for label in side["label"]]
         _image_grid(axis, dataset.train.images[taken].numpy(), names, side["sample_id"])
+        axis.set(xlim=(-0.5, SIDE - 0.5), ylim=(lines * _PITCH - 0.5, -0.5))
     small_print = ["Under each image: given label, sample id.", *map(_missing_seeds, of)]
     figure.supxlabel(_wrapped(small_print, 10), x=0.01, ha="left", fontsize=8, color=_QUIET)
     return figure
@@ -584,14 +582,13 @@ def _side_title(side: pd.DataFrame, ranks: pd.Series, kind: str) -> str:
 
 
 def _image_grid(
-    axis: Axes, images: np.ndarray[Any, Any], names: Sequence[str], sample_ids: pd.Series
+    axis: Axes, images: np.ndarray, names: Sequence[str], sample_ids: pd.Series
 ) -> None:
     """Images ``[count, channels, height, width]`` in reading order, each with its caption."""
-    pitch = 1.36
     height, width = images.shape[2:]
     half_x, half_y = 0.46 * width / max(height, width), 0.46 * height / max(height, width)
     for place, (image, name, sample_id) in enumerate(zip(images, names, sample_ids, strict=True)):
-        x, y = place % SIDE, place // SIDE * pitch
+        x, y = place % SIDE, place // SIDE * _PITCH
         axis.imshow(
             image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255,
             # Dropping pixels would draw patterns that the image does not have.
@@ -605,9 +602,8 @@ def _image_grid(
             "va": "top",
         }
         shortened = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
-        axis.annotate(shortened, (x, y + half_y), (0, -2), fontsize=8.5, **caption)
+        axis.annotate(shortened, (x, y + half_y), (0, -2), fontsize=8, **caption)
         axis.annotate(
-            f"#{sample_id}", (x, y + half_y), (0, -13), fontsize=8, color=_QUIET, **caption
+            f"#{sample_id}", (x, y + half_y), (0, -12), fontsize=8, color=_QUIET, **caption
         )
-    axis.set(xlim=(-0.5, SIDE - 0.5), ylim=(SIDE * pitch - 0.5, -0.5))
     axis.set_axis_off()

@@ -4,11 +4,12 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int, Shaped
 
 
-def seen_entries(
-    values: Shaped[np.ndarray, "epochs samples ..."],
-    seen: Bool[np.ndarray, "epochs samples"] | None,
-) -> Bool[np.ndarray, "epochs samples"]:
+def seen_entries(values: np.ndarray, seen: np.ndarray | None) -> Bool[np.ndarray, "epochs samples"]:
     """``seen`` itself, or all True for a history without it.
+
+    Args:
+        values: ``[epochs, samples, ...]``; shapes are checked here, for all metrics.
+        seen: ``[epochs, samples]``, or None.
 
     Raises:
         ValueError: If there is no epoch or the shapes disagree.

@@ -78,7 +78,7 @@ def knn_distance(
     nearest = _distances(emb, neighbor_distances, k, normalize=normalize)
     if not nearest.shape[1]:
         return np.full(len(nearest), np.nan)
-    return nearest[:, -1] if kth else nearest.mean(axis=1)
+    return nearest[:, -1].astype(np.float64) if kth else nearest.mean(axis=1, dtype=np.float64)
 
 
 @metric(
@@ -109,7 +109,8 @@ def lid_mle(
 
     Duplicates say nothing about dimension: of the k2 nearest distances those of 0 are removed, and
     ``T_1`` is the first of the rest. Where fewer than k2 (or k1) remain, k2 (or both) is what
-    remains. A k whose distances are all equal has no estimate and does not enter the mean.
+    remains. A k whose distances are all equal, to the precision of their type, has no estimate and
+    does not enter the mean.
 
     Args:
         emb: Embeddings, of the last epoch if there are several.
@@ -141,7 +142,7 @@ def lid_mle(
         raise ValueError(f"expected {_FEWEST} <= k1 <= k2; came k1={k1}, k2={k2}")
     distances = _distances(emb, neighbor_distances, k2, normalize=normalize)
     positive = np.sort(np.where(distances > 0, distances, np.nan), axis=1)  # NaN goes last
-    logs = np.log(positive)
+    logs = np.log(positive.astype(np.float64))
     available = np.isfinite(logs).sum(axis=1)
     largest = np.minimum(k2, available)
     smallest = np.minimum(k1, largest)
@@ -150,14 +151,17 @@ def lid_mle(
         total = (logs[:, k - 1 : k] - logs[:, : k - 1]).sum(axis=1)
         asked = (smallest <= k) & (k <= largest) & (available >= _FEWEST)
         inverses[asked, k] = total[asked] / (k - 2 if unbiased else k - 1)
-    return _pooled(inverses, harmonic=harmonic)
+    # Distances equal but for rounding would give a dimension of 1e16.
+    return _pooled(inverses, inverses > 4 * np.finfo(distances.dtype).eps, harmonic=harmonic)
 
 
 def _pooled(
-    inverses: Float64[np.ndarray, "samples k"], *, harmonic: bool
+    inverses: Float64[np.ndarray, "samples k"],
+    defined: Bool[np.ndarray, "samples k"],
+    *,
+    harmonic: bool,
 ) -> Float64[np.ndarray, " samples"]:
-    """Mean of the reciprocals over k, or reciprocal of the mean; NaN without a positive entry."""
-    defined = inverses > 0
+    """Mean of the reciprocals over k, or reciprocal of the mean; NaN without a defined entry."""
     count = defined.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         if harmonic:
@@ -172,7 +176,7 @@ def _distances(
     if k < 1:
         raise ValueError(f"expected k of at least 1; came {k}")
     if given is not None and emb is None:
-        return given[:, :k].astype(np.float64)
+        return given[:, :k]
     if emb is None or given is not None:
         raise ValueError("expected either emb or neighbor_distances; came both or neither")
     if emb.ndim not in (2, 3):

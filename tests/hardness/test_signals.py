@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import entr, logsumexp, softmax
-from tests.strategies import embeddings, logits
 
 from hardness import signals
+from tests.strategies import embeddings, logits
 
 WITH_LABELS = ("loss", "p_label", "label_margin", "correct", "el2n")
 
@@ -38,7 +38,7 @@ def slow(name, z, y):
         "correct": lambda: np.flatnonzero(z == z.max())[0] == y,
         "entropy": lambda: entr(p).sum(),
         "el2n": lambda: np.linalg.norm(p - np.eye(len(z))[y]),
-        "max_softmax": lambda: p.max(),
+        "max_softmax": p.max,
         "margin": lambda: ranked[0] - ranked[1] if len(others) else np.nan,
         "energy": lambda: -logsumexp(z),
     }[name]()

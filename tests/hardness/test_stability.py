@@ -17,7 +17,6 @@ from hardness.stability import (
     reliability,
     seeds_for_r90,
     seeds_needed,
-    shared_shares,
     spearman_brown,
     spearman_pair_mean,
     spearman_pairs,
@@ -29,7 +28,7 @@ from hardness.stability import (
     topk_jaccard_20,
     topk_jaccard_chance,
     topk_overlap_pair_mean,
-    topk_shares,
+    topk_overlaps,
 )
 
 # Few distinct values, so that ties are the rule.
@@ -197,16 +196,17 @@ class TestKendallW:
 class TestTopK:
     def test_a_cut_tie_is_shared_out(self):
         # The top 2 of 4: 9 for sure, and half of each 5.
-        assert topk_shares(np.array([[9.0, 5, 5, 1]]), 50).tolist() == [[1, 0.5, 0.5, 0]]
         runs = np.array([[9.0, 5, 5, 1], [1, 9, 5, 5]])
-        # Minima 0, .5, .5, 0 add up to 1; maxima 1, 1, .5, .5 to 3.
+        # Shares 1, .5, .5, 0 and 0, 1, .5, .5: minima add up to 1, maxima to 3.
         assert topk_jaccard(runs, 50).value == pytest.approx(1 / 3)
         assert topk_overlap_pair_mean(runs, 50).value == pytest.approx(0.5)
 
     def test_a_top_need_not_be_whole(self):
-        # 5 % of 30 is 1.5: the hardest, and half of the next.
-        shares = topk_shares(np.arange(30.0)[None], 5)[0]
-        assert shares[-3:].tolist() == [0, 0.5, 1]
+        # 5 % of 30 is 1.5: the hardest, and half of the next. The other run swaps the two.
+        runs = np.tile(np.arange(30.0), (2, 1))
+        runs[1, [28, 29]] = 29, 28
+        assert topk_overlap_pair_mean(runs, 5).value == pytest.approx((0.5 + 0.5) / 1.5)
+        assert topk_jaccard(runs, 5).value == pytest.approx((0.5 + 0.5) / (1 + 1))
 
     @pytest.mark.parametrize("percent", [5, 10, 20, 33.3, 100])
     @pytest.mark.parametrize("decimals", [0, 9])
@@ -233,14 +233,13 @@ class TestTopK:
         with pytest.raises(ValueError, match="percent: expected above 0 and at most 100"):
             topk_jaccard(noisy_runs(2, 10), percent)
 
-    @given(tied_runs, st.sampled_from([5, 10, 20, 50]))
-    def test_shares_add_up_to_the_size_of_the_top(self, scores, percent):
-        shares = topk_shares(scores, percent)
-        assert shares.min() >= 0
-        assert shares.max() <= 1
-        assert shares.sum(axis=1) == pytest.approx(percent * scores.shape[1] / 100)
+    @given(tied_runs, st.sampled_from([5, 10, 20, 50, 100]))
+    def test_all_pairs_at_once_equal_one_at_a_time(self, scores, percent):
+        shares = np.array([slow_shares(run, percent) for run in scores])
         minima = np.minimum(shares[:, None], shares[None]).sum(axis=2)
-        assert shared_shares(shares, shares) == pytest.approx(minima)
+        expected = minima / (percent * scores.shape[1] / 100)
+        assert topk_overlaps(scores, scores, percent) == pytest.approx(expected)
+        assert topk_overlaps(scores[:1], scores, percent) == pytest.approx(expected[:1])
 
 
 class TestJackknife:

@@ -1,0 +1,117 @@
+"""Displacement and norm of embeddings, from snapshots and from recorded signals."""
+
+import inspect
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hardness import signals
+from hardness.metrics import feature_norm_mean, feature_norm_std, msd_mean, msd_std
+from tests.strategies import embeddings
+
+EPOCHS = st.integers(1, 5)
+
+
+def recorded(emb):
+    """The signals as a run records them: no displacement into the first epoch."""
+    norm = np.stack([signals.feature_norm(epoch) for epoch in emb])
+    msd = np.full(norm.shape, np.nan)
+    for e in range(1, len(emb)):
+        msd[e] = ((emb[e].astype(np.float64) - emb[e - 1]) ** 2).mean(axis=1)
+    return msd, norm
+
+
+def test_worked_by_hand():
+    emb = np.array([[[1.0, 1.0]], [[3.0, 1.0]], [[3.0, 5.0]]])
+    assert msd_mean(emb).tolist() == [5.0]
+    assert msd_std(emb).tolist() == [3.0]
+    assert feature_norm_mean(emb).tolist() == [11.0]
+    assert feature_norm_std(emb).tolist() == [6.0]
+
+
+@given(emb=embeddings(epochs=EPOCHS))
+def test_snapshots_and_recorded_signals_agree(emb):
+    msd, norm = recorded(emb)
+    np.testing.assert_allclose(msd_mean(emb), msd_mean(msd=msd), rtol=1e-12)
+    np.testing.assert_allclose(msd_std(emb), msd_std(msd=msd), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(feature_norm_mean(emb), feature_norm_mean(feature_norm=norm))
+    np.testing.assert_allclose(
+        feature_norm_std(emb), feature_norm_std(feature_norm=norm), rtol=1e-9, atol=1e-12
+    )
+
+
+@given(emb=embeddings(epochs=EPOCHS))
+def test_equals_the_definition(emb):
+    wide = emb.astype(np.float64)
+    for i in range(emb.shape[1]):
+        m = [((wide[e, i] - wide[e - 1, i]) ** 2).mean() for e in range(1, len(emb))]
+        q = [(wide[e, i] ** 2).mean() for e in range(1, len(emb))] or [(wide[0, i] ** 2).mean()]
+        spread = np.std(q) if len(q) > 1 else np.nan
+        np.testing.assert_allclose(msd_mean(emb)[i], np.mean(m) if m else np.nan)
+        np.testing.assert_allclose(
+            msd_std(emb)[i], np.std(m) if len(m) > 1 else np.nan, rtol=1e-9, atol=1e-12
+        )
+        np.testing.assert_allclose(feature_norm_mean(emb)[i], np.mean(q))
+        np.testing.assert_allclose(feature_norm_std(emb)[i], spread, rtol=1e-9, atol=1e-12)
+
+
+@given(emb=embeddings(epochs=EPOCHS), data=st.data())
+def test_a_sample_not_seen_moves_between_the_epochs_at_which_it_was(emb, data):
+    """As if the epochs at which it was not seen had not been."""
+    seen = np.array(data.draw(st.lists(st.booleans(), min_size=len(emb), max_size=len(emb))))
+    everyone = np.repeat(seen[:, None], emb.shape[1], axis=1)
+    moved, spread = msd_mean(emb, everyone), msd_std(emb, everyone)
+    if seen.any():
+        np.testing.assert_array_equal(moved, msd_mean(emb[seen]))
+        np.testing.assert_array_equal(spread, msd_std(emb[seen]))
+    else:
+        assert np.isnan(moved).all()
+        assert np.isnan(spread).all()
+
+
+def test_recorded_displacements_before_the_first_presentation_do_not_count():
+    msd = np.array([[np.nan], [7.0], [7.0], [2.0]])
+    seen = np.array([[False], [False], [True], [True]])
+    assert msd_mean(msd=msd, seen=seen).tolist() == [2.0]
+
+
+def test_the_published_bug_is_told_from_displacement():
+    """A buffer that stays zero yields the norm: the mean agrees with the wrong metric only."""
+    emb = np.random.default_rng(0).standard_normal((6, 30, 8))
+    published = ((emb - np.zeros_like(emb)) ** 2).mean(axis=2)
+    np.testing.assert_allclose(published[1:].mean(axis=0), feature_norm_mean(emb))
+    assert not np.isclose(published[1:].mean(axis=0), msd_mean(emb)).any()
+
+
+def test_few_epochs():
+    emb = np.ones((2, 1, 3))
+    assert msd_mean(emb).tolist() == [0.0]
+    for values in (msd_std(emb), msd_mean(emb[:1]), feature_norm_std(emb)):
+        assert np.isnan(values).all()
+    assert feature_norm_mean(emb[:1]).tolist() == [1.0]
+
+
+def test_a_small_movement_of_a_large_embedding_is_not_lost():
+    emb = np.full((3, 1, 64), 1e4, dtype=np.float32)
+    emb[1] += np.float32(2**-10)
+    assert msd_mean(emb).tolist() == [2.0**-20]
+
+
+@pytest.mark.parametrize(
+    ("function", "signal"),
+    [
+        (msd_mean, "msd"),
+        (msd_std, "msd"),
+        (feature_norm_mean, "feature_norm"),
+        (feature_norm_std, "feature_norm"),
+    ],
+)
+def test_exactly_one_input(function, signal):
+    with pytest.raises(ValueError, match=f"either emb or {signal}; came both or neither"):
+        function()
+    with pytest.raises(ValueError, match=f"either emb or {signal}; came both or neither"):
+        function(np.ones((2, 1, 1)), **{signal: np.ones((2, 1))})
+    with pytest.raises(ValueError, match="expected seen of shape"):
+        inspect.unwrap(function)(np.ones((2, 1, 1)), np.ones((2, 2), bool))

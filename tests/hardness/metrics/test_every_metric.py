@@ -1,0 +1,208 @@
+"""What holds for every metric of the registry, whatever it computes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import make_blobs
+
+from hardness import signals
+from hardness.metrics import METRICS
+
+HISTORY = {*signals.LOGIT_SIGNALS, "msd", "feature_norm"}
+HISTORY |= {f"{name}.train" for name in signals.LOGIT_SIGNALS}
+SUPPLIED = HISTORY | {"emb", "neighbor_distances", "n_classes", "labels", "images"}
+
+KEYS = sorted(key for key, m in METRICS.items() if {*m.signals} <= SUPPLIED)
+FROM_HISTORIES = [key for key in KEYS if {*METRICS[key].signals} <= HISTORY]
+FROM_ROWS = [
+    key for key in KEYS if not {*METRICS[key].signals} & {"emb", "n_classes"}
+]  # each sample alone, once its neighbors' distances are known
+FROM_FLOATS = [
+    key for key in FROM_ROWS if not {*METRICS[key].signals} & {"correct", "correct.train", "images"}
+]
+
+
+def recorded(epochs=6, samples=40, classes=3, seed=0):
+    """What a run of that size would supply, by name."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, samples)
+    logits = 3 * rng.standard_normal((2, epochs, samples, classes)).astype(np.float32)
+    found = {"labels": labels, "n_classes": classes}
+    for suffix, history in zip(("", ".train"), logits, strict=True):
+        rows = [signals.from_logits(epoch, labels) for epoch in history]
+        found |= {f"{name}{suffix}": np.stack([r[name] for r in rows]) for name in rows[0]}
+    found["msd"] = rng.random((epochs, samples)).astype(np.float32)
+    found["msd"][0] = np.nan
+    found["feature_norm"] = rng.random((epochs, samples)).astype(np.float32)
+    found["emb"] = make_blobs(samples, 5, centers=classes, random_state=seed)[0].astype(np.float32)
+    neighbors = min(20, samples - 1)
+    found["neighbor_distances"] = np.sort(rng.random((samples, neighbors)) + 0.1, axis=1)
+    found["images"] = rng.integers(0, 256, (samples, 6, 5, 3), dtype=np.uint8)
+    return found
+
+
+def rows_of(found, rows):
+    """The same run with only these samples, in this order."""
+    return {
+        name: values
+        if name == "n_classes"
+        else values[:, rows]
+        if name in HISTORY
+        else values[rows]
+        for name, values in found.items()
+    }
+
+
+def test_nothing_is_left_out():
+    ours = {k for k, m in METRICS.items() if m.scope != "seeds"}
+    assert len(KEYS) >= 40
+    assert {*KEYS} <= ours
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_one_finite_float64_per_sample(key):
+    samples = 40
+    raw = METRICS[key].score(recorded(samples=samples))
+    assert raw.shape == (samples,)
+    assert raw.dtype == np.float64
+    assert np.isfinite(raw).all()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_recorded_arrays_are_not_written_to(key):
+    found = recorded()
+    for values in found.values():
+        if isinstance(values, np.ndarray):
+            values.flags.writeable = False
+    METRICS[key].score(found)
+    METRICS[key].flagged(found)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_score_repeats(key):
+    np.testing.assert_array_equal(METRICS[key].score(recorded()), METRICS[key].score(recorded()))
+
+
+@pytest.mark.parametrize("key", KEYS)
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=5)
+def test_permuting_samples_permutes_scores(key, seed):
+    order = np.random.default_rng(seed).permutation(40)
+    raw = METRICS[key].score(recorded())
+    permuted = METRICS[key].score(rows_of(recorded(), order))
+    if key == "prototypicality.ten_per_class":
+        # 30 clusters in 40 samples: k-means settles elsewhere when it starts elsewhere.
+        assert abs(permuted.mean() - raw.mean()) < 0.05
+    else:
+        np.testing.assert_allclose(permuted, raw[order], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("key", FROM_ROWS)
+def test_a_score_ignores_the_other_samples(key):
+    found, others = recorded(), recorded(seed=1)
+    raw = METRICS[key].score(found)
+    mixed = {}
+    for name, values in found.items():
+        mixed[name] = values
+        if name != "n_classes":
+            mixed[name] = np.array(others[name])
+            first = (slice(None), 0) if name in HISTORY else 0
+            mixed[name][first] = values[first]
+    assert METRICS[key].score(mixed)[0] == raw[0]
+
+
+@pytest.mark.parametrize("key", FROM_FLOATS)
+def test_nan_in_gives_nan_for_that_sample_alone(key):
+    found = recorded()
+    raw = METRICS[key].score(found)
+    for name in METRICS[key].signals:
+        found[name] = np.array(found[name])
+        found[name][(slice(None), 0) if name in HISTORY else 0] = np.nan
+    spoiled = METRICS[key].score(found)
+    assert np.isnan(spoiled[0])
+    np.testing.assert_array_equal(spoiled[1:], raw[1:])
+
+
+@pytest.mark.parametrize("key", [k for k in FROM_FLOATS if k in FROM_HISTORIES])
+def test_one_nan_epoch_is_not_imputed(key):
+    """In the last epoch, so that last-epoch metrics see it as well."""
+    found = recorded(epochs=6)
+    epoch = 0 if key == "mean_loss.first_half" else -1
+    for name in METRICS[key].signals:
+        found[name] = np.array(found[name])
+        found[name][epoch, 0] = np.nan
+    assert np.isnan(METRICS[key].score(found)[0])
+
+
+@pytest.mark.parametrize("key", [k for k in KEYS if "emb" in METRICS[k].signals])
+def test_an_embedding_with_nan_has_no_score(key):
+    found = recorded()
+    found["emb"] = np.array(found["emb"])
+    found["emb"][3, 1] = np.nan
+    raw = METRICS[key].score(found)
+    assert np.flatnonzero(np.isnan(raw)).tolist() == [3]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_one_epoch(key):
+    raw = METRICS[key].score(recorded(epochs=1))
+    spreads = ("msd_mean", "msd_std", "feature_norm_std", "cartography_variability")
+    assert np.isnan(raw).all() == (key.removesuffix(".train") in spreads)
+    assert np.isnan(raw).any() == np.isnan(raw).all()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_one_sample(key):
+    raw = METRICS[key].score(recorded(samples=1, classes=1))
+    lonely = ("knn_distance", "lid_mle", "prototypicality.ten_per_class")
+    without_a_second_class = ("aum", "margin")
+    assert raw.shape == (1,)
+    assert np.isnan(raw).all() == key.startswith((*lonely, *without_a_second_class))
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_one_class(key):
+    raw = METRICS[key].score(recorded(classes=1))
+    assert np.isnan(raw).all() == key.startswith(("aum", "margin"))
+
+
+@pytest.mark.parametrize("key", FROM_ROWS)
+def test_no_samples(key):
+    assert METRICS[key].score(rows_of(recorded(), np.arange(0))).shape == (0,)
+
+
+@pytest.mark.parametrize("key", [k for k in KEYS if k not in FROM_HISTORIES])
+def test_duplicates_score_alike(key):
+    found = rows_of(recorded(samples=20), np.repeat(np.arange(20), 2))
+    raw = METRICS[key].score(found)
+    np.testing.assert_array_equal(raw[::2], raw[1::2])
+    assert np.isfinite(raw).all()
+
+
+@pytest.mark.parametrize("key", FROM_HISTORIES)
+def test_seen_everywhere_is_the_same_as_not_saying_so(key):
+    found = recorded()
+    entry = METRICS[key]
+    raw = entry.score(found)
+    inputs = {name: found[signal] for name, signal in entry.inputs.items()}
+    shape = next(iter(inputs.values())).shape
+    np.testing.assert_array_equal(entry.function(**inputs, seen=np.ones(shape, bool)), raw)
+    assert np.isnan(entry.function(**inputs, seen=np.zeros(shape, bool))).all()
+
+
+@pytest.mark.parametrize("key", FROM_HISTORIES)
+@given(data=st.data())
+@settings(max_examples=20)
+def test_what_is_not_seen_does_not_count(key, data):
+    """Whatever stands in the entries that were not seen, NaN included."""
+    entry, seed = METRICS[key], data.draw(st.integers(0, 100))
+    seen = np.random.default_rng(seed).random((6, 40)) < data.draw(st.floats(0, 1))
+    one, two = recorded(seed=seed), recorded(seed=seed + 1)
+    first = {name: one[signal] for name, signal in entry.inputs.items()}
+    other = {name: np.where(seen, v, two[entry.inputs[name]]) for name, v in first.items()}
+    raw = entry.function(**first, seen=seen)
+    np.testing.assert_array_equal(entry.function(**other, seen=seen), raw)
+    blank = {n: np.where(seen, v, np.nan) if v.dtype != bool else v for n, v in first.items()}
+    blank = {n: v.astype(np.float32) if v.dtype != bool else v for n, v in blank.items()}
+    np.testing.assert_array_equal(entry.function(**blank, seen=seen), raw)

@@ -1,0 +1,190 @@
+"""Neighbor distance and intrinsic dimension, duplicates above all."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize as sklearn_normalize
+
+from hardness.metrics import METRICS, has_duplicate, knn_distance, lid_mle
+from hardness.neighbors import neighbors
+from tests.strategies import embeddings
+
+
+def distances_of(emb, k):
+    """Every pair from differences, nearest first, self left out."""
+    x = emb.astype(np.float64)
+    distances = np.sqrt(((x[:, None] - x) ** 2).sum(axis=2))
+    np.fill_diagonal(distances, np.inf)
+    return np.sort(distances, axis=1)[:, : min(k, len(x) - 1)]
+
+
+def slow_lid(distances, k1=10, k2=20, *, unbiased=False, harmonic=False):
+    """One sample: the equation of Levina and Bickel on its positive distances."""
+    positive = [t for t in distances[:k2] if t > 0]
+    if len(positive) < 3:
+        return np.nan
+    estimates = []
+    for k in range(min(k1, len(positive)), min(k2, len(positive)) + 1):
+        total = sum(np.log(positive[k - 1] / t) for t in positive[: k - 1])
+        if total > 0:
+            estimates.append((k - 2 if unbiased else k - 1) / total)
+    if not estimates:
+        return np.nan
+    return 1 / np.mean(1 / np.array(estimates)) if harmonic else np.mean(estimates)
+
+
+def test_worked_by_hand():
+    emb = np.array([[0.0], [1.0], [3.0], [7.0]])
+    assert knn_distance(emb, k=2, normalize=False).tolist() == [2.0, 1.5, 2.5, 5.0]
+    assert knn_distance(emb, k=2, kth=True, normalize=False).tolist() == [3.0, 2.0, 3.0, 6.0]
+    powers = np.exp2(np.array([[0.0, 1.0, 2.0, 3.0]]))
+    three, four = 2 / (3 * np.log(2)), 3 / (6 * np.log(2))
+    both = lid_mle(neighbor_distances=powers, k1=3, k2=4)
+    assert both.tolist() == pytest.approx([(three + four) / 2])
+    unbiased = lid_mle(neighbor_distances=powers, k1=4, k2=4, unbiased=True)
+    assert unbiased.tolist() == pytest.approx([four * 2 / 3])
+    harmonic = lid_mle(neighbor_distances=powers, k1=3, k2=4, harmonic=True)
+    assert harmonic.tolist() == pytest.approx([2 / (1 / three + 1 / four)])
+
+
+def test_an_isolated_sample_scores_harder():
+    emb = np.random.default_rng(0).normal([5.0, 0.0, 0.0], 0.1, (50, 3))
+    emb[7] = [-5.0, 1.0, 0.0]
+    for key in ("knn_distance", "knn_distance.kth"):
+        hardness = METRICS[key].sign * METRICS[key].function(emb)
+        assert hardness.argmax() == 7
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 5])
+def test_finds_the_dimension_of_a_manifold(dimension):
+    rng = np.random.default_rng(dimension)
+    flat = rng.random((3000, dimension)) @ rng.standard_normal((dimension, 12))
+    estimate = lid_mle(flat, normalize=False, unbiased=True)
+    assert np.median(estimate) == pytest.approx(dimension, rel=0.15)
+
+
+@given(emb=embeddings(max_samples=15), k=st.integers(1, 12))
+def test_knn_distance_equals_every_pair(emb, k):
+    nearest = distances_of(emb, k) if len(emb) > 1 else np.full((1, 1), np.nan)
+    raw, kth = (knn_distance(emb, k=k, kth=kth, normalize=False) for kth in (False, True))
+    np.testing.assert_allclose(raw, nearest.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(kth, nearest[:, -1], rtol=1e-12)
+
+
+def test_agrees_with_scikit_learn():
+    emb = np.random.default_rng(0).standard_normal((80, 6))
+    nearest = NearestNeighbors(n_neighbors=10).fit(sklearn_normalize(emb)).kneighbors()[0]
+    np.testing.assert_allclose(knn_distance(emb), nearest.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(knn_distance(emb, kth=True), nearest[:, -1], rtol=1e-12)
+
+
+@given(
+    rows=hnp.arrays(
+        np.float64,
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=8),
+        elements=st.sampled_from([0.0, 0.0, 0.5, 1.0, 1.0, 1.75, 3.0]),
+    ),
+    bounds=st.tuples(st.integers(3, 8), st.integers(3, 8)).map(sorted),
+    unbiased=st.booleans(),
+    harmonic=st.booleans(),
+)
+def test_lid_equals_the_equation_with_ties_and_duplicates(rows, bounds, unbiased, harmonic):
+    rows = np.sort(rows, axis=1)
+    options = {"k1": bounds[0], "k2": bounds[1], "unbiased": unbiased, "harmonic": harmonic}
+    raw = lid_mle(neighbor_distances=rows, **options)
+    np.testing.assert_allclose(raw, [slow_lid(row, **options) for row in rows], rtol=1e-9)
+    assert not (np.isinf(raw) | (raw == 0)).any()
+
+
+@given(emb=embeddings())
+def test_embeddings_and_recorded_distances_agree(emb):
+    recorded = neighbors(torch.tensor(emb), 20, normalize=True)[0].numpy()
+    for function in (knn_distance, lid_mle, has_duplicate):
+        np.testing.assert_array_equal(function(emb), function(neighbor_distances=recorded))
+
+
+def test_distances_recorded_in_single_precision_give_the_same_dimension():
+    emb = np.random.default_rng(0).standard_normal((60, 4))
+    recorded = distances_of(sklearn_normalize(emb), 20).astype(np.float32)
+    np.testing.assert_allclose(lid_mle(neighbor_distances=recorded), lid_mle(emb), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_distances_equal_but_for_rounding_have_no_dimension(dtype):
+    nearly = np.array([[1.0, 1.0, 1.0, np.nextafter(dtype(1), dtype(2))]], dtype=dtype)
+    assert np.isnan(lid_mle(neighbor_distances=nearly)).all()
+
+
+def test_one_duplicated_row_does_not_destroy_the_estimate():
+    """scikit-dimension gives 0 for both rows, and for the pooled value."""
+    emb = np.random.default_rng(0).standard_normal((300, 5))
+    alone = lid_mle(emb)
+    doubled = np.concatenate([emb, emb[:1]])
+    raw = lid_mle(doubled)
+    assert raw[0] == raw[-1]
+    assert raw[0] == pytest.approx(alone[0], rel=0.2)
+    assert has_duplicate(doubled).nonzero()[0].tolist() == [0, 300]
+    flags = METRICS["lid_mle"].flagged({"neighbor_distances": np.array([[0.0, 1.0], [1.0, 2.0]])})
+    assert flags.tolist() == [True, False]
+
+
+def test_duplicates_are_removed_before_the_first_distance_is_chosen():
+    padded, bare = np.array([[0.0, 0.0, 1.0, 2.0, 4.0]]), np.array([[1.0, 2.0, 4.0]])
+    np.testing.assert_array_equal(
+        lid_mle(neighbor_distances=padded), lid_mle(neighbor_distances=bare)
+    )
+
+
+@pytest.mark.parametrize(
+    "distances",
+    [[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 2.0], [1.0, 1.0, 1.0, 1.0], [1.0, 2.0], [np.nan] * 4],
+    ids=["duplicates only", "two positive", "all equal", "two neighbors", "not finite"],
+)
+def test_no_estimate_where_there_is_none(distances):
+    raw = lid_mle(neighbor_distances=np.array([distances]))
+    assert np.isnan(raw).all()
+
+
+def test_knn_distance_keeps_duplicates_at_zero():
+    assert (knn_distance(np.ones((12, 3))) == 0).all()
+
+
+def test_the_last_epoch_counts():
+    emb = np.random.default_rng(0).standard_normal((2, 30, 4))
+    for function in (knn_distance, lid_mle, has_duplicate):
+        np.testing.assert_array_equal(function(emb), function(emb[1]))
+
+
+def test_nan_rows_are_no_neighbors():
+    emb = np.random.default_rng(0).standard_normal((30, 4))
+    spoiled = np.concatenate([emb, np.full((1, 4), np.nan)])
+    for function in (knn_distance, lid_mle):
+        np.testing.assert_array_equal(function(spoiled)[:-1], function(emb))
+        assert np.isnan(function(spoiled)[-1])
+    assert not has_duplicate(spoiled).any()
+
+
+@pytest.mark.parametrize("function", [knn_distance, lid_mle, has_duplicate])
+def test_exactly_one_input(function):
+    message = "either emb or neighbor_distances; came both or neither"
+    with pytest.raises(ValueError, match=message):
+        function()
+    with pytest.raises(ValueError, match=message):
+        function(np.ones((3, 2)), neighbor_distances=np.ones((3, 2)))
+    with pytest.raises(ValueError, match="samples by width"):
+        inspect.unwrap(function)(np.ones(3))
+
+
+def test_numbers_of_neighbors_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="k of at least 1; came 0"):
+        knn_distance(np.ones((3, 2)), k=0)
+    with pytest.raises(ValueError, match="3 <= k1 <= k2; came k1=5, k2=4"):
+        lid_mle(np.ones((3, 2)), k1=5, k2=4)
+    with pytest.raises(ValueError, match="3 <= k1 <= k2; came k1=2, k2=4"):
+        lid_mle(np.ones((3, 2)), k1=2, k2=4)
