@@ -600,8 +600,8 @@ def _decoded(name: str, data: bytes | None, image_size: int | None = None) -> _P
             # PIL would clip 16-bit intensities to 255 without a word.
             if image.mode[0] in "IF":
                 raise ValueError(f"{name}: expected 8 bits a channel; came mode {image.mode}")
-            grey = image.mode == "L"
-            ready = _resized(image if grey else image.convert("RGB"), image_size)
+            plain = image.mode in ("L", "RGB")
+            ready = _resized(image if plain else image.convert("RGB"), image_size)
             pixels = np.frombuffer(ready.tobytes(), np.uint8)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{name}: expected an image; {error}") from error

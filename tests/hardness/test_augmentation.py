@@ -56,10 +56,12 @@ class TestIdentity:
         result = full.apply(images, full.draw(16, generator()))
         torch.testing.assert_close(result, images, atol=1e-5, rtol=0)
 
-    @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
-    def test_a_factor_of_one_changes_nothing(self, name):
+    @pytest.mark.parametrize(
+        "colour",
+        [Augmentation(brightness=0.4), Augmentation(contrast=0.4), Augmentation(saturation=0.4)],
+    )
+    def test_a_factor_of_one_changes_nothing(self, colour):
         images = random_images(1, (3, 4, 4), dtype=torch.float32)
-        colour = Augmentation(**{name: 0.4})
         torch.testing.assert_close(colour.apply(images, parameters(colour)), images)
 
     def test_the_input_is_never_written_to(self):
@@ -135,19 +137,19 @@ class TestByHand:
         assert float(width * height) == pytest.approx(0.3, rel=1e-4)
 
     def test_colour_factors(self):
-        images = torch.tensor([0.2, 0.4, 0.6]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+        rgb = (0.2, 0.4, 0.6)
+        images = torch.tensor(rgb).view(1, 3, 1, 1).expand(1, 3, 2, 2)
         grey = 0.2989 * 0.2 + 0.587 * 0.4 + 0.114 * 0.6
-        expected = {
-            "brightness": [0.2 * 1.5, 0.4 * 1.5, 0.6 * 1.5],
-            "contrast": [grey + 1.5 * (v - grey) for v in (0.2, 0.4, 0.6)],
-            "saturation": [grey + 1.5 * (v - grey) for v in (0.2, 0.4, 0.6)],
-            "grayscale": [grey, grey, grey],
-        }
-        for name, values in expected.items():
-            colour = Augmentation(**{name: 0.5})
-            u = 0.0 if name == "grayscale" else 1.0
-            result = colour.apply(images, parameters(colour, **{name: u}))
-            assert result[0, :, 1, 1].tolist() == pytest.approx(values, abs=2e-5)
+        for colour, u, expected in (
+            (Augmentation(brightness=0.5), 1.0, [1.5 * v for v in rgb]),
+            (Augmentation(brightness=0.5), 0.0, [0.5 * v for v in rgb]),
+            (Augmentation(contrast=0.5), 1.0, [grey + 1.5 * (v - grey) for v in rgb]),
+            (Augmentation(saturation=0.5), 1.0, [grey + 1.5 * (v - grey) for v in rgb]),
+            (Augmentation(grayscale=0.5), 0.49, [grey] * 3),
+            (Augmentation(grayscale=0.5), 0.5, rgb),
+        ):
+            result = colour.apply(images, torch.tensor([[u]]))
+            assert result[0, :, 1, 1].tolist() == pytest.approx(expected, abs=2e-5)
 
     def test_contrast_pulls_towards_the_mean_over_pixels(self):
         images = torch.tensor([0.0, 0.2, 0.4, 1.0]).view(1, 1, 2, 2)
