@@ -1,1 +1,1 @@
-"""Per-sample hardness: train with recorded dynamics, score them, measure stability and agreement."""
+"""Per-sample hardness: record dynamics, score them, measure stability and agreement."""

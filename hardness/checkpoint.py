@@ -11,7 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-_NAME = re.compile(r"epoch=(\d{4,})\.safetensors")
+# Epoch -1 is the state before training.
+_NAME = re.compile(r"epoch=(-001|[0-9]{4,})\.safetensors")
+_EPOCH = re.compile(r"-1|[0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,7 +79,7 @@ def load(path: Path) -> Checkpoint | None:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError):
         return None
-    return Checkpoint(epoch=int(epoch), tensors=tensors) if epoch.isdecimal() else None
+    return Checkpoint(epoch=int(epoch), tensors=tensors) if _EPOCH.fullmatch(epoch) else None
 
 
 def newest_first(folder: Path) -> list[tuple[int, Path]]:

@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,6 +35,11 @@ _FILE = re.compile(
     r"samples\.parquet|spec\.json|dynamics/epoch=(init|[0-9]{4,})\.parquet"
     r"|snapshots/epoch=[0-9]{4,}\.safetensors"
 )
+
+# What reading anything else as a manifest raises: an infinite size and 10,000 brackets as well.
+_NOT_A_MANIFEST = (
+    ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
 
 
 class Diverged(ArithmeticError):  # noqa: N818 - it states what happened to the run
@@ -120,7 +124,7 @@ class Manifest:
                 signals=tuple(map(str, content["signals"])),
                 files=files,
             )
-        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        except _NOT_A_MANIFEST as error:
             raise Damaged(f"{MANIFEST}: expected a manifest; came {error!r}") from error
         if manifest.epochs < 1 or manifest.rows < 0:
             raise Damaged(
@@ -295,7 +299,7 @@ class Dynamics:
 
     def _columns(
         self, name: str, columns: Sequence[str], first: int, last: int
-    ) -> dict[str, np.ndarray[Any, Any]]:
+    ) -> dict[str, np.ndarray]:
         try:
             with pq.ParquetFile(self.folder / name) as file:
                 if file.metadata.num_rows != self.manifest.rows:

@@ -1,6 +1,6 @@
 """Networks by name, each split into an encoder and a linear head."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -65,7 +65,7 @@ class Network(nn.Module):
 
 
 def build(
-    options: ModelOptions, *, image_shape: tuple[int, int, int], n_classes: int, streams: Streams
+    options: ModelOptions, *, image_shape: Sequence[int], n_classes: int, streams: Streams
 ) -> Network:
     """A fresh network on the CPU, its weights drawn from the ``weights`` stream.
 
@@ -82,7 +82,7 @@ def build(
         return _torchvision(options.name, image_shape, n_classes)
 
 
-def _mlp(options: ModelOptions, image_shape: tuple[int, int, int], n_classes: int) -> Network:
+def _mlp(options: ModelOptions, image_shape: Sequence[int], n_classes: int) -> Network:
     channels, height, width = image_shape
     units = options.width or 128
     encoder = nn.Sequential(
@@ -96,7 +96,7 @@ def _mlp(options: ModelOptions, image_shape: tuple[int, int, int], n_classes: in
     return Network(encoder, nn.Linear(units, n_classes))
 
 
-def _small_cnn(options: ModelOptions, image_shape: tuple[int, int, int], n_classes: int) -> Network:
+def _small_cnn(options: ModelOptions, image_shape: Sequence[int], n_classes: int) -> Network:
     first = options.width or 16
     channels = (image_shape[0], first, 2 * first, 4 * first)
     layers: list[nn.Module] = []
@@ -111,9 +111,7 @@ def _small_cnn(options: ModelOptions, image_shape: tuple[int, int, int], n_class
     return Network(nn.Sequential(*layers), nn.Linear(channels[-1], n_classes))
 
 
-def _resnet18_cifar(
-    _options: ModelOptions, image_shape: tuple[int, int, int], n_classes: int
-) -> Network:
+def _resnet18_cifar(_options: ModelOptions, image_shape: Sequence[int], n_classes: int) -> Network:
     network = torchvision.models.resnet18(num_classes=n_classes)
     # At 32 pixels the ImageNet stem would leave a single pixel for the last stage.
     network.conv1 = nn.Conv2d(image_shape[0], 64, 3, padding=1, bias=False)
@@ -122,7 +120,7 @@ def _resnet18_cifar(
     return _split(network, "resnet18_cifar", n_classes)
 
 
-def _torchvision(name: str, image_shape: tuple[int, int, int], n_classes: int) -> Network:
+def _torchvision(name: str, image_shape: Sequence[int], n_classes: int) -> Network:
     if image_shape[0] != 3:  # noqa: PLR2004
         raise ValueError(f"{name}: expected images of 3 channels; came {image_shape[0]}")
     options = {"num_classes": n_classes}
@@ -144,7 +142,7 @@ def _split(network: nn.Module, name: str, n_classes: int) -> Network:
 # In training their auxiliary heads would return tuples instead of an embedding.
 _AUXILIARY = ("googlenet", "inception_v3")
 
-_OWN: dict[str, Callable[[ModelOptions, tuple[int, int, int], int], Network]] = {
+_OWN: dict[str, Callable[[ModelOptions, Sequence[int], int], Network]] = {
     "mlp": _mlp,
     "small_cnn": _small_cnn,
     "resnet18_cifar": _resnet18_cifar,

@@ -79,14 +79,14 @@ class ConfigurationScores:
     parameters: Mapping[str, Any]
     seeds: tuple[int, ...]
     runs: tuple[str, ...]
-    sample_ids: np.ndarray[Any, Any]
-    labels: np.ndarray[Any, Any]
-    raw: Mapping[str, np.ndarray[Any, Any]]
-    flags: Mapping[str, np.ndarray[Any, Any]]
+    sample_ids: np.ndarray
+    labels: np.ndarray
+    raw: Mapping[str, np.ndarray]
+    flags: Mapping[str, np.ndarray]
     missing: Mapping[int, str]
     objective: float
 
-    def hardness(self, key: str) -> np.ndarray[Any, Any]:
+    def hardness(self, key: str) -> np.ndarray:
         """``sign * raw`` of one metric, ``[runs, samples]``."""
         return METRICS[key].sign * self.raw[key]
 
@@ -110,7 +110,7 @@ class Aggregate:
     """
 
     scores: Sequence[ConfigurationScores]
-    pixels: Mapping[str, np.ndarray[Any, Any]]
+    pixels: Mapping[str, np.ndarray]
     stability: pd.DataFrame
     agreement: pd.DataFrame
     samples: pd.DataFrame
@@ -170,7 +170,7 @@ def aggregate(
         intervals: Also bootstrap the agreement's intervals.
     """
     scores, notes = collect(sweep, store, folder)
-    pixels: dict[str, np.ndarray[Any, Any]] = {}
+    pixels: dict[str, np.ndarray] = {}
     if dataset is None:
         notes.append("pixel baselines and image figures are left out: the dataset is not here")
     elif scores:
@@ -193,7 +193,7 @@ def name(cell: Cell) -> str:
     return f"{configuration.regimen} {configuration.configuration_id} seed {cell.run.seed}"
 
 
-def pixel_scores(keys: Iterable[str], dataset: Dataset) -> dict[str, np.ndarray[Any, Any]]:
+def pixel_scores(keys: Iterable[str], dataset: Dataset) -> dict[str, np.ndarray]:
     """Raw scores of the metrics of scope ``pixels``."""
     images = dataset.train.images.permute(0, 2, 3, 1).numpy()
     return {key: METRICS[key].score({"images": images}) for key in keys if needs_images([key])}
@@ -230,7 +230,7 @@ def stability_table(scores: Sequence[ConfigurationScores]) -> pd.DataFrame:
 def agreement_table(
     sweep: Sweep,
     scores: Sequence[ConfigurationScores],
-    pixels: Mapping[str, np.ndarray[Any, Any]],
+    pixels: Mapping[str, np.ndarray],
     *,
     intervals: bool,
     keys: Sequence[str] | None = None,
@@ -289,7 +289,7 @@ def agreement_table(
 def score_keys(
     sweep: Sweep,
     scores: Sequence[ConfigurationScores],
-    pixels: Mapping[str, np.ndarray[Any, Any]],
+    pixels: Mapping[str, np.ndarray],
 ) -> list[str]:
     """Names that ``agreement_table`` takes: a metric's key, also with its regimen."""
     regimens = {s.configuration.regimen: s for s in best_of_each_regimen(sweep, scores)}
@@ -298,7 +298,7 @@ def score_keys(
 
 
 def samples_table(
-    scores: Sequence[ConfigurationScores], pixels: Mapping[str, np.ndarray[Any, Any]]
+    scores: Sequence[ConfigurationScores], pixels: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
     """One row a (configuration, sample): mean and spread of raw over seeds, rank of hardness.
 
@@ -472,10 +472,11 @@ def _configuration_scores(
         if c.state != "done" or c.run.run_id in damaged
     }
     done = [c for c in cells if c.run.seed not in missing]
-    if not done:
+    # A regimen that records nothing that an asked metric reads has no scores.
+    if not any(c.trace and scorable(keys, c.trace.signals) for c in done):
         return None
     tables = [pd.read_parquet(folder / "scores" / f"{c.run.run_id}.parquet") for c in done]
-    flags = [c for c in tables[0] if tables[0][c].dtype == bool]
+    flags = [str(c) for c in tables[0] if tables[0][c].dtype == bool]
     present = [k for k in keys if all(k in table for table in tables)]
     return ConfigurationScores(
         configuration=proposal.configuration,
@@ -516,7 +517,7 @@ def best_of_each_regimen(
 
 def _score_sets(
     best: Sequence[ConfigurationScores],
-    pixels: Mapping[str, np.ndarray[Any, Any]],
+    pixels: Mapping[str, np.ndarray],
     keys: Sequence[str] | None,
 ) -> tuple[list[ScoreSet], dict[str, dict[str, str]]]:
     """Score sets by score key, and what the table says about each."""
@@ -616,13 +617,13 @@ def _mixed(store: Store, done: Sequence[Cell]) -> list[str]:
     return notes
 
 
-def _rank(hardness: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _rank(hardness: np.ndarray) -> np.ndarray:
     return rankdata(-hardness, nan_policy="omit")
 
 
 def _blocks(rows: int) -> int:
     """Few enough that starting tasks does not cost more than they do."""
-    have = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    have = ray.cluster_resources()
     return max(1, min(rows, int(2 * have.get("CPU", 1))))
 
 

@@ -1,5 +1,6 @@
 """The command line: parse, call, print, exit code."""
 
+import logging
 import os
 import signal
 import sys
@@ -61,16 +62,17 @@ def run(
         return
     store = tracking.Store.create(uri, spec.name)
     content = driver.resolved(content, spec)
-    with fanout.session():
-        try:
+    try:
+        with fanout.session():
             sweep = driver.train(content, spec, dataset, store, retry_failed=retry_failed)
-        except KeyboardInterrupt:
-            driver.interrupt(store)
-            _say(f"interrupted; what is done is kept. Go on with: {_again()}")
-            sys.exit(INTERRUPTED)
-        if not no_aggregate:
-            _aggregate(sweep, store, dataset, intervals=True)
-    _exit(sweep)
+            if not no_aggregate:
+                _aggregate(sweep, store, dataset, intervals=True)
+    except KeyboardInterrupt:
+        # Only now that Ray's workers are gone does no run start any more.
+        driver.interrupt(store)
+        _say(f"interrupted; what is done is kept. Go on with: {_again()}")
+        sys.exit(INTERRUPTED)
+    _exit(driver.look(spec, store), unfinished=True)
 
 
 @cli.command()
@@ -100,7 +102,7 @@ def aggregate(name: str, tracking_uri: str | None, *, no_intervals: bool) -> Non
     store, sweep = driver.find(name, tracking_uri)
     with fanout.session():
         _aggregate(sweep, store, _dataset(sweep.spec), intervals=not no_intervals)
-    _exit(sweep)
+    _exit(driver.look(sweep.spec, store))
 
 
 @cli.command()
@@ -173,7 +175,8 @@ def ui(name: str, port: int, tracking_uri: str | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for notice in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(notice, _interrupted)
     try:
         cli.main(arguments, standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -189,8 +192,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(USER_ERROR)
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> None:
-    """A spot instance's notice is an interrupt like any other."""
+def _interrupted(_number: int, _frame: FrameType | None) -> None:
+    """A spot instance's notice is an interrupt like Ctrl-C."""
+    # A query that is cut off would log its traceback; the next one opens a connection of its own.
+    logging.getLogger("sqlalchemy").setLevel(logging.CRITICAL + 1)
     raise KeyboardInterrupt
 
 
@@ -251,7 +256,7 @@ def _dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
         click.echo("  a Bayesian search proposes the rest as results come in")
     click.echo(f"{len(sweep.cells)} cells, {len(todo)} to train, in {len(packs)} packs")
     if todo:
-        seconds = driver.estimate(spec, dataset, todo)
+        seconds = driver.estimate(dataset, todo)
         click.echo(
             f"about {seconds:.0f} s of training on one core of this machine, measured on one epoch"
         )
@@ -284,8 +289,10 @@ def _aggregate(sweep: Any, store: Any, dataset: Any, *, intervals: bool) -> None
     click.echo(f"runs      sweep ui {sweep.spec.name}{where}")
 
 
-def _exit(sweep: Any) -> None:
-    failed = [c for c in sweep.cells if c.state == "failed"]
-    if failed:
-        _say(f"{len(failed)} of {len(sweep.cells)} cells failed; sweep status {sweep.spec.name}")
+def _exit(sweep: Any, *, unfinished: bool = False) -> None:
+    """End with 1 if cells failed or, where the job was to finish them, are not done."""
+    bad = [c for c in sweep.cells if c.state == "failed" or (unfinished and c.state != "done")]
+    if bad:
+        states = " and ".join(sorted({c.state for c in bad}))
+        _say(f"{len(bad)} of {len(sweep.cells)} cells {states}; see sweep status {sweep.spec.name}")
         sys.exit(SOME_FAILED)

@@ -138,7 +138,7 @@ def interrupt(store: Store) -> None:
             store.interrupt(trace.tracking_run)
 
 
-def estimate(spec: SweepSpec, dataset: Dataset, cells: Sequence[Cell]) -> float:
+def estimate(dataset: Dataset, cells: Sequence[Cell]) -> float:
     """Seconds of training for these cells on one core of this machine, one after another.
 
     One epoch of each regimen is trained and timed for it.

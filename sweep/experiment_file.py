@@ -1,9 +1,10 @@
 """An experiment file plus ``key=value`` overrides, checked, as a ``SweepSpec``."""
 
-import io
+import dataclasses
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from hardness.datasets import DatasetOptions
 from hardness.metrics import METRICS
@@ -20,21 +21,47 @@ from hardness.seeding import PURPOSES, check_purposes
 from hardness.training import REGIMENS
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
-from sweep.spec import Keep, Objective, Parameter, RegimenSpec, Resources, SweepSpec
+from sweep.spec import Keep, Objective, Parameter, RegimenSpec, Resources, SweepSpec, offered
 
 T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_RANGE = re.compile(r"(\d+):(\d+)")
+_COUNT_OR_RANGE = re.compile(r"(?:(\d{1,18}):)?(\d{1,18})")
+_MOST_SEEDS = 100_000
+_DEEPEST = 20
 _RESERVED = ("parameters", "metric")
+_GOALS: dict[str, Literal["maximize", "minimize"]] = {
+    "val_accuracy": "maximize",
+    "val_loss": "minimize",
+    "train_accuracy": "maximize",
+    "train_loss": "minimize",
+}
+# Pydantic's kinds of error in the words of the documentation.
+_EXPECTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "keys and values",
+    "dataclass_type": "keys and values",
+}
 
 
 class ExperimentError(Mistake, ValueError):
     """Something in an experiment file or an override: where, what was expected, what came."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(text.split()))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Split:
     split: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.split < 1:
+            raise ValueError(f"split: expected a share between 0 and 1; came {self.split}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +71,34 @@ class _File:
     name: str
     dataset: dict[str, Any]
     regimens: dict[str, Any]
-    validation: str | _Split | None = None
-    model: dict[str, Any] = field(default_factory=dict)
+    validation: Any = None
+    model: dict[str, Any] | None = None
     method: Literal["grid", "random", "bayes"] = "grid"
     max_configurations: int | None = None
     search_seed: int = 0
-    seeds: int | str | list[int] = 5
-    vary: str | list[str] = "all"
-    metrics: str | list[str] = "all"
-    keep: dict[str, Any] = field(default_factory=dict)
+    seeds: Any = 5
+    vary: Any = "all"
+    metrics: Any = "all"
+    keep: dict[str, Any] | None = None
     plugins: list[str] = field(default_factory=list)
-    resources: dict[str, Any] = field(default_factory=dict)
+    resources: dict[str, Any] | None = None
     storage_path: str = "sweeps"
     tracking_uri: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                "name: expected up to 100 letters, digits, '.', '_' and '-', a letter or digit "
+                f"first; came {_shown(self.name)}"
+            )
+        if not self.regimens:
+            raise ValueError(f"regimens: expected at least one of {', '.join(REGIMENS)}; came none")
+        if self.max_configurations is not None and self.max_configurations < 1:
+            raise ValueError(
+                f"max_configurations: expected at least 1; came {self.max_configurations}"
+            )
+        if self.search_seed < 0:
+            raise ValueError(f"search_seed: expected 0 or more; came {self.search_seed}")
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -66,13 +108,15 @@ def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         ExperimentError: If there is no such file, it is not YAML, or an override has no ``=``.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text())
+        content = _yaml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise ExperimentError(f"{path}: no such file; expected an experiment file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"{path}: expected a readable text file; came {error}") from error
-    except YAMLError as error:
-        raise ExperimentError(f"{path}: expected YAML; came {_one_line(error)}") from error
+        raise ExperimentError(f"{path}: expected an experiment file; there is none") from error
+    except UnicodeDecodeError as error:
+        raise ExperimentError(f"{path}: expected a text file; came other bytes") from error
+    except OSError as error:
+        raise ExperimentError(f"{path}: expected a readable file; {error.strerror}") from error
+    except ValueError as error:
+        raise ExperimentError(f"{path}: expected YAML; {error}") from error
     if not isinstance(content, dict):
         raise ExperimentError(f"{path}: expected keys and values; came {_shown(content)}")
     for override in overrides:
@@ -80,10 +124,10 @@ def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         if not equals or not key:
             raise ExperimentError(f"expected key=value, such as seeds=0:8; came {override!r}")
         try:
-            value = YAML(typ="safe", pure=True).load(io.StringIO(text))
-        except YAMLError as error:
-            raise ExperimentError(f"{override}: expected a YAML value after '='") from error
-        _put(content, _segments(key), value, override)
+            value = _yaml(text)
+        except ValueError as error:
+            raise ExperimentError(f"{override!r}: expected YAML after '='; {error}") from error
+        _put(content, _segments(key), value, repr(override))
     content["plugins"] = _absolute_plugins(content.get("plugins"), path)
     return content
 
@@ -102,23 +146,18 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
     """
     digest = content.get("dataset_digest")
     content = {k: v for k, v in content.items() if k != "dataset_digest"}
+    _refuse_strange(content, source, ())
     file = _section(_File, content, source, "")
-    if not _NAME.fullmatch(file.name):
-        raise ExperimentError(
-            f"{source}: name: expected letters, digits, '.', '_' and '-'; came {file.name!r}"
-        )
     dataset = _section(DatasetOptions, file.dataset, source, "dataset")
-    model = _section(ModelOptions, file.model, source, "model")
-    if file.max_configurations is not None and file.max_configurations < 1:
-        raise ExperimentError(
-            f"{source}: max_configurations: expected at least 1; came {file.max_configurations}"
+    if dataset.root is not None:
+        dataset = dataclasses.replace(
+            dataset, root=_folder(dataset.root, f"{source}: dataset.root")
         )
+    model = _section(ModelOptions, file.model, source, "model")
     plugins = tuple(Plugin.read(Path(p), source) for p in file.plugins)
     for plugin in plugins:
         plugin.load()
-    if not file.regimens:
-        raise ExperimentError(f"{source}: regimens: expected at least one; known: {_known()}")
-    spec = SweepSpec(
+    return SweepSpec(
         name=file.name,
         dataset=dataset,
         validation=_validation(file.validation, source),
@@ -132,15 +171,14 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
         search_seed=file.search_seed,
         seeds=seeds(file.seeds, source),
         vary=_vary(file.vary, source),
-        metrics=_metrics(file.metrics, source),
+        metrics=_metrics(file.metrics, file.regimens, source),
         keep=_section(Keep, file.keep, source, "keep"),
         plugins=plugins,
         resources=_section(Resources, file.resources, source, "resources"),
-        storage_path=_place(file.storage_path, source),
+        storage_path=_storage(file.storage_path, source),
         tracking_uri=file.tracking_uri,
         dataset_digest=digest,
     )
-    return spec
 
 
 def options(kind: type[T], plain: Mapping[str, Any]) -> T:
@@ -149,7 +187,8 @@ def options(kind: type[T], plain: Mapping[str, Any]) -> T:
     Raises:
         pydantic.ValidationError: If a value does not fit.
     """
-    return _adapter(kind).validate_json(json.dumps(plain), strict=True)
+    # mypy takes a class of dataclasses for unhashable.
+    return _adapter(kind).validate_json(json.dumps(plain), strict=True)  # type: ignore[arg-type]
 
 
 def with_parameters(
@@ -170,6 +209,8 @@ def with_parameters(
     network = {f.name: getattr(model, f.name) for f in fields(model)}
     for key, value in values.items():
         section, _, rest = key.partition(".")
+        if key == "model":
+            raise ExperimentError("expected a key of the model, such as model.width; came model")
         if section == "model":
             network[rest] = value
         else:
@@ -179,109 +220,205 @@ def with_parameters(
     return checked, _section(ModelOptions, network, where, "model")
 
 
-def seeds(value: int | str | Sequence[int], source: str) -> tuple[int, ...]:
+def objectives(regimen: str) -> dict[str, Literal["maximize", "minimize"]]:
+    """Summary numbers that a search may optimise, each with its natural goal.
+
+    Training without labels is not to be chosen by labels either, so no accuracy there.
+    """
+    labels = REGIMENS[regimen].labels
+    return {k: goal for k, goal in _GOALS.items() if labels or not k.endswith("accuracy")}
+
+
+def seeds(value: Any, source: str) -> tuple[int, ...]:
     """Seeds from ``10``, ``[0, 1, 2]`` or ``"0:10"``.
 
     Raises:
         ExperimentError: If there are none, or one twice, or a negative one.
     """
-    expected = "expected a count, a list such as [0, 1, 2] or a range such as 0:10"
-    if isinstance(value, str):
-        found = _RANGE.fullmatch(value)
-        if not found and not value.isdecimal():
-            raise ExperimentError(f"{source}: seeds: {expected}; came {value!r}")
-        value = range(int(found[1]), int(found[2])) if found else int(value)  # type: ignore[assignment]
-    numbers = tuple(range(value)) if isinstance(value, int) else tuple(value)  # type: ignore[arg-type]
-    if not numbers:
-        raise ExperimentError(f"{source}: seeds: {expected}; came none")
-    if min(numbers) < 0 or len(set(numbers)) < len(numbers):
+    start, came = f"{source}: seeds: expected", f"came {_shown(value)}"
+    text = str(value) if _is_whole(value) else value
+    numbers: Sequence[int]
+    if isinstance(text, str) and (found := _COUNT_OR_RANGE.fullmatch(text)):
+        numbers = range(int(found[1] or 0), int(found[2]))
+    elif isinstance(value, list) and all(map(_is_whole, value)):
+        numbers = value
+    else:
         raise ExperimentError(
-            f"{source}: seeds: expected different seeds of 0 or more; came {list(numbers)}"
+            f"{start} a count, a list such as [0, 1, 2] or a range such as 0:10; {came}"
         )
-    return numbers
+    if not numbers:
+        raise ExperimentError(f"{start} at least one seed; {came}")
+    if len(numbers) > _MOST_SEEDS:
+        raise ExperimentError(f"{start} at most {_MOST_SEEDS} seeds; {came}")
+    if min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise ExperimentError(f"{start} different seeds of 0 or more; {came}")
+    return tuple(numbers)
 
 
 def _regimen(name: str, section: Any, model: ModelOptions, method: str, source: str) -> RegimenSpec:
     where = f"regimens.{name}"
-    if name not in REGIMENS:
-        raise ExperimentError(f"{source}: unknown key {name!r} in 'regimens'; known: {_known()}")
-    section = {} if section is None else section
-    if not isinstance(section, dict):
-        raise ExperimentError(f"{source}: {where}: expected keys; came {_shown(section)}")
+    _refuse_unknown_names({name}, REGIMENS, source, "regimens")
+    section = _keys(section, source, where)
     kind = REGIMENS[name].options
-    unknown = [k for k in section if k not in (*(f.name for f in fields(kind)), *_RESERVED)]
-    if unknown:
-        known = ", ".join(sorted((*(f.name for f in fields(kind)), *_RESERVED)))
-        raise ExperimentError(f"{source}: unknown key {unknown[0]!r} in {where!r}; known: {known}")
+    _refuse_unknown_names(section, (*(f.name for f in fields(kind)), *_RESERVED), source, where)
     base = {k: v for k, v in section.items() if k not in _RESERVED}
     _section(kind, base, source, where)
-    raw = section.get("parameters") or {}
-    if not isinstance(raw, dict):
-        raise ExperimentError(f"{source}: {where}.parameters: expected keys; came {_shown(raw)}")
-    parameters = {
-        str(k): _section(Parameter, v, source, f"{where}.parameters.{k}") for k, v in raw.items()
-    }
-    for key, parameter in parameters.items():
-        if parameter.values is None and method == "grid":
-            raise ExperimentError(
-                f"{source}: {where}.parameters.{key}: a grid needs values; "
-                "give values, or method: random or bayes"
-            )
-        for value in parameter.values or (parameter.min, parameter.max):
-            whole = parameter.distribution == "int_uniform" and value is not None
-            try:
-                with_parameters(name, base, model, {key: int(value) if whole else value})
-            except ExperimentError as error:
-                text = str(error).removeprefix(f"{where}: ")
-                raise ExperimentError(f"{source}: {where}.parameters.{key}: {text}") from error
-    default = REGIMENS[name].objective
-    metric = {"name": default[0], "goal": default[1], **(section.get("metric") or {})}
+    parameters = {}
+    for key, content in _keys(section.get("parameters"), source, f"{where}.parameters").items():
+        parameters[key] = _parameter(content, method, source, f"{where}.parameters.{key}")
+        _refuse_unfit(name, base, model, key, parameters[key], source)
     return RegimenSpec(
         options=base,
         parameters=parameters,
-        metric=_section(Objective, metric, source, f"{where}.metric"),
+        metric=_objective(name, section.get("metric"), source, f"{where}.metric"),
     )
 
 
-def _section(kind: type[T], content: Any, source: str, where: str) -> T:
-    """Check one section against its dataclass."""
-    content = {} if content is None else content
-    prefix = f"{source}: {where}: " if where else f"{source}: "
+def _parameter(content: Any, method: str, source: str, where: str) -> Parameter:
     if not isinstance(content, Mapping):
-        raise ExperimentError(f"{prefix}expected keys and values; came {_shown(content)}")
+        raise ExperimentError(
+            f"{source}: {where}: expected {{values: [...]}} or {{min: ..., max: ...}}; "
+            f"came {_shown(content)}"
+        )
+    nested = [k for k, v in content.items() if isinstance(v, Mapping)]
+    if nested:
+        key = f"{where.partition('.parameters.')[2]}.{nested[0]}"
+        raise ExperimentError(f"{source}: {where}: expected one dotted key, such as '{key}: ...'")
+    parameter = _section(Parameter, content, source, where)
+    if parameter.values is None and method == "grid":
+        raise ExperimentError(
+            f"{source}: {where}: expected values, since method is grid; came min and max. "
+            "Give values, or method: random or bayes"
+        )
+    return parameter
+
+
+def _refuse_unfit(
+    regimen: str,
+    base: Mapping[str, Any],
+    model: ModelOptions,
+    key: str,
+    parameter: Parameter,
+    source: str,
+) -> None:
+    """Refuse a parameter that is no option, or one of whose values the option refuses."""
+    for value in parameter.extremes:
+        try:
+            with_parameters(regimen, base, model, {key: value})
+        except ExperimentError as error:
+            text = str(error).removeprefix(f"regimens.{regimen}: ").removeprefix(f"{key}: ")
+            if parameter.values is None and _EXPECTED["int_type"] in text:
+                text += "; with distribution: int_uniform a search draws whole numbers"
+            raise ExperimentError(
+                f"{source}: regimens.{regimen}.parameters.{key}: {text}"
+            ) from error
+
+
+def _objective(regimen: str, section: Any, source: str, where: str) -> Objective:
+    known = objectives(regimen)
+    plain = {"name": REGIMENS[regimen].objective[0], **_keys(section, source, where)}
+    plain.setdefault("goal", known.get(str(plain["name"]), "minimize"))
+    objective = _section(Objective, plain, source, where)
+    if objective.name not in known:
+        raise ExperimentError(
+            f"{source}: {where}.name: unknown objective {objective.name!r}; "
+            f"known: {', '.join(known)}"
+        )
+    return objective
+
+
+def _section(kind: type[T], content: Any, source: str, where: str) -> T:
+    """Check one section against its dataclass; nothing stands for an empty one."""
+    content = _keys(content, source, where)
     _refuse_unknown(kind, content, source, where)
     try:
-        return _adapter(kind).validate_json(json.dumps(content), strict=True)
-    except (TypeError, OverflowError) as error:
-        raise ExperimentError(f"{prefix}expected plain values; came {error}") from error
+        return options(kind, content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        # Branches of a union add their type's name to the place; keys are what a user wrote.
-        keys = [str(p) for p in first["loc"] if isinstance(p, int) or _is_key(content, p)]
-        place = ".".join([where, *keys] if where else keys)
-        message = first["msg"].removeprefix("Value error, ")
-        shown = (
-            ""
-            if "; came " in message or first["type"] == "missing"
-            else (f"; came {_shown(first['input'])}")
-        )
-        if first["type"] == "missing":
-            place, message = ".".join(filter(None, [where, str(first["loc"][-1])])), "is missing"
-        start = f"{source}: {place}: " if place else f"{source}: "
-        raise ExperimentError(f"{start}{_one_line(message)}{shown}") from error
+        place = (*filter(None, [where]), *first["loc"])
+        raise ExperimentError(f"{source}: {_told(first, place)}") from error
+
+
+def _told(error: Mapping[str, Any], place: Sequence[str | int]) -> str:
+    """One of pydantic's errors in our words."""
+    came = f"came {_shown(error['input'])}"
+    if error["type"] == "missing" and isinstance(place[-1], str):
+        return f"missing key {place[-1]!r}{_inside(place[:-1])}"
+    if error["type"] == "missing":
+        place, message = place[:-1], f"expected more items; {came}"
+    elif error["type"] == "too_long":
+        message = f"expected at most {error['ctx']['max_length']} items; {came}"
+    elif error["type"] == "value_error":
+        message = str(error["ctx"]["error"])
+        key, colon, rest = message.partition(": ")
+        if colon and key in error["input"]:
+            place, message = (*place, key), rest
+    elif error["type"] == "literal_error":
+        message = f"expected {error['ctx']['expected']}; {came}"
+    elif error["type"] in _EXPECTED:
+        message = f"expected {_EXPECTED[error['type']]}; {came}"
+    else:
+        message = f"{error['msg']}; {came}"
+    return f"{'.'.join(map(str, place))}: {message}" if place else message
+
+
+def _keys(content: Any, source: str, where: str) -> Mapping[str, Any]:
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        prefix = f"{source}: {where}" if where else source
+        raise ExperimentError(f"{prefix}: expected keys and values; came {_shown(content)}")
+    return content
 
 
 def _refuse_unknown(kind: Any, content: Mapping[str, Any], source: str, where: str) -> None:
     known = {f.name: f.type for f in fields(kind)}
+    _refuse_unknown_names(content, known, source, where)
     for key, value in content.items():
-        if key not in known:
-            inside = f" in {where!r}" if where else ""
-            raise ExperimentError(
-                f"{source}: unknown key {key!r}{inside}; known: {', '.join(sorted(known))}"
-            )
         inner = _dataclass_in(known[key])
         if inner is not None and isinstance(value, Mapping):
-            _refuse_unknown(inner, value, source, f"{where}.{key}" if where else str(key))
+            _refuse_unknown(inner, value, source, f"{where}.{key}" if where else key)
+
+
+def _refuse_unknown_names(
+    names: Iterable[str], known: Iterable[str], source: str, where: str
+) -> None:
+    known = sorted(known)
+    for name in names:
+        if name not in known:
+            raise ExperimentError(
+                f"{source}: unknown key {name!r}{_inside(filter(None, [where]))}; "
+                f"known: {', '.join(known)}"
+            )
+
+
+def _inside(place: Iterable[str | int]) -> str:
+    dotted = ".".join(map(str, place))
+    return f" in {dotted!r}" if dotted else ""
+
+
+def _refuse_strange(value: Any, source: str, path: tuple[str, ...]) -> None:
+    """Let pass what JSON can hold: text, finite numbers, true, false, nothing, lists, keys."""
+    where = ": ".join([source, ".".join(path)]) if path else source
+    if len(path) > _DEEPEST:
+        raise ExperimentError(
+            f"{source}: {path[0]}: expected at most {_DEEPEST} levels of keys; came more"
+        )
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ExperimentError(f"{where}: expected text for a key; came {_shown(key)}")
+            _refuse_strange(inner, source, (*path, key))
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            _refuse_strange(inner, source, (*path, str(i)))
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ExperimentError(f"{where}: expected a finite number; came {value}")
+    elif not (value is None or isinstance(value, str | int | float)):
+        raise ExperimentError(
+            f"{where}: expected text, a number, true or false; came {type(value).__name__} "
+            f"{_shown(str(value))}, which quotes would make text"
+        )
 
 
 def _dataclass_in(annotation: Any) -> Any:
@@ -289,35 +426,33 @@ def _dataclass_in(annotation: Any) -> Any:
     return next((c for c in found if isinstance(c, type) and is_dataclass(c)), None)
 
 
-def _is_key(content: Any, part: Any) -> bool:
-    if isinstance(content, Mapping):
-        return part in content or any(_is_key(v, part) for v in content.values())
-    return False
-
-
 @cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _validation(value: str | _Split | None, source: str) -> str | float | None:
-    if isinstance(value, str) and value != "test":
+def _validation(value: Any, source: str) -> Literal["test"] | float | None:
+    if value is None or value == "test":
+        return value
+    if not isinstance(value, Mapping):
         raise ExperimentError(
-            f"{source}: validation: expected test or {{split: 0.1}}; came {value}"
+            f"{source}: validation: expected test or {{split: 0.1}}; came {_shown(value)}"
         )
-    if isinstance(value, _Split):
-        if not 0 < value.split < 1:
-            raise ExperimentError(
-                f"{source}: validation.split: expected a share in (0, 1); came {value.split}"
-            )
-        return value.split
-    return value
+    return _section(_Split, value, source, "validation").split
 
 
-def _vary(value: str | Sequence[str], source: str) -> tuple[str, ...]:
-    if value == "all":
-        return PURPOSES
-    names = (value,) if isinstance(value, str) else tuple(value)
+def _names(value: Any, key: str, source: str) -> tuple[str, ...] | None:
+    """Names from one or a list of them, none twice; None for ``all``."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise ExperimentError(
+            f"{source}: {key}: expected all or a list of names; came {_shown(value)}"
+        )
+    return None if "all" in names else tuple(dict.fromkeys(names))
+
+
+def _vary(value: Any, source: str) -> tuple[str, ...]:
+    names = _names(value, "vary", source) or PURPOSES
     try:
         check_purposes(names)
     except ValueError as error:
@@ -325,32 +460,51 @@ def _vary(value: str | Sequence[str], source: str) -> tuple[str, ...]:
     return tuple(p for p in PURPOSES if p in names)
 
 
-def _metrics(value: str | Sequence[str], source: str) -> tuple[str, ...]:
-    if value == "all":
+def _metrics(value: Any, regimens: Iterable[str], source: str) -> tuple[str, ...]:
+    names = _names(value, "metrics", source)
+    if names is None:
         return ("all",)
-    names = (value,) if isinstance(value, str) else tuple(value)
-    unknown = [name for name in names if name not in METRICS]
-    if unknown or not names:
-        came = repr(unknown[0]) if unknown else "none"
-        raise ExperimentError(
-            f"{source}: metrics: unknown metric {came}; known: all, {', '.join(METRICS)}"
-        )
+    recorded = [offered(regimen) for regimen in regimens]
+    for name in names:
+        if name not in METRICS:
+            raise ExperimentError(
+                f"{source}: metrics: unknown metric {name!r}; known: all, {', '.join(METRICS)}"
+            )
+        needed = METRICS[name].signals
+        if not any(signals.issuperset(needed) for signals in recorded):
+            raise ExperimentError(
+                f"{source}: metrics: {name!r} needs {', '.join(needed)}; "
+                f"expected a regimen that records it; came {', '.join(regimens)}"
+            )
     return names
 
 
-def _place(value: str, source: str) -> str:
+def _storage(value: str, source: str) -> str:
     if "://" in value:
         raise ExperimentError(
             f"{source}: storage_path: expected a folder, shared between nodes on a cluster; "
-            f"came {value}"
+            f"came {value!r}"
         )
-    return str(Path(value).expanduser().absolute())
+    return _folder(value, f"{source}: storage_path")
+
+
+def _folder(value: str, where: str) -> str:
+    if not value:
+        raise ExperimentError(f"{where}: expected a folder; came {value!r}")
+    return str(_expanded(value, where).absolute())
+
+
+def _expanded(value: str, where: str) -> Path:
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ExperimentError(f"{where}: expected a path; came {value!r}: {error}") from error
 
 
 def _absolute_plugins(value: Any, path: Path) -> Any:
-    if not isinstance(value, list):
-        return value or []
-    return [str((path.parent / str(p)).absolute()) for p in value]
+    if not (isinstance(value, list) and all(isinstance(p, str) for p in value)):
+        return [] if value is None else value
+    return [str((path.parent / _expanded(p, f"{path}: plugins")).absolute()) for p in value]
 
 
 def _segments(key: str) -> list[str]:
@@ -365,26 +519,46 @@ def _segments(key: str) -> list[str]:
     return [*parts[:at], ".".join(inner)] if inner else parts
 
 
-def _put(content: dict[str, Any], segments: Sequence[str], value: Any, shown: str) -> None:
+def _put(content: dict[str, Any], segments: Sequence[str], value: Any, source: str) -> None:
     *path, last = segments
-    for segment in path:
-        inner = content.get(segment)
-        if inner is None:
-            inner = content[segment] = {}
+    for depth, segment in enumerate(path, start=1):
+        inner = {} if content.get(segment) is None else content[segment]
         if not isinstance(inner, dict):
-            raise ExperimentError(f"{shown}: {segment!r} holds a value, not keys")
+            place = ".".join(path[:depth])
+            raise ExperimentError(f"{source}: expected keys in {place!r}; came {_shown(inner)}")
+        # A copy, since a YAML alias may stand for the same keys elsewhere.
+        inner = {**inner}
+        content[segment] = inner
         content = inner
     content[last] = value
 
 
-def _known() -> str:
-    return ", ".join(REGIMENS)
+def _yaml(text: str) -> Any:
+    """Read YAML 1.2.
+
+    Raises:
+        ValueError: Naming the line, if it is not YAML.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        problem = error.problem or ""
+        context = f"{error.context} " if problem.startswith("but ") else ""
+        raise ValueError(f"{line}{context}{problem}") from error
+    except YAMLError as error:
+        raise ValueError(str(error).partition("\n")[0]) from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _shown(value: object) -> str:
-    text = "nothing" if value is None else repr(value)
+    if value is None:
+        return "nothing"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004

@@ -4,7 +4,9 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -41,10 +43,14 @@ def session() -> Iterator[None]:
         return
     # Workers import torch and mlflow: compiling their bytecode anew in each would triple the time.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    terminate = signal.getsignal(signal.SIGTERM)
     dashboard = None if os.environ.get("RAY_ADDRESS") else False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=dashboard)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=dashboard)
+    if threading.current_thread() is threading.main_thread():
+        # Ray's own handler would abort the process before it can leave its runs in order.
+        signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
@@ -58,7 +64,7 @@ def in_job() -> bool:
 
 def slots(resources: Resources) -> int:
     """How many packs the cluster can run at once; needs a session."""
-    have = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    have = ray.cluster_resources()
     fits = [
         have.get(name, 0) / wanted
         for name, wanted in (("CPU", resources.cpu), ("GPU", resources.gpu))

@@ -6,7 +6,7 @@ finished or not, stand in the store.
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,12 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.trial import TrialState
 
 from hardness.metrics import METRICS
-from hardness.training import REGIMENS
-from sweep.experiment_file import with_parameters
+from sweep.experiment_file import ExperimentError, with_parameters
 from sweep.spec import (
+    GIVEN,
     Cell,
     Configuration,
     Objective,
@@ -32,6 +33,7 @@ from sweep.spec import (
     RunSpec,
     SweepSpec,
     Trace,
+    offered,
 )
 
 DEFAULT_CONFIGURATIONS = 20
@@ -39,6 +41,8 @@ DEFAULT_CONFIGURATIONS = 20
 # machine: proposals must not depend on which worker happens to be faster.
 ROUND = 2
 STARTUP = 4
+# Draws for each configuration that is asked for, before a list of values counts as exhausted.
+DRAWS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,8 @@ def proposals(
 
     Args:
         spec: The sweep; its dataset's digest is filled in.
-        known: Configurations in the store, in the order of proposal.
+        known: Configurations in the store, in the order of proposal. Those that the sweep as it
+            is now would not propose, such as an edited file's former ones, are left out.
         traces: What the store knows of each run, by run id.
 
     Returns:
@@ -67,15 +72,13 @@ def proposals(
     found: list[Proposal] = []
     for regimen, section in spec.regimens.items():
         if spec.method == "bayes" and section.parameters:
-            mine = [k for k in known if k.configuration.regimen == regimen]
-            new = _bayes(spec, regimen, section, mine, traces)
+            mine = [k for k in known if _belongs(spec, regimen, section, k)]
+            found += _bayes(spec, regimen, section, mine, traces)
         elif spec.method == "random" and section.parameters:
-            new = _random(spec, regimen, section)
+            found += _random(spec, regimen, section)
         else:
-            new = _grid(spec, regimen, section)
-        found += new
-    unique = {p.configuration.configuration_id: p for p in reversed(found)}
-    return [p for p in found if unique[p.configuration.configuration_id] is p]
+            found += _grid(spec, regimen, section)
+    return found
 
 
 def cells(
@@ -140,17 +143,9 @@ def needed_signals(spec: SweepSpec, regimen: str) -> frozenset[str]:
 
     With ``metrics: all`` a snapshot that ``keep`` rules out is not needed.
     """
-    offered = {*REGIMENS[regimen].signals, *REGIMENS[regimen].snapshots}
-    kept = offered - ruled_out(spec) if spec.metrics == ("all",) else offered
-    needed: set[str] = set()
-    for key in asked_metrics(spec):
-        inputs = {*METRICS[key].inputs.values()}
-        if inputs <= kept | GIVEN:
-            needed |= inputs - GIVEN
-    return frozenset(needed)
-
-
-GIVEN = frozenset({"labels", "n_classes", "images"})
+    kept = offered(regimen) - ruled_out(spec) if spec.metrics == ("all",) else offered(regimen)
+    inputs = (METRICS[key].signals for key in asked_metrics(spec))
+    return frozenset().union(*(i for i in inputs if kept.issuperset(i))) - GIVEN
 
 
 def ruled_out(spec: SweepSpec) -> set[str]:
@@ -160,39 +155,52 @@ def ruled_out(spec: SweepSpec) -> set[str]:
 
 
 def _grid(spec: SweepSpec, regimen: str, section: RegimenSpec) -> list[Proposal]:
-    keys = list(section.parameters)
-    values = [section.parameters[key].values or () for key in keys]
-    found = [
-        _proposal(spec, regimen, section, dict(zip(keys, combination, strict=True)), number)
-        for number, combination in enumerate(itertools.product(*values))
-    ]
-    return found[: spec.max_configurations]
+    """The product of all values, the last key's fastest."""
+    values = [parameter.values or () for parameter in section.parameters.values()]
+    drawn = (
+        dict(zip(section.parameters, combination, strict=True))
+        for combination in itertools.product(*values)
+    )
+    return _distinct(spec, regimen, section, drawn, spec.max_configurations)
 
 
 def _random(spec: SweepSpec, regimen: str, section: RegimenSpec) -> list[Proposal]:
+    """Different configurations; a greater ``max_configurations`` keeps them and adds more."""
     rng = np.random.default_rng([spec.search_seed, *regimen.encode()])
-    return [
-        _proposal(
-            spec,
-            regimen,
-            section,
-            {k: _draw(p, rng) for k, p in section.parameters.items()},
-            number,
-        )
-        for number in range(spec.max_configurations or DEFAULT_CONFIGURATIONS)
-    ]
+    limit = spec.max_configurations or DEFAULT_CONFIGURATIONS
+    drawn = (
+        {k: _draw(p, rng) for k, p in section.parameters.items()} for _ in range(DRAWS * limit)
+    )
+    return _distinct(spec, regimen, section, drawn, limit)
+
+
+def _distinct(
+    spec: SweepSpec,
+    regimen: str,
+    section: RegimenSpec,
+    drawn: Iterable[Mapping[str, Any]],
+    limit: int | None,
+) -> list[Proposal]:
+    """The first ``limit`` different configurations, numbered."""
+    found: dict[str, Proposal] = {}
+    for values in drawn:
+        new = _proposal(spec, regimen, section, values, len(found))
+        found.setdefault(new.configuration.configuration_id, new)
+        if len(found) == limit:
+            break
+    return list(found.values())
 
 
 def _draw(parameter: Parameter, rng: np.random.Generator) -> Any:
     if parameter.values is not None:
         return parameter.values[int(rng.integers(len(parameter.values)))]
-    assert parameter.min is not None
-    assert parameter.max is not None
+    low, high = parameter.extremes
     if parameter.distribution == "int_uniform":
-        return int(rng.integers(int(parameter.min), int(parameter.max), endpoint=True))
+        return int(rng.integers(low, high, endpoint=True))
     if parameter.distribution == "log_uniform":
-        return math.exp(rng.uniform(math.log(parameter.min), math.log(parameter.max)))
-    return float(rng.uniform(parameter.min, parameter.max))
+        # The exponential may round to just outside.
+        return min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high)
+    return float(rng.uniform(low, high))
 
 
 def _bayes(
@@ -205,44 +213,94 @@ def _bayes(
     """The known configurations and, once all of them are finished, the next round.
 
     Each is judged by the mean of its objective over the sweep's seeds; one with a failed seed
-    counts as failed. The sampler is made anew from the finished configurations, so that asking
-    again, after a restart or not, gives the same proposals.
+    counts as failed. A round is drawn from the rounds before it alone, so that asking again gives
+    the same proposals, also where a driver was lost between the first and the last of a round.
     """
-    known = list(known)
     limit = spec.max_configurations or DEFAULT_CONFIGURATIONS
     outcomes = [_outcome(spec, section.metric, k, traces) for k in known]
     if len(known) >= limit or "open" in outcomes:
-        return known
+        return list(known)
+    before = len(known) - len(known) % ROUND
+    new = _round(spec, regimen, section, known[:before], outcomes[:before])
+    taken = {k.configuration.configuration_id for k in known}
+    added = [p for p in new if p.configuration.configuration_id not in taken]
+    return [*known, *added][: min(limit, before + ROUND)]
+
+
+def _round(
+    spec: SweepSpec,
+    regimen: str,
+    section: RegimenSpec,
+    history: Sequence[Proposal],
+    outcomes: Sequence[float | str],
+) -> list[Proposal]:
+    """Up to ``ROUND`` configurations that are not in the history."""
     study = optuna.create_study(
         direction=section.metric.goal,
         sampler=optuna.samplers.TPESampler(
-            seed=int(np.random.default_rng([spec.search_seed, len(known)]).integers(2**31)),
+            seed=int(np.random.default_rng([spec.search_seed, len(history)]).integers(2**31)),
             n_startup_trials=STARTUP,
             constant_liar=True,
         ),
     )
     space = {k: _distribution(p) for k, p in section.parameters.items()}
-    for proposal, outcome in zip(known, outcomes, strict=True):
+    for proposal, outcome in zip(history, outcomes, strict=True):
         failed = outcome == "failed"
         study.add_trial(
             optuna.trial.create_trial(
-                params=dict(proposal.parameters),
+                params=_encoded(section, proposal.parameters),
                 distributions=space,
-                state=optuna.trial.TrialState.FAIL if failed else None,
+                state=TrialState.FAIL if failed else TrialState.COMPLETE,
                 value=None if failed else float(outcome),
             )
         )
-    taken = {k.configuration.configuration_id for k in known}
-    for _ in range(10 * ROUND):
-        if len(known) == min(limit, len(outcomes) + ROUND):
-            break
-        chosen = study.ask(space).params
-        new = _proposal(spec, regimen, section, chosen, len(known))
-        # A list of values may be proposed twice; training it again would teach nothing.
+    taken = {k.configuration.configuration_id for k in history}
+    asked = (_decoded(section, study.ask(space).params) for _ in range(DRAWS * ROUND))
+    found: list[Proposal] = []
+    # A list of values may be proposed twice; training it again would teach nothing.
+    for values in itertools.chain(asked, _all_values(section)):
+        new = _proposal(spec, regimen, section, values, len(history) + len(found))
         if new.configuration.configuration_id not in taken:
             taken.add(new.configuration.configuration_id)
-            known.append(new)
-    return known
+            found.append(new)
+        if len(found) == ROUND:
+            break
+    return found
+
+
+def _belongs(spec: SweepSpec, regimen: str, section: RegimenSpec, known: Proposal) -> bool:
+    """Whether the sweep, as its file is now, could have proposed a configuration."""
+    if known.configuration.regimen != regimen or {*known.parameters} != {*section.parameters}:
+        return False
+    try:
+        again = _proposal(spec, regimen, section, known.parameters, known.number)
+    except ExperimentError:
+        return False
+    inside = all(_contains(p, known.parameters[k]) for k, p in section.parameters.items())
+    return inside and again.configuration.configuration_id == known.configuration.configuration_id
+
+
+def _contains(parameter: Parameter, value: Any) -> bool:
+    if parameter.values is not None:
+        return value in parameter.values
+    low, high = parameter.extremes
+    whole = parameter.distribution == "int_uniform"
+    return isinstance(value, int if whole else int | float) and low <= value <= high
+
+
+def _all_values(section: RegimenSpec) -> Iterator[dict[str, Any]]:
+    """Every combination if there are finitely many, else none."""
+    lists: list[Sequence[Any]] = []
+    for parameter in section.parameters.values():
+        if parameter.values is not None:
+            lists.append(parameter.values)
+        elif parameter.distribution == "int_uniform":
+            low, high = parameter.extremes
+            lists.append(range(low, high + 1))
+        else:
+            return
+    for combination in itertools.product(*lists):
+        yield dict(zip(section.parameters, combination, strict=True))
 
 
 def _outcome(
@@ -256,22 +314,36 @@ def _outcome(
     if any(c.state == "failed" for c in found):
         return "failed"
     if None in values:
-        raise ValueError(
-            f"metric {metric.name!r} is not recorded by {proposal.configuration.regimen}"
+        raise ExperimentError(
+            f"regimens.{proposal.configuration.regimen}.metric: a finished run has no "
+            f"{metric.name!r}; expected a summary number that it recorded"
         )
-    return float(np.mean([v for v in values if v is not None]))
+    mean = float(np.mean([v for v in values if v is not None]))
+    return mean if math.isfinite(mean) else "failed"
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:
     if parameter.values is not None:
-        return CategoricalDistribution(parameter.values)
-    assert parameter.min is not None
-    assert parameter.max is not None
+        # Positions stand for the values, which may be lists.
+        return CategoricalDistribution(range(len(parameter.values)))
+    low, high = parameter.extremes
     if parameter.distribution == "int_uniform":
-        return IntDistribution(int(parameter.min), int(parameter.max))
-    return FloatDistribution(
-        parameter.min, parameter.max, log=parameter.distribution == "log_uniform"
-    )
+        return IntDistribution(low, high)
+    return FloatDistribution(low, high, log=parameter.distribution == "log_uniform")
+
+
+def _encoded(section: RegimenSpec, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        k: values[k] if p.values is None else p.values.index(values[k])
+        for k, p in section.parameters.items()
+    }
+
+
+def _decoded(section: RegimenSpec, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        k: chosen[k] if p.values is None else p.values[chosen[k]]
+        for k, p in section.parameters.items()
+    }
 
 
 def _proposal(

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+import traceback
 import types
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +34,11 @@ class Plugin:
             PluginError: If it cannot be read, in one line beginning with ``source``.
         """
         try:
-            return cls(path=str(path), text=path.read_text())
+            return cls(path=str(path), text=path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not text"
             raise PluginError(
-                f"{source}: plugins: expected a readable Python file; came {error}"
+                f"{source}: plugins: expected a readable Python file; came {str(path)!r}: {why}"
             ) from error
 
     @property
@@ -58,6 +60,17 @@ class Plugin:
         sys.modules[name] = module
         try:
             exec(compile(self.text, self.path, "exec"), module.__dict__)  # noqa: S102 - its purpose
-        except Exception as error:
+        except BaseException as error:
             del sys.modules[name]
-            raise PluginError(f"{self.path}: a plugin must load; came {error!r}") from error
+            if not isinstance(error, Exception | SystemExit):
+                raise
+            came = " ".join(f"{type(error).__name__}: {error}".split())
+            raise PluginError(
+                f"{self.path}: expected a plugin that loads; came {came}{self._line(error)}"
+            ) from error
+
+    def _line(self, error: BaseException) -> str:
+        """The plugin's line that an error came through last; a syntax error names its own."""
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == self.path]
+        return f" (line {lines[-1]})" if lines else ""

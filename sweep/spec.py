@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cached_property
@@ -14,6 +15,9 @@ from hardness.training import REGIMENS
 from sweep.plugins import Plugin
 
 State = Literal["done", "running", "failed", "missing"]
+
+# Inputs of metrics that come with the dataset instead of the training.
+GIVEN = frozenset({"labels", "n_classes", "images"})
 
 
 def canonical_json(value: object) -> str:
@@ -164,15 +168,33 @@ class Parameter:
 
     def __post_init__(self) -> None:
         if self.values is not None:
-            if not self.values or (self.min, self.max, self.distribution) != (None, None, None):
-                raise ValueError("expected a non-empty list of values, without min and max")
+            if not self.values:
+                raise ValueError("values: expected at least one; came none")
+            if (self.min, self.max, self.distribution) != (None, None, None):
+                raise ValueError("expected values alone; came min, max or distribution too")
             return
-        if self.min is None or self.max is None or not self.min < self.max:
-            raise ValueError(
-                f"expected values, or min < max; came min: {self.min}, max: {self.max}"
-            )
+        if self.min is None or self.max is None:
+            came = "neither" if self.min is self.max else "only one of them"
+            raise ValueError(f"expected values, or both min and max; came {came}")
+        if not -math.inf < self.min < self.max < math.inf:
+            raise ValueError(f"expected min below max; came min: {self.min}, max: {self.max}")
         if self.distribution == "log_uniform" and self.min <= 0:
-            raise ValueError(f"log_uniform: expected min > 0; came {self.min}")
+            raise ValueError(f"min: expected more than 0 for log_uniform; came {self.min}")
+        if self.distribution == "int_uniform" and not (self.min % 1 == self.max % 1 == 0):
+            raise ValueError(
+                f"expected whole numbers for int_uniform; came min: {self.min}, max: {self.max}"
+            )
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """All values of a list, or both ends of an interval."""
+        if self.values is not None:
+            return self.values
+        assert self.min is not None
+        assert self.max is not None
+        if self.distribution == "int_uniform":
+            return int(self.min), int(self.max)
+        return self.min, self.max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,8 +243,10 @@ class Resources:
 
     def __post_init__(self) -> None:
         for name in ("cpu", "gpu", "max_failures", "checkpoint_seconds"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected 0 or more; came {getattr(self, name)}")
+        if self.gpu > 1 and self.gpu % 1:
+            raise ValueError(f"gpu: expected a share up to 1 or a whole number; came {self.gpu}")
         if self.cpu == self.gpu == 0:
             raise ValueError("expected some cpu or gpu; came 0 of both")
         if self.seeds_per_pack < 1:
@@ -269,3 +293,8 @@ class SweepSpec:
             options=_plain(options),
             vary=self.vary,
         )
+
+
+def offered(regimen: str) -> frozenset[str]:
+    """What a metric can read of a regimen: its signals, its snapshots, what the dataset gives."""
+    return GIVEN.union(REGIMENS[regimen].signals, REGIMENS[regimen].snapshots)

@@ -94,8 +94,24 @@ def print_metrics() -> None:
     console().print(table)
 
 
+def readme_metrics() -> str:
+    """The README's table of metrics, in Markdown."""
+    rows = ["| metric | family | hard is | sign | reads | what | paper |", "|" + " --- |" * 7]
+    for key, metric in METRICS.items():
+        if "." not in key:
+            row = _metric_row(metric)
+            end = "high" if metric.sign > 0 else "low"
+            cells = (f"`{key}`", row["family"], end, row["sign_origin"], row["signals"])
+            rows.append(f"| {' | '.join((*cells, row['summary'], row['paper']))} |")
+    return "\n".join(rows)
+
+
 def print_stability(result: Aggregate, best: Sequence[str]) -> None:
-    """Stability across seeds of the best configuration of each regimen."""
+    """Stability across seeds of the best configuration of each regimen.
+
+    Columns: Spearman of two seeds with its interval, the same within class, Kendall's W, Jaccard
+    of the hardest 10 %, reliability of the mean over the seeds, and seeds needed for 0.9 of it.
+    """
     out = console()
     for configuration_id in best:
         mine = result.stability[result.stability["configuration_id"] == configuration_id]
@@ -103,14 +119,13 @@ def print_stability(result: Aggregate, best: Sequence[str]) -> None:
             continue
         first = mine.iloc[0]
         title = f"Stability across {first.runs} seeds · {first.regimen} {first.parameters}"
-        table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+        table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", caption_justify="left")
         table.add_column("metric", no_wrap=True)
-        table.add_column("labels")
+        table.add_column("labels", no_wrap=True)
         for column in (
-            "Spearman of two seeds", "within class", "Kendall W", "top 10 % Jaccard",
-            "r of the mean", "seeds for r = 0.9",
+            "two seeds", "within class", "Kendall W", "top 10 %", "mean", "for 0.9",
         ):  # fmt: skip
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", no_wrap=True)
         plain = mine[~mine["metric"].str.contains(".", regex=False)]
         for row in _records(plain.sort_values("spearman_pair_mean", ascending=False)):
             table.add_row(
@@ -124,43 +139,54 @@ def print_stability(result: Aggregate, best: Sequence[str]) -> None:
                 _number(row["reliability"]),
                 _count(row["seeds_for_r90"]),
             )  # fmt: skip
+        table.caption = (
+            "two seeds: mean Spearman of two runs, 95 % jackknife interval. top 10 %: Jaccard of\n"
+            f"the hardest. mean: reliability of the mean of {first.runs} seeds. for 0.9: seeds to\n"
+            "average until that is 0.9. labels: whose labels the score has seen."
+        )
         out.print(table)
         if first.missing_seeds:
             out.print(f"missing: {first.missing_seeds}", style="red", markup=False)
 
 
 def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) -> None:
-    """Agreement with the supervised reference, or of every pair that there is."""
+    """Agreement with the supervised reference, or of every pair that there is.
+
+    Columns: Spearman on disjoint runs with its interval, the same within class, Kendall's tau-b,
+    overlap of the hardest 10 %, and Spearman with the seed noise of both sides divided out,
+    pooled and within class.
+    """
     out = console()
     if table.empty:
         return
     against = table["right"].str.startswith(REFERENCE)
     rows = table[against] if reference and against.any() else table
-    shown = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+    shown = Table(box=SIMPLE_HEAD, title=title, title_justify="left", caption_justify="left")
     shown.add_column("metric", no_wrap=True)
     if not reference:
         shown.add_column("with", no_wrap=True)
-    shown.add_column("labels")
-    for column in (
-        "Spearman", "within class", "Kendall tau-b", "top 10 % overlap", "disattenuated",
-        "disattenuated within class",
-    ):  # fmt: skip
-        shown.add_column(column, justify="right")
+    shown.add_column("labels", no_wrap=True)
+    for column in ("Spearman", "within class", "tau-b", "top 10 %", "r / noise", "within"):
+        shown.add_column(column, justify="right", no_wrap=True)
     order = ["labels_used_left", "spearman"] if reference else ["spearman"]
-    rows = rows.sort_values(order, ascending=[True, False][: len(order)] if reference else False)
+    rows = rows.sort_values(order, ascending=[column != "spearman" for column in order])
     for row in _records(rows):
         shown.add_row(
             row["left"],
             *(() if reference else (row["right"],)),
             row["labels_used_left"],
             _interval(row["spearman"], row["spearman_low"], row["spearman_high"]),
-            _interval(row["spearman_within_class"], row["spearman_within_class_low"],
-                      row["spearman_within_class_high"]),
+            _number(row["spearman_within_class"]),
             _number(row["kendall_tau_b"]),
             _number(row["topk_overlap_10"]),
             _number(row["disattenuated"]),
             _number(row["disattenuated_within_class"]),
         )  # fmt: skip
+    shown.caption = (
+        "Means over seeds, never of the same runs on both sides. Spearman: 95 % bootstrap over\n"
+        "samples. top 10 %: overlap of the hardest. r / noise: Spearman with the seed noise of\n"
+        "both sides divided out, also within class."
+    )
     out.print(shown)
 
 

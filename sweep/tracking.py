@@ -276,7 +276,7 @@ class Store:
                 for folder in (None, "dynamics", "snapshots")
                 for f in self.client.list_artifacts(tracking_run, folder)
             ]
-        return {f.path: f.file_size for f in listed if not f.is_dir}
+        return {f.path: f.file_size or 0 for f in listed if not f.is_dir}
 
     def upload(self, tracking_run: str, path: Path, name: str) -> None:
         """Store a local file under an artifact name, replacing an older one."""
@@ -293,9 +293,12 @@ class Store:
             name: As in the run's manifest; checked there to stay inside the run's layout.
             folder: Where it goes, under the same name.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        with _translated(self.uri):
-            return Path(self.client.download_artifacts(tracking_run, name, str(folder)))
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Where MLflow puts a nested name below its target differs between kinds of store.
+        with tempfile.TemporaryDirectory(dir=folder) as scratch, _translated(self.uri):
+            Path(self.client.download_artifacts(tracking_run, name, scratch)).replace(target)
+        return target
 
     def read_text(self, tracking_run: str, name: str) -> str:
         """The text of a small artifact."""

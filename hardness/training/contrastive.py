@@ -239,7 +239,7 @@ def _objective(options: Contrastive) -> Callable[[Tensor, Tensor], Tensor]:
 def _network(
     options: Contrastive, model: ModelOptions, dataset: Dataset, streams: Streams
 ) -> _Projected:
-    shape = tuple(dataset.train.images.shape[1:])
+    shape = dataset.train.images.shape[1:]
     network = build(model, image_shape=shape, n_classes=len(dataset.classes), streams=streams)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(streams.integer("weights", epoch=1))

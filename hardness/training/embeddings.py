@@ -27,6 +27,9 @@ class EmbeddingTracker:
         """Signals of this epoch, float32; keeps ``emb`` for the next."""
         if self.previous is None:
             msd = torch.full((len(emb),), torch.nan)
+        elif not self.previous.any():
+            # A dead encoder, not the unwritten buffer that `signals.msd` refuses.
+            msd = signals.feature_norm(emb)
         else:
             msd = signals.msd(emb, self.previous)
         self.previous = emb

@@ -87,7 +87,7 @@ def supervised(
     samples = dataset.train
     network = build(
         model,
-        image_shape=tuple(samples.images.shape[1:]),
+        image_shape=samples.images.shape[1:],
         n_classes=len(dataset.classes),
         streams=streams,
     ).to(device)

@@ -84,7 +84,8 @@ def test_another_metric_trains_nothing(workdir, tracked):
         "def worst_loss(loss):\n"
         "    return loss.astype('float64').max(axis=0)\n"
     )
-    code, out, err = command("run", path, "metrics=[aum, worst_loss]", "seeds=3", "plugins=[mine.py]")
+    more = ["metrics=[aum, worst_loss]", "plugins=[mine.py]"]
+    code, out, err = command("run", path, "seeds=3", *more)
     assert code == 0, err
     assert tracked("small") == before
     assert "worst_loss" in out
@@ -151,8 +152,8 @@ def test_bayes_goes_on_after_a_restart(workdir, tracked):
         "method=bayes",
         "regimens.supervised.parameters.train.lr={min: 0.001, max: 1.0, distribution: log_uniform}",
     ]
-    text = path.read_text().replace("  contrastive:\n    train: {max_epochs: 1, batch_size: 64}\n", "")
-    path.write_text(text)
+    contrastive = "  contrastive:\n    train: {max_epochs: 1, batch_size: 64}\n"
+    path.write_text(path.read_text().replace(contrastive, ""))
     assert command("run", path, *search, "max_configurations=4", "--no-aggregate")[0] == 0
     first = tracked("small")
     assert len(first) == 8

@@ -43,9 +43,7 @@ def setting(request, workdir):
     spec = experiment_file.check(experiment_file.read(path), str(path))
     spec, dataset = driver.load(spec)
     proposal = next(
-        p
-        for p in planning.proposals(spec, [], {})
-        if p.configuration.regimen == request.param
+        p for p in planning.proposals(spec, [], {}) if p.configuration.regimen == request.param
     )
 
     def places(name):

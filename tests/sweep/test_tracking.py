@@ -114,7 +114,7 @@ def test_the_resolved_file_is_kept_once(store):
 
 def test_an_unknown_sweep_names_the_known_ones(workdir):
     Store.create(default_uri(), "known-one")
-    with pytest.raises(NoSuchSweep, match="no sweep named 'other'.*known: known-one"):
+    with pytest.raises(NoSuchSweep, match=r"no sweep named 'other'.*known: known-one"):
         Store.find(default_uri(), "other")
 
 

@@ -1,0 +1,105 @@
+"""The work that is timed: a small network on synthetic images, as configuration and as places."""
+
+import contextlib
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hardness.datasets import Dataset, Samples, content_digest
+from hardness.models import ModelOptions
+from hardness.seeding import Streams
+from hardness.training.optimization import TrainOptions
+from hardness.training.supervised import NUMERICS_VERSION, Supervised
+from sweep.spec import Configuration, Pack
+from sweep.tracking import Store
+from sweep.trial import Places
+
+SAMPLES, VALIDATION, CLASSES, PIXELS = 5_000, 1_000, 10, 32
+EPOCHS = 4
+MODEL = ModelOptions(name="small_cnn")
+SIZE = f"small_cnn, {SAMPLES:,} images of 3x{PIXELS}x{PIXELS}, one thread"
+
+
+def images() -> Dataset:
+    """Classes as blurred random patterns under noise: learnable, and no two pixels alike."""
+    generator = np.random.default_rng(0)
+    coarse = generator.normal(size=(CLASSES, 3, 4, 4))
+    patterns = coarse.repeat(PIXELS // 4, axis=2).repeat(PIXELS // 4, axis=3)
+
+    def part(n, first_id):
+        labels = generator.integers(CLASSES, size=n)
+        noise = generator.normal(size=(n, 3, PIXELS, PIXELS), scale=2)
+        pixels = np.clip(128 + 32 * (patterns[labels] + noise), 0, 255).astype(np.uint8)
+        return Samples(
+            images=torch.from_numpy(pixels),
+            labels=torch.from_numpy(labels),
+            sample_ids=torch.arange(first_id, first_id + n),
+        )
+
+    train, validation = part(SAMPLES, 0), part(VALIDATION, SAMPLES)
+    classes = tuple(map(str, range(CLASSES)))
+    return Dataset(
+        name="synthetic",
+        classes=classes,
+        train=train,
+        validation=validation,
+        columns=pd.DataFrame(index=range(SAMPLES)),
+        digest=content_digest(classes, train, validation),
+    )
+
+
+def supervised(epochs=EPOCHS):
+    """Options of the timed training."""
+    return Supervised(train=TrainOptions(max_epochs=epochs, batch_size=128, lr=0.05))
+
+
+def configuration(dataset, epochs=EPOCHS):
+    """The same as a sweep would name it."""
+    train = {"max_epochs": epochs, "batch_size": 128, "lr": 0.05}
+    return Configuration(
+        regimen="supervised",
+        numerics_version=NUMERICS_VERSION,
+        dataset={"name": dataset.name, "digest": dataset.digest},
+        model={"name": MODEL.name},
+        options={"train": train},
+    )
+
+
+def streams(seed, salt=""):
+    """Random streams of one run."""
+    return Streams(seed=seed, salt=salt)
+
+
+@contextlib.contextmanager
+def store(name):
+    """A fresh SQLite store in a folder of its own, and the places of runs in it."""
+    for noisy in ("alembic", "mlflow"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory(prefix=f"benchmark-{name}-") as folder:
+        # A worker that looked for a store of its own would make one here, not in the repository.
+        before = Path.cwd()
+        os.chdir(folder)
+        try:
+            made = Store.create(f"sqlite:///{folder}/mlflow.db", name)
+            yield (
+                made,
+                Places(
+                    tracking_uri=made.uri,
+                    experiment_id=made.experiment_id,
+                    name=name,
+                    storage_path=f"{folder}/storage",
+                ),
+            )
+        finally:
+            os.chdir(before)
+
+
+def packs(made, configured, seeds):
+    """One pack a seed, under one parent."""
+    parent = made.save_configuration(configured, {}, 0)
+    return [Pack(configuration=configured, seeds=(seed,), parent_run=parent) for seed in seeds]

@@ -1,0 +1,143 @@
+"""From a really trained run to its scores, by blocks or whole."""
+
+import numpy as np
+import pytest
+
+from hardness import scoring as module
+from hardness.datasets import DatasetOptions, load
+from hardness.dynamics import (
+    Damaged,
+    Dynamics,
+    Manifest,
+    fingerprint,
+    samples_table,
+    write_epoch,
+    write_manifest,
+    write_samples,
+)
+from hardness.metrics import METRICS
+from hardness.models import ModelOptions
+from hardness.scoring import scorable, score_run
+from hardness.seeding import Streams
+from hardness.training import REGIMENS
+from hardness.training.contrastive import Contrastive
+from hardness.training.optimization import TrainOptions
+from hardness.training.supervised import Supervised
+
+EPOCHS, CLASSES = 4, 10
+OPTIONS = {
+    "supervised": Supervised(train=TrainOptions(max_epochs=EPOCHS, batch_size=64)),
+    "contrastive": Contrastive(
+        projection=16, train=TrainOptions(max_epochs=EPOCHS, batch_size=64, optimizer="adamw")
+    ),
+}
+
+
+def trained(folder, regimen):
+    """A run of digits from first image to manifest."""
+    digits = load(DatasetOptions(name="digits", subset=250), 0.2)
+    table = samples_table(
+        sample_ids=digits.train.sample_ids.tolist(), labels=digits.train.labels.tolist()
+    )
+    names = [write_samples(folder, table)]
+    chosen, model = REGIMENS[regimen], ModelOptions(name="small_cnn", width=8)
+    for record in chosen.train(digits, model, OPTIONS[regimen], Streams(seed=0)):
+        names += write_epoch(folder, record)
+    manifest = Manifest(
+        epochs=EPOCHS,
+        rows=len(table),
+        signals=(*chosen.signals, *chosen.snapshots),
+        files={name: fingerprint(folder / name) for name in names},
+    )
+    write_manifest(folder, manifest)
+    return Dynamics(folder)
+
+
+@pytest.fixture(scope="module")
+def supervised(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("supervised"), "supervised")
+
+
+@pytest.fixture(scope="module")
+def contrastive(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("contrastive"), "contrastive")
+
+
+def test_a_supervised_run_scores_every_metric_of_a_run_for_every_sample(supervised):
+    keys = scorable(METRICS, supervised.manifest.signals)
+    assert keys == [key for key, metric in METRICS.items() if metric.scope == "run"]
+    scores = score_run(supervised, keys, n_classes=CLASSES)
+    assert scores["sample_id"].tolist() == supervised.samples["sample_id"].tolist()
+    for key in keys:
+        assert scores[key].dtype == np.float64, key
+        assert np.isfinite(scores[key]).all(), key
+        assert scores[key].nunique() > 1, key
+
+
+def test_a_contrastive_run_scores_what_needs_no_logits(contrastive):
+    keys = scorable(METRICS, contrastive.manifest.signals)
+    assert {"msd_mean", "feature_norm_mean", "knn_distance", "prototypicality"} <= {*keys}
+    assert not {"aum", "el2n", "forgetting_events", "aum.train"} & {*keys}
+    scores = score_run(contrastive, keys, n_classes=CLASSES)
+    assert len(scores) == 200
+    assert np.isfinite(scores[keys]).all(axis=None)
+
+
+def test_scores_are_those_of_the_metrics_themselves(supervised):
+    names = {"label_margin", "label_margin.train", "correct", "msd"}
+    signals = supervised.signals(sorted(names)) | supervised.snapshots() | {"n_classes": CLASSES}
+    keys = ["aum", "aum.train", "forgetting_events", "msd_mean", "knn_distance", "prototypicality"]
+    scores = score_run(supervised, keys, n_classes=CLASSES)
+    for key in keys:
+        np.testing.assert_array_equal(scores[key], METRICS[key].score(signals), err_msg=key)
+    by_hand = signals["label_margin"].astype(np.float64).mean(axis=0)
+    np.testing.assert_allclose(scores["aum"], by_hand, rtol=1e-9)
+
+
+def test_columns_are_the_metrics_asked_for_and_their_flags(supervised):
+    keys = ["aum", "fslt", "forgetting_events", "forgetting_events.train", "knn_distance"]
+    scores = score_run(supervised, keys, n_classes=CLASSES)
+    flags = {"censored", "never_learned", "has_duplicate"}
+    assert {*scores.columns} == {"sample_id", *keys, *flags}
+    assert all(scores[flag].dtype == np.bool_ for flag in flags)
+    never = ~supervised.signals(["correct"])["correct"].any(axis=0)
+    np.testing.assert_array_equal(scores["never_learned"], never)
+
+
+@pytest.mark.parametrize("block", [1, 7, 100, 199, 200, 10_000])
+def test_blocks_give_the_scores_of_the_whole(supervised, monkeypatch, block):
+    keys = scorable(METRICS, supervised.manifest.signals)
+    if block == 1:
+        keys = ["aum", "el2n", "fslt", "cartography_variability", "knn_distance"]
+    whole = score_run(supervised, keys, n_classes=CLASSES)
+    monkeypatch.setattr(module, "BLOCK", block)
+    blockwise = score_run(supervised, keys, n_classes=CLASSES)
+    assert [*blockwise.columns] == [*whole.columns]
+    for key in whole.columns:
+        assert blockwise[key].to_numpy().tobytes() == whole[key].to_numpy().tobytes(), key
+
+
+def test_scorable_leaves_out_what_a_run_did_not_record():
+    recorded = {"label_margin", "emb"}
+    assert scorable(["aum", "aum.train", "el2n", "prototypicality"], recorded) == [
+        "aum",
+        "prototypicality",
+    ]
+    assert scorable(METRICS, ()) == []
+
+
+def test_scorable_leaves_out_what_is_no_score_of_a_run():
+    images = {"images", *(s for m in METRICS.values() for s in m.signals)}
+    found = scorable(METRICS, images)
+    assert "aum" in found
+    assert "image_entropy" not in found
+    assert all(METRICS[key].scope == "run" for key in found)
+
+
+def test_no_metrics_are_no_scores(supervised):
+    assert [*score_run(supervised, [], n_classes=CLASSES).columns] == ["sample_id"]
+
+
+def test_a_signal_that_the_files_lack_is_damaged(contrastive):
+    with pytest.raises(Damaged, match="no column label_margin"):
+        score_run(contrastive, ["aum"], n_classes=CLASSES)

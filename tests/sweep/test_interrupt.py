@@ -1,0 +1,51 @@
+"""Ctrl-C ends a sweep cleanly, says how to go on, and the same command goes on."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from sweeps import cells, experiment
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("notice", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_an_interrupted_sweep_goes_on(notice, workdir):
+    path = experiment(workdir, epochs=25, seeds="2", lrs="[0.1]", subset=200)
+    line = [sys.executable, "-m", "sweep", "run", str(path), "--no-aggregate"]
+    slow = [*line, "resources.checkpoint_seconds=0"]
+    process = subprocess.Popen(
+        slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for_a_stored_epoch(process)
+    process.send_signal(notice)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted; what is done is kept. Go on with: sweep run" in err
+    assert "Traceback" not in err
+    store, sweep = cells("small")
+    states = {r.info.status for r in store.client.search_runs([store.experiment_id])}
+    assert "RUNNING" not in states
+    assert any(c.state != "done" for c in sweep.cells)
+    finished = subprocess.run(slow, capture_output=True, text=True, timeout=240, check=False)
+    assert finished.returncode == 0, finished.stderr
+    _, sweep = cells("small")
+    assert [c.state for c in sweep.cells] == ["done"] * 4
+    assert len(store.client.search_runs([store.experiment_id], "tags.role = 'run'")) == 4
+
+
+def wait_for_a_stored_epoch(process):
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        assert process.poll() is None, process.communicate()
+        try:
+            store, _ = cells("small")
+        except LookupError:
+            time.sleep(0.5)
+            continue
+        if any(t.epochs > 1 for t in store.traces().values()):
+            return
+        time.sleep(0.2)
+    raise AssertionError("no epoch was stored within two minutes")

@@ -1,0 +1,95 @@
+"""A sweep as a Ray job: submitted to a real head, tracked by a real server, done once."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, free_port, wait_for
+from sweeps import cells, command, experiment
+
+pytestmark = pytest.mark.slow
+RAY = Path(sys.executable).with_name("ray")
+
+
+@pytest.fixture(scope="module")
+def head():
+    """A Ray head as a cluster has it; gives the address for jobs."""
+    # Socket paths are limited to 107 bytes: pytest's own folders may be too long.
+    folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))
+    ports = [free_port() for _ in range(3)]
+    # Every process of a cluster has to agree on tokens; on loopback there are none.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment |= {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+    start = [
+        RAY, "start", "--head", "--num-cpus=2", f"--port={ports[0]}", f"--temp-dir={folder}",
+        "--dashboard-host=127.0.0.1", f"--dashboard-port={ports[1]}", "--include-dashboard=true",
+        f"--dashboard-agent-listen-port={ports[2]}", "--block",
+    ]  # fmt: skip
+    with (folder / "start.log").open("w") as log:
+        process = subprocess.Popen(
+            list(map(str, start)), env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    address = f"http://127.0.0.1:{ports[1]}"
+    try:
+        wait_for(f"{address}/api/version", 120)
+        yield address, environment
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def submit(head, *arguments):
+    address, environment = head
+    line = [
+        RAY, "job", "submit", "--address", address, "--working-dir", str(ROOT),
+        "--runtime-env-json", '{"excludes": [".venv", ".git", "sweeps", "mlartifacts", "data"]}',
+        "--submission-id", f"test-{uuid.uuid4().hex[:8]}", "--",
+        sys.executable, "-m", "sweep", *arguments,
+    ]  # fmt: skip
+    done = subprocess.run(
+        list(map(str, line)),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_job_trains_and_the_same_job_again_trains_nothing(head, server, tmp_path, monkeypatch):
+    name = f"job-{uuid.uuid4().hex[:8]}"
+    path = experiment(tmp_path, name=name, epochs=2, lrs="[0.1]", subset=100)
+    places = [f"tracking_uri={server}", f"storage_path={tmp_path / 'storage'}"]
+    code, log = submit(head, "run", path, *places)
+    assert code == 0, log
+    assert "Stability across 2 seeds" in log
+    assert "MLflow" not in log
+    store, sweep = cells(name, server)
+    assert [c.state for c in sweep.cells] == ["done"] * 4
+    ended = {c.run.run_id: store.client.get_run(c.trace.tracking_run).info for c in sweep.cells}
+    code, log = submit(head, "run", path, *places)
+    assert code == 0, log
+    assert "4 of 4 cells are done already" in log
+    _, again = cells(name, server)
+    for cell in again.cells:
+        info = store.client.get_run(cell.trace.tracking_run).info
+        assert info.end_time == ended[cell.run.run_id].end_time
+    # The results are in the tracker: any machine that reaches it can look.
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command("status", name, "--tracking-uri", server)
+    assert code == 0, err
+    assert "contrastive" in out
+
+
+def test_a_job_asks_for_the_places_that_it_needs(head, tmp_path):
+    path = experiment(tmp_path, name="nowhere")
+    code, log = submit(head, "run", path)
+    assert code != 0
+    assert "a Ray job needs tracking_uri: http://HOST:PORT" in log

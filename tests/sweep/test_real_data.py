@@ -1,0 +1,48 @@
+"""MNIST and CIFAR-10 with their real images through the whole job."""
+
+import pandas as pd
+import pytest
+from conftest import SHARED_DATA
+from sweeps import command
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+
+FILES = {
+    "mnist": (
+        SHARED_DATA / "mnist" / "MNIST" / "raw" / "train-images-idx3-ubyte",
+        f"dataset: {{name: mnist, root: {SHARED_DATA / 'mnist'}, subset: 2000}}",
+    ),
+    "cifar10": (
+        SHARED_DATA / "cifar10" / "train.parquet",
+        f"dataset: {{name: parquet, root: {SHARED_DATA / 'cifar10'}, subset: 2000}}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_two_thousand_images_three_epochs_two_seeds(name, workdir):
+    needed, dataset = FILES[name]
+    if not needed.exists():
+        pytest.skip(f"needs the real {name} at {needed}")
+    path = workdir / f"{name}.yaml"
+    path.write_text(
+        f"name: {name}\n{dataset}\nvalidation: {{split: 0.1}}\n"
+        "model: {name: small_cnn, width: 8}\n"
+        "regimens:\n"
+        "  supervised: {train: {max_epochs: 3, batch_size: 64, lr: 0.05}}\n"
+        "  contrastive: {train: {max_epochs: 3, batch_size: 256}}\n"
+        "seeds: 2\n"
+    )
+    code, out, err = command("run", path)
+    assert code == 0, err
+    print(out)
+    table = pd.read_csv(workdir / "sweeps" / name / "stability.csv")
+    assert (table["samples"] == 1800).all()
+    assert (table["runs"] == 2).all()
+    # Two runs of a network that learns agree better than chance on who is hard.
+    by_key = table[table["regimen"] == "supervised"].set_index("metric")["spearman_pair_mean"]
+    assert by_key["mean_loss"] > 0.3
+    samples = pd.read_parquet(workdir / "sweeps" / name / "samples.parquet")
+    assert samples["sample_id"].max() > 40_000
+    images = [p.name for p in (workdir / "sweeps" / name / "figures").iterdir()]
+    assert any(i.startswith("images_") for i in images)
