@@ -20,7 +20,7 @@ from sweep.tracking import Store
 from sweep.trial import Places
 
 SAMPLES, VALIDATION, CLASSES, PIXELS = 5_000, 1_000, 10, 32
-EPOCHS = 4
+EPOCHS = 3
 MODEL = ModelOptions(name="small_cnn")
 SIZE = f"small_cnn, {SAMPLES:,} images of 3x{PIXELS}x{PIXELS}, one thread"
 
