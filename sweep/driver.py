@@ -4,7 +4,7 @@ import dataclasses
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -188,10 +188,17 @@ class _Session:
         self.issued |= {cell.run.run_id for cell in todo}
         return planning.packs(todo, self.spec.resources.seeds_per_pack, parents)
 
-    def after(self, first: Sequence[Pack]) -> Any:
-        """The function that Tune asks: the packs at hand first, then what the store calls for."""
+    def after(self, first: Sequence[Pack]) -> Callable[[], Sequence[Pack]]:
+        """The function that Tune asks: the packs at hand, then what a search makes of results."""
         pending = [first]
-        return lambda: pending.pop() if pending else self.next_packs()
+
+        def packs() -> Sequence[Pack]:
+            if pending:
+                return pending.pop()
+            # Only a search that learns has more to train than it had at the start.
+            return self.next_packs() if self.spec.method == "bayes" else []
+
+        return packs
 
 
 def _known(store: Store) -> list[Proposal]:

@@ -155,10 +155,14 @@ class _Planner(Searcher):
         self._next_packs = next_packs
         self._waiting: list[Pack] = []
         self._running: set[str] = set()
+        self._news = True
 
     def suggest(self, trial_id: str) -> Any:
-        if not self._waiting:
+        # Tune asks in a tight loop, and answering costs a look into the store: without news since
+        # the last look the answer is the same.
+        if not self._waiting and self._news:
             self._waiting = list(self._next_packs())
+            self._news = bool(self._waiting)
         if not self._waiting:
             return None if self._running else Searcher.FINISHED
         self._running.add(trial_id)
@@ -168,6 +172,7 @@ class _Planner(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         self._running.discard(trial_id)
+        self._news = True
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing: the next session asks the store."""
