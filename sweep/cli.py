@@ -160,7 +160,8 @@ def ui(name: str, port: int, tracking_uri: str | None) -> None:
 
     uri = tracking_uri or tracking.default_uri()
     store = tracking.Store.find(uri, name)
-    here = f"#/experiments/{store.experiment_id}"
+    # Without a workflow the page opens on traces of language models.
+    here = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
     if uri.startswith("http"):
         click.echo(f"{tracking.shown_uri(uri)}/{here}")
         return
