@@ -5,6 +5,7 @@ scores stay as published, and ``hardness = sign * raw`` is formed here, once.
 """
 
 import dataclasses
+import itertools
 import json
 import logging
 import math
@@ -26,7 +27,7 @@ from scipy.stats import rankdata, t
 from hardness.agreement import (
     REFERENCE_CLUSTERS,
     ScoreSet,
-    agreement,
+    agreement_of_pairs,
     mean_over_runs,
     supervised_reference,
 )
@@ -249,37 +250,38 @@ def agreement_table(
     """
     best = best_of_each_regimen(sweep, scores)
     sets, about = _score_sets(best, pixels, keys)
-    if not sets:
-        return pd.DataFrame()
-    labels, draws = scores[0].labels, 1000 if intervals else 0
-    tables = [agreement(sets, None, labels, draws=draws)] if len(sets) > 1 else []
-    reference = next((s for s in best if s.configuration.regimen == "supervised"), None)
-    if reference is not None and {*MEMBERS} <= reference.raw.keys():
-        hardness = {k: reference.hardness(k) for k in MEMBERS}
-        whole = ScoreSet(name=REFERENCE, scores=supervised_reference(hardness), runs=reference.runs)
-        others = [s for s in sets if about[s.name]["metric"] not in MEMBERS]
-        if others:
-            tables.append(agreement(others, [whole], labels, draws=draws))
-        for member in (s for s in sets if about[s.name]["metric"] in MEMBERS):
-            metric = about[member.name]["metric"]
-            rest = supervised_reference(hardness, without=metric)
-            apart = ScoreSet(name=f"{REFERENCE} without {metric}", scores=rest, runs=reference.runs)
-            tables.append(agreement([member], [apart], labels, draws=draws))
-        about |= {
-            name: {
-                "metric": REFERENCE,
-                "family": "supervised",
-                "labels_used": "own",
-                "configuration_id": reference.configuration.configuration_id,
-                "missing_seeds": reference.missing_seeds,
-            }
-            for table in tables
-            for name in table["right"]
-            if name.startswith(REFERENCE)
+    pairs = [*itertools.combinations(range(len(sets)), 2)]
+    supervised = next((s for s in best if s.configuration.regimen == "supervised"), None)
+    if supervised is not None and {*MEMBERS} <= supervised.raw.keys():
+        hardness = {k: supervised.hardness(k) for k in MEMBERS}
+        # A metric that is part of the reference meets what is left without its whole cluster.
+        rests = {
+            member: rest
+            for cluster in REFERENCE_CLUSTERS
+            for rest in [supervised_reference(hardness, without=cluster[0])]
+            for member in cluster
         }
-    if not tables:
+        whole = supervised_reference(hardness)
+        metrics = [about[one.name]["metric"] for one in sets]
+        places: dict[str, int] = {}
+        for left in sorted(range(len(metrics)), key=lambda place: metrics[place] in MEMBERS):
+            metric = metrics[left]
+            right = f"{REFERENCE} without {metric}" if metric in MEMBERS else REFERENCE
+            if right not in places:
+                places[right] = len(sets)
+                reference = rests.get(metric, whole)
+                sets.append(ScoreSet(name=right, scores=reference, runs=supervised.runs))
+                about[right] = {
+                    "metric": REFERENCE,
+                    "family": "supervised",
+                    "labels_used": "own",
+                    "configuration_id": supervised.configuration.configuration_id,
+                    "missing_seeds": supervised.missing_seeds,
+                }
+            pairs.append((left, places[right]))
+    if not pairs:
         return pd.DataFrame()
-    table = pd.concat(tables, ignore_index=True)
+    table = agreement_of_pairs(sets, pairs, scores[0].labels, draws=1000 if intervals else 0)
     for side in ("left", "right"):
         for column in ("family", "labels_used", "configuration_id", "missing_seeds"):
             table[f"{column}_{side}"] = [about[n][column] for n in table[side]]

@@ -185,7 +185,7 @@ def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) 
     shown.caption = (
         "Means over seeds, never of the same runs on both sides. Spearman: 95 % bootstrap over\n"
         "samples. top 10 %: overlap of the hardest. r / noise: Spearman with the seed noise of\n"
-        "both sides divided out, also within class."
+        "both sides divided out, also within class. Members of the reference meet the rest of it."
     )
     out.print(shown)
 
