@@ -6,10 +6,13 @@ and the accidents correlate; ``agreement`` therefore compares means over disjoin
 """
 
 import math
+import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations, product
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -55,6 +58,8 @@ DRAWS_AT_ONCE = 100
 PRODUCTS_AT_ONCE = 4_000_000  # 32 MB
 ROUNDING = 1e-9  # a spread below this part of the square is a constant's
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Vector = Float[np.ndarray, " samples"]
 Labels = Integer[np.ndarray, " samples"]
 
@@ -372,10 +377,44 @@ def agreement(
         correction for attenuation.
     """
     sets = [*left, *(right or ())]
-    _check(sets, labels, draws, splits)
     sides = range(len(left)), range(len(left), len(sets))
     pairs = list(combinations(sides[0], 2)) if right is None else list(product(*sides))
-    reliabilities = [_reliability(scores, labels) for scores in sets]
+    return agreement_of_pairs(sets, pairs, labels, draws=draws, splits=splits, seed=seed)
+
+
+def agreement_of_pairs(
+    sets: Sequence[ScoreSet],
+    pairs: Sequence[tuple[int, int]],
+    labels: Labels,
+    *,
+    draws: int = 1000,
+    splits: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """``agreement`` of chosen pairs only; a set is ranked once, in however many pairs it is.
+
+    Args:
+        sets: Metrics.
+        pairs: Places in ``sets`` of left and right.
+        labels: As in ``agreement``, like all that follows.
+        draws: Resamples for the intervals; 0 for point estimates alone.
+        splits: Ways to halve the shared runs.
+        seed: Seed of the random splits and of the resamples.
+
+    Returns:
+        One row per pair, with the columns of ``agreement``.
+
+    Raises:
+        ValueError: As ``agreement`` does.
+
+    Example:
+        >>> scores = (np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 3.0, 2.0]]))
+        >>> x, y = (ScoreSet(name=name, scores=s) for name, s in zip("xy", scores))
+        >>> agreement_of_pairs([x, y], [(1, 0)], np.zeros(3, int), draws=0)["left"].tolist()
+        ['y']
+    """
+    _check(sets, labels, draws, splits)
+    reliabilities = _in_threads(lambda scores: _reliability(scores, labels), sets)
     table = _empty_table(pairs, sets)
     for (shared, kept), places in _alike(pairs, sets).items():
         used = sorted({member for place in places for member in pairs[place]})
@@ -469,13 +508,17 @@ def _rank(group: _Group, slots: list[tuple[str, ...]]) -> tuple[_Ranks, _Ranks]:
     codes = class_codes(group.labels[group.ids])
     shape = len(group.sets), len(slots), len(group.ids)
     pooled, within = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    for place, scores in enumerate(group.sets):
+
+    def rank(place: int) -> None:
+        scores = group.sets[place]
         kept = np.take(scores.scores, group.ids, axis=1)
         rows = [[scores.runs.index(run) for run in slot] or slice(None) for slot in slots]
         means = np.stack([mean_over_runs(kept[row]) for row in rows])
         orders = np.argsort(means, axis=1)
         pooled[place] = centred_ranks(means, orders=orders)
         within[place] = centred_ranks(means, codes, orders=orders)
+
+    _in_threads(rank, range(len(group.sets)))
     splits = [(slot, slot + 1) for slot in range(0, len(slots) - 1, 2)] or [(0, 0)]
     return (
         _Ranks(centred=pooled, codes=np.zeros_like(codes), splits=splits),
@@ -649,6 +692,12 @@ def _standard_errors(group: _Group, ranks: _Ranks) -> Float[np.ndarray, " pairs"
         else:
             errors[pair] = math.sqrt(influence @ influence) / len(ways)
     return errors
+
+
+def _in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """``work`` of each item, in order; NumPy sorts and multiplies without Python's lock."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(work, items))
 
 
 def _class_blocks(ranks: _Ranks) -> list[slice]:

@@ -564,6 +564,8 @@ def _mean_places(
     changes[1:] = ordered[1:] != ordered[:-1]
     if len(ordered):
         changes[first_places] = True
+    if changes.all():  # no ties, as of most metrics
+        return np.arange(len(ordered), dtype=np.float64)
     starts = np.flatnonzero(changes)
     lengths = np.diff(starts, append=len(ordered))
     return np.repeat(starts + (lengths - 1) / 2, lengths)

@@ -23,6 +23,7 @@ from hardness.dynamics import (
     write_manifest,
     write_samples,
 )
+from hardness.metrics import METRICS
 from hardness.training import REGIMENS
 from hardness.training.supervised import TRAIN_PHASE
 from sweep import aggregate, driver, experiment_file, fanout
@@ -66,7 +67,37 @@ def measure(_pairs: int) -> list[Figure]:
             found=f"{size:.1f}",
             note=f"{len(TEN)} signals: {', '.join(TEN)}",
         ),
+        _of_embeddings(),
     ]
+
+
+def _of_embeddings():
+    """What a kept embedding adds to each run, apart: nearly all of it is k-means."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, spawn) as pool:
+        seconds = pool.submit(_embedding_seconds).result()
+    slowest = sorted(seconds, key=seconds.get, reverse=True)[:2]
+    return Figure(
+        what=f"metrics of one run's last embedding, {SAMPLES:,} x {WIDTH}, not in the above",
+        asked="-",
+        found=f"{sum(seconds.values()):.1f} s",
+        note=f"{len(seconds)} metrics; " + ", ".join(f"{k} {seconds[k]:.1f} s" for k in slowest),
+    )
+
+
+def _embedding_seconds():
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(CLASSES, WIDTH))
+    spread = 0.2 + generator.beta(1.2, 4, size=(SAMPLES, 1))
+    emb = centres[generator.integers(CLASSES, size=SAMPLES)]
+    emb = (emb + spread * generator.normal(size=emb.shape)).astype(np.float32)
+    seconds = {}
+    for key, metric in METRICS.items():
+        if "emb" in metric.signals:
+            started = time.perf_counter()
+            metric.score({"emb": emb, "n_classes": CLASSES})
+            seconds[key] = time.perf_counter() - started
+    return seconds
 
 
 def _finished(store, folder):
@@ -77,6 +108,7 @@ def _finished(store, folder):
         "model": {"name": "small_cnn"},
         "regimens": {"supervised": {"train": {"max_epochs": EPOCHS}}},
         "seeds": RUNS,
+        "keep": {"embedding": "none", "logits": "none"},
         "storage_path": str(folder),
     }
     checked = experiment_file.check(content, "aggregation")
@@ -113,13 +145,12 @@ def _make(folder, seed):
     ]
     for epoch in range(INIT, EPOCHS):
         recorded = _signals(epoch, labels, difficulty, confusion, own)
-        snapshots = _snapshots(labels, difficulty, own) if epoch == EPOCHS - 1 else {}
-        names += write_epoch(
-            folder,
-            EpochRecord(
-                epoch=epoch, signals=recorded, summary={}, snapshots=snapshots, checkpoint=None
-            ),
+        # What stays of the last epoch where the embedding itself is not kept.
+        kept = {"neighbor_distances": _distances(difficulty, own)} if epoch == EPOCHS - 1 else {}
+        record = EpochRecord(
+            epoch=epoch, signals=recorded, summary={}, snapshots=kept, checkpoint=None
         )
+        names += write_epoch(folder, record)
     (folder / SPEC).write_text(
         json.dumps(
             {
@@ -133,7 +164,7 @@ def _make(folder, seed):
     manifest = Manifest(
         epochs=EPOCHS,
         rows=SAMPLES,
-        signals=(*REGIMENS["supervised"].signals, *sorted(snapshots)),
+        signals=(*REGIMENS["supervised"].signals, *kept),
         files={name: fingerprint(folder / name) for name in (*names, SPEC)},
     )
     write_manifest(folder, manifest)
@@ -162,14 +193,10 @@ def _signals(epoch, labels, difficulty, confusion, generator):
     }
 
 
-def _snapshots(labels, difficulty, generator):
-    centres = np.random.default_rng(1).normal(size=(CLASSES, WIDTH))
-    spread = (0.2 + difficulty)[:, None]
-    emb = centres[labels] + spread * generator.normal(size=(SAMPLES, WIDTH))
-    steps = spread * generator.gamma(2, 0.02, size=(SAMPLES, NEIGHBORS))
-    logits = emb @ centres.T / WIDTH
-    kept = {"emb": emb, "logits": logits, "neighbor_distances": 0.1 + steps.cumsum(axis=1)}
-    return {name: array.astype(np.float32) for name, array in kept.items()}
+def _distances(difficulty, generator):
+    """To the 20 nearest neighbours, ascending, wider for the hard."""
+    steps = (0.2 + difficulty[:, None]) * generator.gamma(2, 0.02, size=(SAMPLES, NEIGHBORS))
+    return (0.1 + steps.cumsum(axis=1)).astype(np.float32)
 
 
 def _bytes(path):
