@@ -18,6 +18,19 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
+@pytest.fixture(autouse=True)
+def no_plugin_stays():
+    """A metric that a test's plugin registers is gone after the test."""
+    from hardness.metrics import METRICS
+
+    before = dict(METRICS)
+    yield
+    METRICS.clear()
+    METRICS.update(before)
+    for name in [name for name in sys.modules if name.startswith("sweep_plugin_")]:
+        del sys.modules[name]
+
+
 @pytest.fixture(scope="session")
 def ray_session():
     """One real Ray for the whole run of the tests."""
