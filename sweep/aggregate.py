@@ -54,6 +54,9 @@ _ESTIMATES = (
     "topk_jaccard_5",
     "topk_jaccard_10",
     "topk_jaccard_20",
+    "topk_overlap_5",
+    "topk_overlap_10",
+    "topk_overlap_20",
     "reliability",
     "seeds_for_r90",
 )
@@ -262,7 +265,8 @@ def agreement_table(
             for member in cluster
         }
         whole = supervised_reference(hardness)
-        metrics = [about[one.name]["metric"] for one in sets]
+        # A variant such as aum.train belongs where its metric does.
+        metrics = [about[one.name]["metric"].partition(".")[0] for one in sets]
         places: dict[str, int] = {}
         for left in sorted(range(len(metrics)), key=lambda place: metrics[place] in MEMBERS):
             metric = metrics[left]
@@ -304,8 +308,10 @@ def samples_table(
 ) -> pd.DataFrame:
     """One row a (configuration, sample): mean and spread of raw over seeds, rank of hardness.
 
-    Rank 1 is the hardest; equal scores share the mean of their ranks. A sample that any run has
-    no score for has no mean.
+    Rank 1 is the hardest; equal scores share the mean of their ranks. ``mean_rank`` is the mean
+    over runs of each run's own ``(rank - 0.5) / N``, near 1 for the hardest: of one scale for all
+    metrics, so it may be mixed over configurations. A sample that any run has no score for has no
+    mean.
     """
     tables = []
     for one in scores:
@@ -320,6 +326,7 @@ def samples_table(
             columns[key] = mean
             columns[f"{key}.std"] = one.raw[key].std(axis=0) if len(one.runs) > 1 else math.nan
             columns[f"{key}.rank"] = _rank(METRICS[key].sign * mean)
+            columns[f"{key}.mean_rank"] = _mean_normalised_rank(one.hardness(key))
         for flag, values in one.flags.items():
             columns[flag] = values.mean(axis=0)
         for key, raw in pixels.items():
@@ -413,7 +420,7 @@ def _reduce(task: dict[str, Any], store: Store) -> dict[str, Any]:
     table = pa.Table.from_pandas(scores, preserve_index=False)
     versions = json.dumps({k: _version(k) for k in task["keys"]})
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({_VERSIONS: versions}), sink, compression="zstd")
+    _write_scores(table.replace_schema_metadata({_VERSIONS: versions}), sink)
     return {**answer, "error": "", "scores": sink.getvalue().to_pybytes()}
 
 
@@ -447,18 +454,26 @@ def _cached_versions(path: Path) -> dict[str, str]:
 
 def _merge(path: Path, content: bytes) -> None:
     """Put newly computed columns beside those that are cached."""
-    new = pq.read_table(pa.BufferReader(content))
-    versions = json.loads(new.schema.metadata[_VERSIONS])
-    cached = _cached_versions(path)
-    if cached:
-        old = pq.read_table(path)
-        for column in old.column_names:
-            if column not in new.column_names:
-                new = new.append_column(column, old[column])
-    new = new.replace_schema_metadata({_VERSIONS: json.dumps({**cached, **versions})})
     partial = path.with_suffix(".partial")
-    pq.write_table(new, partial, compression="zstd")
+    cached = _cached_versions(path)
+    if not cached:
+        partial.write_bytes(content)
+        partial.replace(path)
+        return
+    new, old = pq.read_table(pa.BufferReader(content)), pq.read_table(path)
+    versions = json.loads(new.schema.metadata[_VERSIONS])
+    for column in old.column_names:
+        if column not in new.column_names:
+            new = new.append_column(column, old[column])
+    _write_scores(
+        new.replace_schema_metadata({_VERSIONS: json.dumps({**cached, **versions})}), partial
+    )
     partial.replace(path)
+
+
+def _write_scores(table: pa.Table, where: Path | pa.NativeFile) -> None:
+    """Without a dictionary, which would hold each sample's own score and take longer to make."""
+    pq.write_table(table, where, compression="zstd", use_dictionary=False, write_statistics=False)
 
 
 def _configuration_scores(
@@ -621,6 +636,11 @@ def _mixed(store: Store, done: Sequence[Cell]) -> list[str]:
 
 def _rank(hardness: np.ndarray) -> np.ndarray:
     return rankdata(-hardness, nan_policy="omit")
+
+
+def _mean_normalised_rank(hardness: np.ndarray) -> np.ndarray:
+    ranks = rankdata(hardness, axis=1, nan_policy="omit")
+    return ((ranks - 0.5) / np.isfinite(ranks).sum(axis=1, keepdims=True)).mean(axis=0)
 
 
 def _blocks(rows: int) -> int:

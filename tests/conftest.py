@@ -9,10 +9,15 @@ import time
 import urllib.request
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+# A busy machine is no reason for a property to fail.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.load_profile("default")
 
 # Ray's workers would compile torch and mlflow anew in every process.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

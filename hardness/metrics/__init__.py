@@ -21,7 +21,12 @@ from hardness.metrics.forgetting import (
 )
 from hardness.metrics.label_margin import aum
 from hardness.metrics.loss import mean_loss
-from hardness.metrics.neighborhood import has_duplicate, knn_distance, lid_mle
+from hardness.metrics.neighborhood import (
+    has_duplicate,
+    knn_distance,
+    lid_mle,
+    lid_mle_harmonic,
+)
 from hardness.metrics.pixels import (
     image_compressed_size,
     image_entropy,
@@ -54,6 +59,7 @@ __all__ = [
     "labels_used",
     "learned_first_epoch",
     "lid_mle",
+    "lid_mle_harmonic",
     "margin",
     "max_softmax",
     "mean_loss",

@@ -84,7 +84,7 @@ def cartography_variability(
     References:
         Swayamdipta et al., "Dataset Cartography: Mapping and Diagnosing Datasets with Training
         Dynamics", EMNLP 2020. Agrees with allenai/cartography, train_dy_filtering.py, without its
-        optional correction for few epochs.
+        optional correction for few epochs and save for a single epoch, which there gives 0.
     """
     return std_seen(p_label, seen_entries(p_label, seen))
 

@@ -137,8 +137,9 @@ def feature_norm_mean(
         [2.0]
 
     References:
-        Published as "MSD" in Natifick/Unsupervisely-Hard. Agrees with its history from row 1 on;
-        its row 0 is zeros, which its mean sometimes includes.
+        Published as "MSD" in Natifick/Unsupervisely-Hard. The formula of its history from row 1 on,
+        there right after the update on the sample's own batch; its row 0 is zeros, which its mean
+        sometimes includes.
     """
     return mean_seen(*_norms(emb, feature_norm, seen))
 

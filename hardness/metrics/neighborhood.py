@@ -72,8 +72,8 @@ def knn_distance(
     References:
         Angiulli and Pizzuti, "Fast Outlier Detection in High Dimensional Spaces", PKDD 2002, for
         the mean (as a sum); Sun et al., "Out-of-Distribution Detection with Deep Nearest
-        Neighbors", ICML 2022, for the k-th on normalized embeddings. Agrees with
-        sklearn.neighbors.
+        Neighbors", ICML 2022, for the k-th on normalized embeddings. Agrees with scikit-learn's
+        NearestNeighbors on rows scaled to length 1.
     """
     nearest = _distances(emb, neighbor_distances, k, normalize=normalize)
     if not nearest.shape[1]:
@@ -90,7 +90,6 @@ def knn_distance(
     summary="intrinsic dimension of the neighborhood",
     paper="Levina and Bickel, NIPS 2004",
     flag=has_duplicate,
-    variants={"harmonic": {"harmonic": True}},
 )
 def lid_mle(
     emb: Float[np.ndarray, "*epochs samples width"] | None = None,
@@ -99,7 +98,6 @@ def lid_mle(
     k1: int = 10,
     k2: int = 20,
     unbiased: bool = False,
-    harmonic: bool = False,
     normalize: bool = True,
 ) -> Float64[np.ndarray, " samples"]:
     """Local intrinsic dimension by maximum likelihood, averaged over neighborhoods of k1 to k2.
@@ -118,7 +116,6 @@ def lid_mle(
         k1: Smallest neighborhood, at least 3.
         k2: Largest neighborhood, cut to the number of other samples or of distances given.
         unbiased: With k - 2 in place of k - 1.
-        harmonic: The harmonic mean over k instead of the arithmetic.
         normalize: Scale embeddings to length 1 first; distances given are taken as they are.
 
     Returns:
@@ -134,13 +131,84 @@ def lid_mle(
         [1.0]
 
     References:
-        Levina and Bickel, "Maximum Likelihood Estimation of Intrinsic Dimension", NIPS 2004;
-        MacKay and Ghahramani, "Comments on" the same, 2005, for the harmonic form. Agrees with
-        scikit-dimension's MLE, save for duplicates, which make that return 0.
+        Levina and Bickel, "Maximum Likelihood Estimation of Intrinsic Dimension", NIPS 2004. A
+        single ``m_k`` agrees with the pointwise values of scikit-dimension's MLE for k neighbors,
+        save for duplicates, which make that return 0.
     """
+    _check(k1, k2)
+    distances = _distances(emb, neighbor_distances, k2, normalize=normalize)
+    inverses, defined = _inverse_dimensions(distances, k1, k2, unbiased=unbiased)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.sum(1.0 / inverses, axis=1, where=defined) / defined.sum(axis=1)
+
+
+@metric(
+    family="unsupervised",
+    sign=1,
+    sign_origin="hypothesis",
+    labels_used="none",
+    signals=("neighbor_distances",),
+    summary="intrinsic dimension, harmonic mean over neighborhoods",
+    paper="MacKay and Ghahramani, 2005",
+    flag=has_duplicate,
+)
+def lid_mle_harmonic(
+    emb: Float[np.ndarray, "*epochs samples width"] | None = None,
+    *,
+    neighbor_distances: Float[np.ndarray, "samples neighbors"] | None = None,
+    k1: int = 10,
+    k2: int = 20,
+    unbiased: bool = False,
+    normalize: bool = True,
+) -> Float64[np.ndarray, " samples"]:
+    """Local intrinsic dimension by maximum likelihood, harmonic mean over neighborhoods.
+
+    The reciprocal of the mean of ``1 / m_k`` over k1 to k2, with ``m_k`` and everything about
+    duplicates and ties as in ``lid_mle``, which it never exceeds. High is taken to be hard. A
+    hypothesis.
+
+    Args:
+        emb: Embeddings, of the last epoch if there are several.
+        neighbor_distances: Instead of ``emb``, the distances themselves, nearest first.
+        k1: Smallest neighborhood, at least 3.
+        k2: Largest neighborhood, cut to the number of other samples or of distances given.
+        unbiased: With k - 2 in place of k - 1.
+        normalize: Scale embeddings to length 1 first; distances given are taken as they are.
+
+    Returns:
+        One dimension per sample, positive; NaN where ``lid_mle`` is.
+
+    Raises:
+        ValueError: As ``lid_mle`` does.
+
+    Example:
+        >>> distances = np.array([[1.0, 1.0, np.e, np.e]])
+        >>> lid_mle(neighbor_distances=distances, k1=3, k2=4).tolist()
+        [1.25]
+        >>> lid_mle_harmonic(neighbor_distances=distances, k1=3, k2=4).round(6).tolist()
+        [1.2]
+
+    References:
+        MacKay and Ghahramani, "Comments on 'Maximum Likelihood Estimation of Intrinsic Dimension'
+        by E. Levina and P. Bickel", 2005: it is ``1 / m`` that should be averaged. They do so over
+        samples.
+    """
+    _check(k1, k2)
+    distances = _distances(emb, neighbor_distances, k2, normalize=normalize)
+    inverses, defined = _inverse_dimensions(distances, k1, k2, unbiased=unbiased)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return defined.sum(axis=1) / np.sum(inverses, axis=1, where=defined)
+
+
+def _check(k1: int, k2: int) -> None:
     if not _FEWEST <= k1 <= k2:
         raise ValueError(f"expected {_FEWEST} <= k1 <= k2; came k1={k1}, k2={k2}")
-    distances = _distances(emb, neighbor_distances, k2, normalize=normalize)
+
+
+def _inverse_dimensions(
+    distances: Float[np.ndarray, "samples neighbors"], k1: int, k2: int, *, unbiased: bool
+) -> tuple[Float64[np.ndarray, "samples k"], Bool[np.ndarray, "samples k"]]:
+    """``1 / m_k`` of each sample, and which k have an estimate and count."""
     positive = np.sort(np.where(distances > 0, distances, np.nan), axis=1)  # NaN goes last
     logs = np.log(positive.astype(np.float64))
     available = np.isfinite(logs).sum(axis=1)
@@ -152,21 +220,7 @@ def lid_mle(
         asked = (smallest <= k) & (k <= largest) & (available >= _FEWEST)
         inverses[asked, k] = total[asked] / (k - 2 if unbiased else k - 1)
     # Distances equal but for rounding would give a dimension of 1e16.
-    return _pooled(inverses, inverses > 4 * np.finfo(distances.dtype).eps, harmonic=harmonic)
-
-
-def _pooled(
-    inverses: Float64[np.ndarray, "samples k"],
-    defined: Bool[np.ndarray, "samples k"],
-    *,
-    harmonic: bool,
-) -> Float64[np.ndarray, " samples"]:
-    """Mean of the reciprocals over k, or reciprocal of the mean; NaN without a defined entry."""
-    count = defined.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if harmonic:
-            return count / np.sum(inverses, axis=1, where=defined)
-        return np.sum(1.0 / inverses, axis=1, where=defined) / count
+    return inverses, inverses > 4 * np.finfo(distances.dtype).eps
 
 
 def _distances(

@@ -42,8 +42,8 @@ def image_entropy(
         [1.0]
 
     References:
-        Shannon, "A Mathematical Theory of Communication", 1948. Agrees with
-        skimage.measure.shannon_entropy of a single channel.
+        Shannon, "A Mathematical Theory of Communication", 1948, of the observed shares of the
+        values. Agrees with scikit-image's shannon_entropy of the whole array.
     """
     if not channel_mean:
         return _per_block(images, lambda block: _entropy_bits(block.reshape(len(block), -1)))
@@ -119,7 +119,8 @@ def total_variation(
 
     References:
         Rudin, Osher and Fatemi, "Nonlinear Total Variation Based Noise Removal Algorithms",
-        Physica D 1992, in the anisotropic form of tf.image.total_variation, with which it agrees.
+        Physica D 1992, there the length of the gradient. The sum of absolute differences, its
+        anisotropic form, is the formula of tf.image.total_variation.
     """
     return _per_block(images, _variation)
 
@@ -152,8 +153,9 @@ def image_l2_norm(
         [5.0]
 
     References:
-        Kirsch, "Does 'Deep Learning on a Data Diet' Reproduce? Overall Yes, but GraNd at
-        Initialization Does Not", arXiv:2303.14753, 2023, there of normalized images.
+        Kirsch, "Does 'Deep Learning on a Data Diet' reproduce? Overall yes, but GraNd at
+        Initialization does not", arXiv:2303.14753, 2023, which names the input's norm as a cheap
+        baseline. What our networks see is normalized; its norm is another number.
     """
     return _per_block(
         images,

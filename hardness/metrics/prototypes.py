@@ -52,7 +52,7 @@ def prototypicality(
 
     References:
         Sorscher et al., "Beyond Neural Scaling Laws: Beating Power Law Scaling via Data Pruning",
-        NeurIPS 2022. Agrees with sklearn.cluster.KMeans with n_init=10. nn_example_difficulty does
+        NeurIPS 2022. Clustered by scikit-learn's KMeans with n_init=10. nn_example_difficulty does
         not normalize; H-CAT takes the cosine to the mean of the class.
     """
     if emb.ndim not in (2, 3):

@@ -173,8 +173,8 @@ def energy(
         [-5.0, -2.0]
 
     References:
-        Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020. The paper's E(x);
-        its code and others return the negative.
+        Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020. The paper's E(x), as
+        in wetliu/energy_ood, test.py; deeplearning-wisc/gradnorm_ood returns the negative.
     """
     return _over(energy, seen, over)
 

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize as sklearn_normalize
 
-from hardness.metrics import METRICS, has_duplicate, knn_distance, lid_mle
+from hardness.metrics import METRICS, has_duplicate, knn_distance, lid_mle, lid_mle_harmonic
 from hardness.neighbors import neighbors
 from tests.strategies import embeddings
 
@@ -49,7 +49,7 @@ def test_worked_by_hand():
     assert both.tolist() == pytest.approx([(three + four) / 2])
     unbiased = lid_mle(neighbor_distances=powers, k1=4, k2=4, unbiased=True)
     assert unbiased.tolist() == pytest.approx([four * 2 / 3])
-    harmonic = lid_mle(neighbor_distances=powers, k1=3, k2=4, harmonic=True)
+    harmonic = lid_mle_harmonic(neighbor_distances=powers, k1=3, k2=4)
     assert harmonic.tolist() == pytest.approx([2 / (1 / three + 1 / four)])
 
 
@@ -96,16 +96,40 @@ def test_agrees_with_scikit_learn():
 )
 def test_lid_equals_the_equation_with_ties_and_duplicates(rows, bounds, unbiased, harmonic):
     rows = np.sort(rows, axis=1)
-    options = {"k1": bounds[0], "k2": bounds[1], "unbiased": unbiased, "harmonic": harmonic}
-    raw = lid_mle(neighbor_distances=rows, **options)
-    np.testing.assert_allclose(raw, [slow_lid(row, **options) for row in rows], rtol=1e-9)
+    options = {"k1": bounds[0], "k2": bounds[1], "unbiased": unbiased}
+    raw = (lid_mle_harmonic if harmonic else lid_mle)(neighbor_distances=rows, **options)
+    expected = [slow_lid(row, harmonic=harmonic, **options) for row in rows]
+    np.testing.assert_allclose(raw, expected, rtol=1e-9)
     assert not (np.isinf(raw) | (raw == 0)).any()
+
+
+def test_agrees_with_scikit_dimension():
+    """Values of skdim.id.MLE 0.5.0, fitted with n_neighbors=8."""
+    emb = np.sin(np.arange(36.0).reshape(12, 3) ** 2)
+    biased = [
+        2.154134461299484, 2.7196720184336605, 1.7731106231258111, 1.4641385544978656,
+        1.5544722863108795, 2.089708658903522, 1.8397452399991003, 2.8258434652595845,
+        2.74804514455281, 3.0074992059612287, 1.4957249438143088, 1.5010442717182206,
+    ]  # fmt: skip
+    for function in (lid_mle, lid_mle_harmonic):
+        raw = function(emb, k1=8, k2=8, normalize=False)
+        np.testing.assert_allclose(raw, biased, rtol=1e-9)
+    unbiased = lid_mle(emb, k1=8, k2=8, unbiased=True, normalize=False)
+    np.testing.assert_allclose(unbiased, np.array(biased) * 6 / 7, rtol=1e-9)
+
+
+@given(emb=embeddings())
+def test_the_harmonic_mean_is_the_smaller_one(emb):
+    arithmetic, harmonic = lid_mle(emb), lid_mle_harmonic(emb)
+    np.testing.assert_array_equal(np.isnan(arithmetic), np.isnan(harmonic))
+    there = ~np.isnan(harmonic)
+    assert (harmonic[there] <= arithmetic[there] * (1 + 1e-12)).all()
 
 
 @given(emb=embeddings())
 def test_embeddings_and_recorded_distances_agree(emb):
     recorded = neighbors(torch.tensor(emb), 20, normalize=True)[0].numpy()
-    for function in (knn_distance, lid_mle, has_duplicate):
+    for function in (knn_distance, lid_mle, lid_mle_harmonic, has_duplicate):
         np.testing.assert_array_equal(function(emb), function(neighbor_distances=recorded))
 
 
@@ -147,8 +171,8 @@ def test_duplicates_are_removed_before_the_first_distance_is_chosen():
     ids=["duplicates only", "two positive", "all equal", "two neighbors", "not finite"],
 )
 def test_no_estimate_where_there_is_none(distances):
-    raw = lid_mle(neighbor_distances=np.array([distances]))
-    assert np.isnan(raw).all()
+    for function in (lid_mle, lid_mle_harmonic):
+        assert np.isnan(function(neighbor_distances=np.array([distances]))).all()
 
 
 def test_knn_distance_keeps_duplicates_at_zero():
@@ -157,20 +181,20 @@ def test_knn_distance_keeps_duplicates_at_zero():
 
 def test_the_last_epoch_counts():
     emb = np.random.default_rng(0).standard_normal((2, 30, 4))
-    for function in (knn_distance, lid_mle, has_duplicate):
+    for function in (knn_distance, lid_mle, lid_mle_harmonic, has_duplicate):
         np.testing.assert_array_equal(function(emb), function(emb[1]))
 
 
 def test_nan_rows_are_no_neighbors():
     emb = np.random.default_rng(0).standard_normal((30, 4))
     spoiled = np.concatenate([emb, np.full((1, 4), np.nan)])
-    for function in (knn_distance, lid_mle):
+    for function in (knn_distance, lid_mle, lid_mle_harmonic):
         np.testing.assert_array_equal(function(spoiled)[:-1], function(emb))
         assert np.isnan(function(spoiled)[-1])
     assert not has_duplicate(spoiled).any()
 
 
-@pytest.mark.parametrize("function", [knn_distance, lid_mle, has_duplicate])
+@pytest.mark.parametrize("function", [knn_distance, lid_mle, lid_mle_harmonic, has_duplicate])
 def test_exactly_one_input(function):
     message = "either emb or neighbor_distances; came both or neither"
     with pytest.raises(ValueError, match=message):
@@ -187,4 +211,4 @@ def test_numbers_of_neighbors_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="3 <= k1 <= k2; came k1=5, k2=4"):
         lid_mle(np.ones((3, 2)), k1=5, k2=4)
     with pytest.raises(ValueError, match="3 <= k1 <= k2; came k1=2, k2=4"):
-        lid_mle(np.ones((3, 2)), k1=2, k2=4)
+        lid_mle_harmonic(np.ones((3, 2)), k1=2, k2=4)

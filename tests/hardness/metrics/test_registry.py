@@ -38,7 +38,7 @@ KEYS = [
     "learned_first_epoch",
     "learned_first_epoch.train",
     "lid_mle",
-    "lid_mle.harmonic",
+    "lid_mle_harmonic",
     "margin",
     "margin.mean",
     "max_softmax",
@@ -210,6 +210,7 @@ def test_a_metric_cannot_be_changed():
         ("lid_mle", "contrastive", "none"),
         ("lid_mle", "autoencoder", "none"),
         ("lid_mle", "supervised", "own"),
+        ("lid_mle_harmonic", "contrastive", "none"),
         ("image_entropy", "supervised", "none"),
     ],
 )
