@@ -5,7 +5,7 @@ Layout, the same on disk and as a run's artifacts::
     samples.parquet                        one row a sample, in the order of every other file
     dynamics/epoch=init.parquet            before training
     dynamics/epoch=0007.parquet            after epoch 7, one column a signal
-    snapshots/epoch=0029.safetensors       last embedding, logits, neighbour distances
+    snapshots/epoch=0029.safetensors       last embedding, logits, neighbour distances; folds
     manifest.json                          written last: names, sizes and digests of the files
 """
 
@@ -77,7 +77,7 @@ class Recording:
     Args:
         signals: Record per-sample signals; without them a run only trains and evaluates.
         snapshots: Which of ``emb``, ``logits`` and ``neighbor_distances`` to keep of the last
-            epoch.
+            epoch; ``fold`` is kept wherever there is one.
     """
 
     signals: bool = True
@@ -268,20 +268,25 @@ class Dynamics:
     ) -> dict[str, Shaped[np.ndarray, "epochs samples"]]:
         """Per-epoch signals as ``[epochs, samples]`` arrays, ``epoch=init`` left out.
 
+        A signal that only some epochs recorded has one row for each of those.
+
         Args:
             names: Columns to read.
             rows: First and past-the-last row; all, if left out. Only the row groups that hold
                 them are read.
 
         Raises:
-            Damaged: If an epoch's file has other columns or rows.
+            Damaged: If no epoch's file has the column, or one has other rows.
         """
         if not names:
             return {}
         first, last = rows or (0, self.manifest.rows)
         files = map(epoch_file, range(self.manifest.epochs))
         epochs = [self._columns(name, names, first, last) for name in files]
-        return {name: np.stack([epoch[name] for epoch in epochs]) for name in names}
+        missing = [name for name in names if not any(name in epoch for epoch in epochs)]
+        if missing:
+            raise Damaged(f"{self.folder}: no column {', '.join(missing)} in any epoch")
+        return {n: np.stack([epoch[n] for epoch in epochs if n in epoch]) for n in names}
 
     def snapshots(self) -> dict[str, Shaped[np.ndarray, "samples ..."]]:
         """The arrays of the last epoch's snapshot, empty if none was kept.
@@ -313,9 +318,6 @@ class Dynamics:
                 table = file.read_row_groups(list(groups), columns=list(columns), use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise Damaged(f"{self.folder / name}: {error}") from error
-        missing = [c for c in columns if c not in table.column_names]
-        if missing:
-            raise Damaged(f"{self.folder / name}: no column {', '.join(missing)}")
         offset = groups.start * size
         return {c: table[c].to_numpy()[first - offset : last - offset] for c in table.column_names}
 

@@ -5,12 +5,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float64, Int, Shaped
+from scipy.stats import rankdata
 
 from hardness.dynamics import ROW_GROUP, Dynamics
 from hardness.metrics import METRICS, Metric
 
 # A block of samples that is read over all epochs at once.
 BLOCK = 4 * ROW_GROUP
+# The column of a run's scores that says which model scored a sample, where several did.
+FOLD = "fold"
 # Inputs that come with the samples instead of the training.
 GIVEN = frozenset({"labels", "n_classes"})
 
@@ -29,6 +33,7 @@ def scorable(keys: Iterable[str], signals: Iterable[str]) -> list[str]:
 def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.DataFrame:
     """Raw scores of one run, one float64 column a metric, one row a sample; flags as booleans.
 
+    A run whose samples were scored by several models says by which in an integer column ``fold``.
     Metrics that read per-epoch signals alone look at one sample at a time, so they are computed
     block by block; those that read an embedding see all samples.
 
@@ -56,7 +61,32 @@ def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.
     columns = {k: np.concatenate([b[k] for b in blocks]) for k in (blocks[0] if blocks else {})}
     per_epoch = sorted({s for m in whole for s in m.signals} - given.keys() - snapshots.keys())
     columns |= _columns(whole, given | snapshots | dynamics.signals(per_epoch))
-    return pd.DataFrame({"sample_id": samples["sample_id"], **columns})
+    fold = {FOLD: snapshots[FOLD]} if FOLD in snapshots else {}
+    return pd.DataFrame({"sample_id": samples["sample_id"], **fold, **columns})
+
+
+def rank_within_folds(
+    scores: Shaped[np.ndarray, " samples"], fold: Int[np.ndarray, " samples"]
+) -> Float64[np.ndarray, " samples"]:
+    """Normalised ranks ``(rank - 0.5) / n`` inside each fold, between 0 and 1.
+
+    Models of different folds may differ in level and scale, so that only the order within a fold
+    says something about its samples. Ties share the mean of their ranks; NaN stays NaN and does
+    not count.
+
+    Args:
+        scores: Of one run.
+        fold: Which samples were scored by one model.
+
+    Example:
+        >>> rank_within_folds(np.array([5.0, 7.0, 0.1, 0.1]), np.array([0, 0, 1, 1]))
+        array([0.25, 0.75, 0.5 , 0.5 ])
+    """
+    ranks = np.full(len(scores), np.nan)
+    for one in np.unique(fold):
+        rows = np.flatnonzero((fold == one) & ~np.isnan(scores))
+        ranks[rows] = (rankdata(scores[rows]) - 0.5) / max(len(rows), 1)
+    return ranks
 
 
 def _columns(metrics: Iterable[Metric], inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -1,7 +1,8 @@
 """Ray Data over finished runs: dynamics to scores, scores to stability and agreement.
 
 The unit of parallel work is a run, then a (configuration, metric); rows are never shuffled. Raw
-scores stay as published, and ``hardness = sign * raw`` is formed here, once.
+scores stay as published, and ``hardness = sign * raw`` is formed here, once; where several models
+scored one run's samples, it is the rank of that among the samples of the same model.
 """
 
 import dataclasses
@@ -35,7 +36,7 @@ from hardness.datasets import Dataset
 from hardness.dynamics import MANIFEST, Damaged, Dynamics
 from hardness.estimate import Estimate
 from hardness.metrics import METRICS, labels_used
-from hardness.scoring import scorable, score_run
+from hardness.scoring import FOLD, rank_within_folds, scorable, score_run
 from hardness.stability import stability
 from sweep import planning
 from sweep.driver import Sweep
@@ -77,6 +78,7 @@ class ConfigurationScores:
         flags: Flag's name to ``[runs, samples]`` booleans.
         missing: Seeds without scores, each with the reason.
         objective: Mean over the runs of what its search optimises.
+        folds: ``[runs, samples]``, which model scored which sample; None where one scored all.
     """
 
     configuration: Configuration
@@ -89,10 +91,14 @@ class ConfigurationScores:
     flags: Mapping[str, np.ndarray]
     missing: Mapping[int, str]
     objective: float
+    folds: np.ndarray | None = None
 
     def hardness(self, key: str) -> np.ndarray:
-        """``sign * raw`` of one metric, ``[runs, samples]``."""
-        return METRICS[key].sign * self.raw[key]
+        """``sign * raw`` of one metric, ``[runs, samples]``; with folds, its rank within them."""
+        signed = METRICS[key].sign * self.raw[key]
+        if self.folds is None:
+            return signed
+        return np.stack([rank_within_folds(*run) for run in zip(signed, self.folds, strict=True)])
 
     @property
     def missing_seeds(self) -> str:
@@ -325,8 +331,9 @@ def samples_table(
             mean = mean_over_runs(one.raw[key])
             columns[key] = mean
             columns[f"{key}.std"] = one.raw[key].std(axis=0) if len(one.runs) > 1 else math.nan
-            columns[f"{key}.rank"] = _rank(METRICS[key].sign * mean)
-            columns[f"{key}.mean_rank"] = _mean_normalised_rank(one.hardness(key))
+            hardness = one.hardness(key)
+            columns[f"{key}.rank"] = _rank(mean_over_runs(hardness))
+            columns[f"{key}.mean_rank"] = _mean_normalised_rank(hardness)
         for flag, values in one.flags.items():
             columns[flag] = values.mean(axis=0)
         for key, raw in pixels.items():
@@ -495,6 +502,7 @@ def _configuration_scores(
     tables = [pd.read_parquet(folder / "scores" / f"{c.run.run_id}.parquet") for c in done]
     flags = [str(c) for c in tables[0] if tables[0][c].dtype == bool]
     present = [k for k in keys if all(k in table for table in tables)]
+    folds = [table[FOLD].to_numpy() for table in tables if FOLD in table]
     return ConfigurationScores(
         configuration=proposal.configuration,
         parameters=proposal.parameters,
@@ -506,6 +514,7 @@ def _configuration_scores(
         flags={f: np.stack([table[f].to_numpy() for table in tables]) for f in flags},
         missing=missing,
         objective=math.nan,
+        folds=np.stack(folds) if folds else None,
     )
 
 

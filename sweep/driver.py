@@ -155,8 +155,7 @@ def estimate(dataset: Dataset, cells: Sequence[Cell]) -> float:
         next(records)
         an_epoch = time.perf_counter() - started
         seconds += an_epoch * sum(
-            options(REGIMENS[regimen].options, c.run.configuration.options).train.max_epochs
-            for c in mine
+            options(REGIMENS[regimen].options, c.run.configuration.options).epochs for c in mine
         )
     return seconds
 

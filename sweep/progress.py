@@ -122,4 +122,4 @@ class Display:
 def _epochs(cell: Cell) -> int:
     regimen = REGIMENS[cell.run.configuration.regimen]
     chosen = options(regimen.options, cell.run.configuration.options)
-    return int(chosen.train.max_epochs)
+    return int(chosen.epochs)

@@ -138,7 +138,7 @@ def _run(
     chosen = options(regimen.options, run.configuration.options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     spool, folder = places.spool(run.run_id), places.checkpoints(run.run_id)
-    epochs = chosen.train.max_epochs
+    epochs = chosen.epochs
     resume, stored = _resume(store, tracking_run, spool, folder)
     uploader = Uploader(store, tracking_run, spool)
     uploader.sent.update(stored)

@@ -35,6 +35,7 @@ from hardness.metrics.pixels import (
 )
 from hardness.metrics.prototypes import prototypicality
 from hardness.metrics.registry import METRICS, Metric, labels_used, metric
+from hardness.metrics.second_split import learned_at_switch, ssft
 from hardness.metrics.softmax import energy, margin, max_softmax, predictive_entropy
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "image_l2_norm",
     "knn_distance",
     "labels_used",
+    "learned_at_switch",
     "learned_first_epoch",
     "lid_mle",
     "lid_mle_harmonic",
@@ -69,5 +71,6 @@ __all__ = [
     "never_learned",
     "predictive_entropy",
     "prototypicality",
+    "ssft",
     "total_variation",
 ]

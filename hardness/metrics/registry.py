@@ -91,7 +91,7 @@ def metric(
     paper: str,
     scope: Scope = "run",
     measures: Literal["hardness", "ambiguity", "utility"] = "hardness",
-    signals: Sequence[str] | None = None,
+    signals: Sequence[str] | Mapping[str, str] | None = None,
     version: int = 1,
     flag: Callable[..., np.ndarray] | None = None,
     train_variant: bool = False,
@@ -108,8 +108,8 @@ def metric(
         paper: As in ``Metric``.
         scope: As in ``Metric``.
         measures: As in ``Metric``.
-        signals: Parameters to fill with the signals of the same names; those without a default,
-            if left out.
+        signals: Parameters to fill with the signals of the same names, or each with the name of
+            its signal; those without a default, if left out.
         version: As in ``Metric``.
         flag: As in ``Metric``.
         train_variant: Also register ``key.train``, which reads the logit signals of the training
@@ -184,7 +184,9 @@ def labels_used(metric: Metric, regimen: str) -> LabelsUsed:
     return min(metric.labels_used, _REGIMENS[regimen], key=_MORE_TO_LESS.index)
 
 
-def _inputs(function: Callable[..., Any], signals: Sequence[str] | None) -> dict[str, str]:
+def _inputs(
+    function: Callable[..., Any], signals: Sequence[str] | Mapping[str, str] | None
+) -> dict[str, str]:
     parameters = inspect.signature(function).parameters
     if signals is None:
         required = [
@@ -199,7 +201,7 @@ def _inputs(function: Callable[..., Any], signals: Sequence[str] | None) -> dict
             f"{function.__name__}: expected signals among its parameters "
             f"{', '.join(parameters)}; came {', '.join(strange)}"
         )
-    return {name: name for name in signals}
+    return dict(signals) if isinstance(signals, Mapping) else {name: name for name in signals}
 
 
 def _of_training(key: str, inputs: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from hardness.dynamics import EpochRecord
 from hardness.training import contrastive as _contrastive
+from hardness.training import second_split as _second_split
 from hardness.training import supervised as _supervised
 
 __all__ = ["REGIMENS", "Regimen"]
@@ -17,10 +18,12 @@ class Regimen:
 
     Args:
         train: A generator function of ``EpochRecord``.
-        options: The dataclass of its options; it has a field ``train: TrainOptions``.
+        options: The dataclass of its options; it has a field ``train: TrainOptions`` and a
+            property ``epochs``, the number of epochs that a run records.
         numerics_version: Raised when a fix changes the numbers, so that old runs are not reused.
-        signals: The per-epoch signals that it records.
-        snapshots: The arrays that it can keep of the last epoch.
+        signals: The per-epoch signals that it records, each in all epochs or in some of them.
+        snapshots: The arrays that it can keep of the last epoch. With ``fold`` among them, samples
+            of different folds are scored by different models.
         objective: Name of the summary that a search optimises, and its direction.
         labels: Whether training reads the samples' own labels.
     """
@@ -51,6 +54,15 @@ REGIMENS: dict[str, Regimen] = {
             *(f"{name}.train" for name in _supervised.TRAIN_PHASE),
         ),
         snapshots=("emb", "logits", "neighbor_distances"),
+        objective=("val_accuracy", "maximize"),
+        labels=True,
+    ),
+    "second_split": Regimen(
+        train=_second_split.second_split,
+        options=_second_split.SecondSplit,
+        numerics_version=_second_split.NUMERICS_VERSION,
+        signals=("correct_first_split", "correct_second_split"),
+        snapshots=("fold",),
         objective=("val_accuracy", "maximize"),
         labels=True,
     ),

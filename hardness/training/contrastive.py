@@ -67,6 +67,11 @@ class Contrastive:
     train: TrainOptions = field(default_factory=_adamw)
     augmentation: Augmentation = field(default_factory=_views)
 
+    @property
+    def epochs(self) -> int:
+        """How many records a run leaves, the one before training apart."""
+        return self.train.max_epochs
+
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise ValueError(f"temperature: expected a positive number; came {self.temperature}")

@@ -4,31 +4,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from hardness import signals
 from hardness.augmentation import Augmentation
 from hardness.checkpoint import Checkpoint, capture
-from hardness.datasets import Dataset, Samples
+from hardness.datasets import Dataset
 from hardness.dynamics import INIT, EpochRecord, Recording
-from hardness.models import ModelOptions, Network, build
+from hardness.models import ModelOptions, build
 from hardness.seeding import Streams
+from hardness.training.classification import Evaluation, accuracy, evaluate, train_epoch, validate
 from hardness.training.embeddings import EmbeddingTracker, snapshots
-from hardness.training.optimization import (
-    EVAL_BATCH,
-    TrainOptions,
-    autocast,
-    batches,
-    check_finite,
-    learning_rate,
-    optimizer,
-    prepare,
-)
+from hardness.training.optimization import TrainOptions, check_finite, optimizer, prepare
 from hardness.training.pixels import Pixels
 
 NUMERICS_VERSION = 1
@@ -47,10 +37,10 @@ class Supervised:
     train: TrainOptions = field(default_factory=TrainOptions)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
-
-class _Evaluation(NamedTuple):
-    emb: Tensor
-    logits: Tensor
+    @property
+    def epochs(self) -> int:
+        """How many records a run leaves, the one before training apart."""
+        return self.train.max_epochs
 
 
 def supervised(
@@ -94,15 +84,14 @@ def supervised(
     pixels, labels = Pixels(samples.images, device), samples.labels.to(device)
     step_network = torch.compile(network) if train.compile else network
     optim = optimizer(network, train)
-    tracker, first, step = EmbeddingTracker(), 0, 0
-    steps_an_epoch = len(batches(torch.arange(len(labels)), train.batch_size))
+    tracker, first = EmbeddingTracker(), 0
     if resume is not None:
         resume.restore(network, optim)
-        first, step = resume.epoch + 1, (resume.epoch + 1) * steps_an_epoch
+        first = resume.epoch + 1
         # The previous embedding is not stored: the restored weights give it back bit for bit.
-        tracker.previous = _evaluate(network, pixels, pixels.images).emb if first > 0 else None
+        tracker.previous = evaluate(network, pixels, pixels.images).emb if first > 0 else None
     else:
-        init = _evaluate(network, pixels, pixels.images)
+        init = evaluate(network, pixels, pixels.images)
         yield EpochRecord(
             epoch=INIT,
             signals=_eval_signals(init, labels, EmbeddingTracker()) if recording.signals else {},
@@ -113,36 +102,31 @@ def supervised(
         started = time.perf_counter()
         torch.manual_seed(streams.integer("dropout", epoch))
         order = torch.randperm(len(labels), generator=streams.generator("order", epoch)).to(device)
-        draws = options.augmentation.draw(len(labels), streams.generator("augmentation", epoch)).to(
-            device
-        )
-        presented = torch.empty(len(labels), len(dataset.classes), device=device)
-        total = torch.zeros((), dtype=torch.float64, device=device)
+        draws = options.augmentation.draw(len(labels), streams.generator("augmentation", epoch))
         network.train()
-        for batch in batches(order, train.batch_size):
-            for group in optim.param_groups:
-                group["lr"] = learning_rate(step, train.max_epochs * steps_an_epoch, train)
-            images = options.augmentation.apply(pixels.unit(batch), draws[batch])
-            with autocast(train, device):
-                logits = step_network(pixels.normalize(images))
-            loss = cross_entropy(logits.float(), labels[batch])
-            optim.zero_grad(set_to_none=True)
-            loss.backward()
-            optim.step()
-            presented[batch] = logits.detach().float()
-            total += loss.detach().double() * len(batch)
-            step += 1
+        loss, logits = train_epoch(
+            step_network,
+            optim,
+            pixels,
+            labels,
+            order,
+            augmentation=options.augmentation,
+            parameters=draws.to(device),
+            options=train,
+            epoch=epoch,
+            epochs=train.max_epochs,
+        )
         trained = time.perf_counter()
-        summary = {"train_loss": total.item() / len(labels)}
+        summary = {"train_loss": loss.item() / len(labels)}
         check_finite(summary["train_loss"], "the training loss", epoch)
-        evaluation = _evaluate(network, pixels, pixels.images)
+        evaluation = evaluate(network, pixels, pixels.images)
         check_finite(evaluation.logits.double().sum().item(), "the sum of logits", epoch)
         recorded: dict[str, np.ndarray] = {}
         if recording.signals:
             recorded = _eval_signals(evaluation, labels, tracker)
-            recorded |= _train_signals(presented, labels)
-        summary["train_accuracy"] = _accuracy(evaluation.logits, labels)
-        summary |= _validate(network, pixels, dataset.validation, device)
+            recorded |= _train_signals(logits, labels[order], order)
+        summary["train_accuracy"] = accuracy(evaluation.logits, labels)
+        summary |= validate(network, pixels, dataset.validation)
         summary |= {
             "train_seconds": trained - started,
             "eval_seconds": time.perf_counter() - trained,
@@ -157,39 +141,15 @@ def supervised(
         )
 
 
-@torch.inference_mode()
-def _evaluate(network: Network, pixels: Pixels, images: Tensor) -> _Evaluation:
-    """Embeddings and logits of clean images, in eval mode, in the order of the samples."""
-    network.eval()
-    parts = []
-    for rows in images.split(EVAL_BATCH):
-        emb = network.encoder(pixels.normalize(rows.float() / 255))
-        parts.append((emb, network.head(emb)))
-    return _Evaluation(*(torch.cat(column).float() for column in zip(*parts, strict=True)))
-
-
-def _validate(
-    network: Network, pixels: Pixels, validation: Samples, device: torch.device
-) -> dict[str, float]:
-    logits = _evaluate(network, pixels, validation.images.to(device)).logits
-    labels = validation.labels.to(device)
-    return {
-        "val_loss": cross_entropy(logits.double(), labels).item(),
-        "val_accuracy": _accuracy(logits, labels),
-    }
-
-
-def _accuracy(logits: Tensor, labels: Tensor) -> float:
-    return signals.correct(logits, labels).double().mean().item()
-
-
 def _eval_signals(
-    evaluation: _Evaluation, labels: Tensor, tracker: EmbeddingTracker
+    evaluation: Evaluation, labels: Tensor, tracker: EmbeddingTracker
 ) -> dict[str, np.ndarray]:
     found = signals.from_logits(evaluation.logits, labels)
     return {k: v.cpu().numpy() for k, v in found.items()} | tracker.update(evaluation.emb)
 
 
-def _train_signals(presented: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
-    found = signals.from_logits(presented, labels)
-    return {f"{k}.train": found[k].cpu().numpy() for k in TRAIN_PHASE}
+def _train_signals(logits: Tensor, labels: Tensor, order: Tensor) -> dict[str, np.ndarray]:
+    """Signals of the presentations, put back into the order of the samples."""
+    found = signals.from_logits(logits, labels)
+    rows = order.argsort()
+    return {f"{k}.train": found[k][rows].cpu().numpy() for k in TRAIN_PHASE}

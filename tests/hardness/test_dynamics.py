@@ -211,6 +211,24 @@ def test_garbage_of_the_right_size_is_damaged_where_it_is_read(run, name, read):
         read(Dynamics(run))
 
 
+def test_a_signal_of_some_epochs_has_one_row_for_each_of_them(tmp_path):
+    names = [write_samples(tmp_path, samples_table(sample_ids=range(ROWS), labels=[0] * ROWS))]
+    stages = {INIT: {}, 0: "first", 1: "first", 2: "second"}
+    drawn = np.random.default_rng(0).random((EPOCHS, ROWS)).astype(np.float32)
+    for epoch, stage in stages.items():
+        signals = {"always": drawn[epoch], stage: drawn[epoch]} if stage else {}
+        names += write_epoch(tmp_path, record(epoch, signals=signals))
+    files = {name: fingerprint(tmp_path / name) for name in names}
+    signals = ("always", "first", "second")
+    write_manifest(tmp_path, Manifest(epochs=EPOCHS, rows=ROWS, signals=signals, files=files))
+    for rows in (None, (7, 30)):
+        found = Dynamics(tmp_path).signals(signals, rows)
+        for name, epochs in (("always", [0, 1, 2]), ("first", [0, 1]), ("second", [2])):
+            assert_same_bits(found[name], drawn[epochs, slice(*rows or (0, ROWS))])
+    with pytest.raises(Damaged, match="no column third in any epoch"):
+        Dynamics(tmp_path).signals(["first", "third"])
+
+
 def test_an_epoch_of_other_columns_or_rows_is_damaged(run):
     with pytest.raises(Damaged, match="no column msd, lose"):
         Dynamics(run).signals(["loss", "msd", "lose"])

@@ -1,7 +1,11 @@
 """From a really trained run to its scores, by blocks or whole."""
 
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hardness import scoring as module
 from hardness.datasets import DatasetOptions, load
@@ -17,16 +21,21 @@ from hardness.dynamics import (
 )
 from hardness.metrics import METRICS
 from hardness.models import ModelOptions
-from hardness.scoring import scorable, score_run
+from hardness.scoring import rank_within_folds, scorable, score_run
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.contrastive import Contrastive
 from hardness.training.optimization import TrainOptions
+from hardness.training.second_split import SecondSplit
 from hardness.training.supervised import Supervised
+from tests.strategies import histories
 
 EPOCHS, CLASSES = 4, 10
 OPTIONS = {
     "supervised": Supervised(train=TrainOptions(max_epochs=EPOCHS, batch_size=64)),
+    "second_split": SecondSplit(
+        train=TrainOptions(max_epochs=EPOCHS, batch_size=32), second_epochs=EPOCHS - 1
+    ),
     "contrastive": Contrastive(
         projection=16, train=TrainOptions(max_epochs=EPOCHS, batch_size=64, optimizer="adamw")
     ),
@@ -44,7 +53,7 @@ def trained(folder, regimen):
     for record in chosen.train(digits, model, OPTIONS[regimen], Streams(seed=0)):
         names += write_epoch(folder, record)
     manifest = Manifest(
-        epochs=EPOCHS,
+        epochs=OPTIONS[regimen].epochs,
         rows=len(table),
         signals=(*chosen.signals, *chosen.snapshots),
         files={name: fingerprint(folder / name) for name in names},
@@ -59,13 +68,20 @@ def supervised(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def second_split(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("second_split"), "second_split")
+
+
+@pytest.fixture(scope="module")
 def contrastive(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("contrastive"), "contrastive")
 
 
 def test_a_supervised_run_scores_every_metric_of_a_run_for_every_sample(supervised):
     keys = scorable(METRICS, supervised.manifest.signals)
-    assert keys == [key for key, metric in METRICS.items() if metric.scope == "run"]
+    elsewhere = ["ssft", "ssft.learned"]
+    every = [key for key, metric in METRICS.items() if metric.scope == "run"]
+    assert keys == [key for key in every if key not in elsewhere]
     scores = score_run(supervised, keys, n_classes=CLASSES)
     assert scores["sample_id"].tolist() == supervised.samples["sample_id"].tolist()
     for key in keys:
@@ -81,6 +97,51 @@ def test_a_contrastive_run_scores_what_needs_no_logits(contrastive):
     scores = score_run(contrastive, keys, n_classes=CLASSES)
     assert len(scores) == 200
     assert np.isfinite(scores[keys]).all(axis=None)
+
+
+def test_a_second_split_run_scores_every_sample_of_both_halves(second_split):
+    keys = scorable(METRICS, second_split.manifest.signals)
+    assert keys == ["ssft", "ssft.learned"]
+    scores = score_run(second_split, keys, n_classes=CLASSES)
+    assert [*scores] == ["sample_id", "fold", "ssft", "learned_at_switch", "ssft.learned"]
+    names = ["correct_first_split", "correct_second_split"]
+    first, second = (second_split.signals(names)[name] for name in names)
+    assert (len(first), len(second)) == (EPOCHS, EPOCHS - 1)
+    assert np.isfinite(scores["ssft"]).all()
+    np.testing.assert_array_equal(scores["ssft"], METRICS["ssft"].function(second))
+    np.testing.assert_array_equal(scores["learned_at_switch"], first[-1])
+    np.testing.assert_array_equal(scores["ssft.learned"].isna(), ~first[-1])
+    assert scores["fold"].value_counts().to_dict() == {0: 100, 1: 100}
+
+
+def test_ranks_within_folds_forget_the_level_of_a_fold(second_split):
+    """One network may forget everything later than the other, which says nothing of a sample."""
+    scores = score_run(second_split, ["ssft"], n_classes=CLASSES)
+    raw, fold = -scores["ssft"].to_numpy(), scores["fold"].to_numpy()
+    ranks = rank_within_folds(raw, fold)
+    np.testing.assert_array_equal(rank_within_folds(np.where(fold == 1, raw + 9, raw), fold), ranks)
+    for half in (0, 1):
+        assert ranks[fold == half].mean() == pytest.approx(0.5)
+        order = np.argsort(raw[fold == half])
+        assert (np.diff(ranks[fold == half][order]) >= 0).all()
+
+
+def test_ranks_within_folds_by_hand():
+    scores = np.array([3.0, 1.0, 2.0, np.nan, 5.0, 5.0, np.inf, np.nan])
+    fold = np.array([0, 0, 0, 0, 1, 1, 1, 2])
+    expected = [5 / 6, 1 / 6, 3 / 6, np.nan, 2 / 6, 2 / 6, 5 / 6, np.nan]
+    np.testing.assert_allclose(rank_within_folds(scores, fold), expected)
+
+
+@given(case=histories(), seed=st.integers(0, 99))
+def test_ranks_within_folds_keep_order_and_bounds(case, seed):
+    scores = case[0][0].astype(np.float64)
+    fold = np.random.default_rng(seed).integers(0, 3, len(scores))
+    ranks = rank_within_folds(scores, fold)
+    assert ((ranks > 0) & (ranks < 1)).all()
+    for i, j in itertools.combinations(np.arange(len(scores)), 2):
+        if fold[i] == fold[j]:
+            assert np.sign(ranks[i] - ranks[j]) == np.sign(scores[i] - scores[j])
 
 
 def test_scores_are_those_of_the_metrics_themselves(supervised):

@@ -282,7 +282,7 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         ("model.depth=3", "unknown key 'depth' in 'model'; known: dropout, name, width"),
         (
             "regimens.suprvised={}",
-            "unknown key 'suprvised' in 'regimens'; known: contrastive, supervised",
+            "unknown key 'suprvised' in 'regimens'; known: contrastive, second_split, supervised",
         ),
         (
             "regimens.supervised.objective=simclr",
@@ -560,7 +560,10 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         ("name=../x", f"{NAME} '../x'"),
         ("name=''", f"{NAME} ''"),
         ("name=a b", f"{NAME} 'a b'"),
-        ("regimens={}", "regimens: expected at least one of supervised, contrastive; came none"),
+        (
+            "regimens={}",
+            "regimens: expected at least one of supervised, second_split, contrastive; came none",
+        ),
         (
             "storage_path=s3://bucket/x",
             (

@@ -479,7 +479,9 @@ def test_all_metrics_need_whatever_any_of_them_reads():
     spec = sweep({}, metrics="all")
     needed = needed_signals(spec, "supervised")
     read = {s for m in METRICS.values() if m.scope == "run" for s in m.signals}
-    assert needed == read - {"labels", "n_classes", "images"}
+    splits = {"correct_first_split", "correct_second_split"}
+    assert needed == read - splits - {"labels", "n_classes", "images"}
+    assert needed_signals(spec, "second_split") == splits
     assert needed_signals(spec, "contrastive") == {
         "msd", "feature_norm", "emb", "neighbor_distances"
     }  # fmt: skip

@@ -11,6 +11,8 @@ from hardness.metrics import METRICS
 
 HISTORY = {*signals.LOGIT_SIGNALS, "msd", "feature_norm"}
 HISTORY |= {f"{name}.train" for name in signals.LOGIT_SIGNALS}
+SPLITS = {"correct_first_split", "correct_second_split"}
+HISTORY |= SPLITS
 SUPPLIED = HISTORY | {"emb", "neighbor_distances", "n_classes", "labels", "images"}
 
 KEYS = sorted(key for key, m in METRICS.items() if {*m.signals} <= SUPPLIED)
@@ -18,9 +20,8 @@ FROM_HISTORIES = [key for key in KEYS if {*METRICS[key].signals} <= HISTORY]
 FROM_ROWS = [
     key for key in KEYS if not {*METRICS[key].signals} & {"emb", "n_classes"}
 ]  # each sample alone, once its neighbors' distances are known
-FROM_FLOATS = [
-    key for key in FROM_ROWS if not {*METRICS[key].signals} & {"correct", "correct.train", "images"}
-]
+NO_FLOATS = {"correct", "correct.train", *SPLITS, "images"}
+FROM_FLOATS = [key for key in FROM_ROWS if not {*METRICS[key].signals} & NO_FLOATS]
 
 
 def recorded(epochs=6, samples=40, classes=3, seed=0):
@@ -32,6 +33,9 @@ def recorded(epochs=6, samples=40, classes=3, seed=0):
     for suffix, history in zip(("", ".train"), logits, strict=True):
         rows = [signals.from_logits(epoch, labels) for epoch in history]
         found |= {f"{name}{suffix}": np.stack([r[name] for r in rows]) for name in rows[0]}
+    for name in sorted(SPLITS):
+        found[name] = rng.random((epochs, samples)) < 0.5
+    found["correct_first_split"][-1] = True  # all learned at the switch
     found["msd"] = rng.random((epochs, samples)).astype(np.float32)
     found["msd"][0] = np.nan
     found["feature_norm"] = rng.random((epochs, samples)).astype(np.float32)

@@ -52,6 +52,8 @@ KEYS = [
     "predictive_entropy.mean",
     "prototypicality",
     "prototypicality.ten_per_class",
+    "ssft",
+    "ssft.learned",
     "total_variation",
 ]
 ABOUT = {
@@ -164,6 +166,15 @@ def test_a_flag_is_given_what_its_signature_asks_for():
     assert METRICS["aum"].flagged(signals) is None
 
 
+def test_a_parameter_may_be_filled_with_a_signal_of_another_name():
+    @metric(**ABOUT, signals={"loss": "loss_holdout"})
+    def quantity(loss):
+        return loss[0]
+
+    assert METRICS["quantity"].signals == ("loss_holdout",)
+    assert METRICS["quantity"].score({"loss_holdout": np.array([[2.0]])}).tolist() == [2.0]
+
+
 def test_a_signal_that_is_no_parameter_is_refused():
     with pytest.raises(ValueError, match=r"quantity: expected signals among .* loss; came losses"):
 
@@ -234,6 +245,7 @@ def test_signs_follow_the_specification():
         "image_l2_norm",
         "margin",
         "max_softmax",
+        "ssft",
     }
     assert not low_is_hard & {"forgetting_events", "fslt", "el2n", "mean_loss", "energy", "lid_mle"}
 

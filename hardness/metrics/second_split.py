@@ -1,0 +1,86 @@
+"""How long what was learned first survives training on other samples."""
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from hardness.metrics.history import last_seen, seen_entries
+from hardness.metrics.registry import metric
+
+
+def learned_at_switch(
+    first_split: Bool[np.ndarray, "first_epochs samples"],
+) -> Bool[np.ndarray, " samples"]:
+    """Correct at the end of the training on the sample's own half.
+
+    Example:
+        >>> learned_at_switch(np.array([[True, False], [False, True]])).tolist()
+        [False, True]
+    """
+    return first_split[-1]
+
+
+@metric(
+    family="supervised",
+    sign=-1,
+    sign_origin="published",
+    labels_used="own",
+    summary="epoch on the other half from which the sample stays forgotten",
+    paper="Maini et al., NeurIPS 2022",
+    signals={"correct": "correct_second_split", "first_split": "correct_first_split"},
+    flag=learned_at_switch,
+    variants={"learned": {"learned_only": True}},
+)
+def ssft(
+    correct: Bool[np.ndarray, "epochs samples"],
+    seen: Bool[np.ndarray, "epochs samples"] | None = None,
+    *,
+    first_split: Bool[np.ndarray, "first_epochs samples"] | None = None,
+    learned_only: bool = False,
+) -> Float64[np.ndarray, " samples"]:
+    """Second-split forgetting time: the epoch, counted from 1, from which a sample is always wrong.
+
+    Low is hard: once the network trains on other samples it forgets mislabeled ones first, since
+    nothing in the other half supports them. Rare samples are forgotten later, common ones never.
+
+    Args:
+        correct: Signal ``correct_second_split``, one row per epoch on the half that the sample is
+            not in.
+        seen: Which samples were evaluated in which epoch; all, if left out.
+        first_split: Signal ``correct_first_split``, one row per epoch on the sample's own half.
+        learned_only: Leave out samples that were not learned by the end of the first split
+            (``learned_at_switch``), which otherwise count as forgotten at once.
+
+    Returns:
+        One epoch per sample: 1 if never correct, else two more than the 0-based epoch of the last
+        correct answer; the number of epochs plus one if correct when last seen (never forgotten),
+        even if that was before the last epoch; NaN where never seen. Samples of the two halves are
+        scored by different networks: compare them by their ranks within the half.
+
+    Raises:
+        ValueError: If the arrays disagree in shape, or ``learned_only`` lacks ``first_split``.
+
+    Example:
+        >>> correct = np.array([[True, False, True], [False, False, True]])
+        >>> ssft(correct).tolist()
+        [2.0, 1.0, 3.0]
+        >>> ssft(correct, first_split=np.array([[True, False, True]]), learned_only=True).tolist()
+        [2.0, nan, 3.0]
+
+    References:
+        Maini et al., "Characterizing Datapoints via Second-Split Forgetting", NeurIPS 2022. Agrees
+        with pratyushmaini/ssft, get_first_epoch_where_we_forget_forever, which however evaluates
+        in training mode and stops early.
+    """
+    seen = seen_entries(correct, seen)
+    last_correct = last_seen(seen & correct)
+    forgotten = last_correct + 2.0
+    forgotten[last_correct == last_seen(seen)] = len(correct) + 1
+    kept = seen.any(axis=0)
+    if learned_only:
+        if first_split is None or first_split.shape[1:] != correct.shape[1:]:
+            came = "none" if first_split is None else first_split.shape
+            raise ValueError(
+                f"learned_only: expected first_split with {correct.shape[1]} samples; came {came}"
+            )
+        kept = kept & learned_at_switch(first_split)
+    return np.where(kept, forgotten, np.nan)

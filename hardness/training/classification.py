@@ -1,0 +1,114 @@
+"""What regimens that train a classifier share: one epoch of steps, and a clean evaluation."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from hardness import signals
+from hardness.augmentation import Augmentation
+from hardness.datasets import Samples
+from hardness.models import Network
+from hardness.training.optimization import (
+    EVAL_BATCH,
+    TrainOptions,
+    autocast,
+    batches,
+    learning_rate,
+)
+from hardness.training.pixels import Pixels
+
+
+class Evaluation(NamedTuple):
+    """What a network makes of clean images, one row a sample, float32."""
+
+    emb: Tensor
+    logits: Tensor
+
+
+class Presentations(NamedTuple):
+    """What one epoch of training saw.
+
+    ``loss`` is the sum over the samples of their batch's mean loss; ``logits`` stand in the order
+    in which the samples were presented.
+    """
+
+    loss: Float[Tensor, ""]
+    logits: Float[Tensor, "presented classes"]
+
+
+def train_epoch(
+    forward: Callable[[Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    pixels: Pixels,
+    labels: Int64[Tensor, " samples"],
+    order: Int64[Tensor, " presented"],
+    *,
+    augmentation: Augmentation,
+    parameters: Float[Tensor, "samples parameters"],
+    options: TrainOptions,
+    epoch: int,
+    epochs: int,
+) -> Presentations:
+    """One epoch of cross-entropy steps; the caller has seeded the dropout.
+
+    Args:
+        forward: A network in training mode, or what ``torch.compile`` made of it.
+        optimizer: Over its parameters; parameters of other networks get no gradient and stay.
+        pixels: Of all samples.
+        labels: Of all samples.
+        order: Rows to present, in this order.
+        augmentation: Of the images.
+        parameters: Its draw, one row a sample.
+        options: Batch size, learning rate, precision.
+        epoch: 0-based, counted from where the learning rate's schedule starts.
+        epochs: Length of that schedule.
+    """
+    presented = batches(order, options.batch_size)
+    total = torch.zeros((), dtype=torch.float64, device=labels.device)
+    found = []
+    for step, batch in enumerate(presented, epoch * len(presented)):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, epochs * len(presented), options)
+        images = augmentation.apply(pixels.unit(batch), parameters[batch])
+        with autocast(options, labels.device):
+            logits = forward(pixels.normalize(images))
+        loss = cross_entropy(logits.float(), labels[batch])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        found.append(logits.detach().float())
+        total += loss.detach().double() * len(batch)
+    return Presentations(loss=total, logits=torch.cat(found))
+
+
+@torch.inference_mode()
+def evaluate(
+    network: Network, pixels: Pixels, images: UInt8[Tensor, "rows channels height width"]
+) -> Evaluation:
+    """Embeddings and logits of clean images, in eval mode, in the order of the images."""
+    network.eval()
+    parts = []
+    for rows in images.split(EVAL_BATCH):
+        emb = network.encoder(pixels.normalize(rows.float() / 255))
+        parts.append((emb, network.head(emb)))
+    return Evaluation(*(torch.cat(column).float() for column in zip(*parts, strict=True)))
+
+
+def validate(network: Network, pixels: Pixels, validation: Samples) -> dict[str, float]:
+    """Loss and accuracy on the validation samples."""
+    device = pixels.images.device
+    logits = evaluate(network, pixels, validation.images.to(device)).logits
+    labels = validation.labels.to(device)
+    return {
+        "val_loss": cross_entropy(logits.double(), labels).item(),
+        "val_accuracy": accuracy(logits, labels),
+    }
+
+
+def accuracy(logits: Float[Tensor, "rows classes"], labels: Int64[Tensor, " rows"]) -> float:
+    """Share of rows whose largest logit is the label's."""
+    return signals.correct(logits, labels).double().mean().item()

@@ -1,0 +1,195 @@
+"""Training on one half of the samples, then on the other, while watching what is forgotten."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from hardness import signals
+from hardness.augmentation import Augmentation
+from hardness.checkpoint import Checkpoint, capture
+from hardness.datasets import Dataset
+from hardness.dynamics import INIT, EpochRecord, Recording
+from hardness.models import ModelOptions, build
+from hardness.seeding import Streams
+from hardness.training.classification import evaluate, train_epoch, validate
+from hardness.training.optimization import TrainOptions, check_finite, optimizer, prepare
+from hardness.training.pixels import Pixels
+
+NUMERICS_VERSION = 1
+HALVES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondSplit:
+    """What an experiment file says under ``regimens: second_split:``.
+
+    Args:
+        train: The optimization; its ``max_epochs`` are those on the first half.
+        second_epochs: Passes over the second half, under the same optimization started afresh.
+        augmentation: Of the training images; evaluation sees them clean.
+        split_seed: Draws the halves, the same for every run of the configuration.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    train: TrainOptions = field(default_factory=TrainOptions)
+    second_epochs: int = 30
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.second_epochs < 1:
+            raise ValueError(f"second_epochs: expected at least 1; came {self.second_epochs}")
+
+    @property
+    def epochs(self) -> int:
+        """How many records a run leaves, the one before training apart."""
+        return self.train.max_epochs + self.second_epochs
+
+
+def second_split(
+    dataset: Dataset,
+    model: ModelOptions,
+    options: SecondSplit,
+    streams: Streams,
+    *,
+    device: torch.device | str = "cpu",
+    recording: Recording | None = None,
+    resume: Checkpoint | None = None,
+) -> Iterator[EpochRecord]:
+    """Train on half A, then on half B alone; a second network, in step, on B and then on A.
+
+    Both networks start from the same weights and drop the same units, so that they differ in
+    their samples alone. At the switch each gets a fresh optimizer and the schedule starts again.
+    After every epoch each sample is evaluated, clean and in eval mode, by the network that saw it
+    first.
+
+    Signals: ``correct_first_split`` in the epochs on the first half, ``correct_second_split`` in
+    those on the second; no epoch has both. Snapshot of the last epoch, whatever else is recorded:
+    ``fold``, 0 for half A and 1 for half B. The summary's ``train_loss`` and ``train_accuracy``
+    are those of the presentations themselves, ``val_loss`` and ``val_accuracy`` the mean of the
+    two networks.
+
+    Args:
+        dataset: Training and validation samples.
+        model: The network.
+        options: Of this regimen.
+        streams: Random streams; the same streams give the same bits on a CPU.
+        device: Where to train.
+        recording: What to record, by default everything.
+        resume: Go on after this checkpoint's epoch, to the same bits as without the break.
+
+    Raises:
+        Diverged: If loss or logits leave the finite numbers.
+        ValueError: If there are fewer than two samples to split.
+    """
+    device, recording, train = torch.device(device), recording or Recording(), options.train
+    prepare(train, device)
+    samples = dataset.train
+    n = len(samples)
+    if n < HALVES:
+        raise ValueError(f"second_split: expected at least {HALVES} samples to split; came {n}")
+    networks = [
+        build(
+            model,
+            image_shape=samples.images.shape[1:],
+            n_classes=len(dataset.classes),
+            streams=streams,
+        ).to(device)
+        for _ in range(HALVES)
+    ]
+    pixels, labels = Pixels(samples.images, device), samples.labels.to(device)
+    fold = halves(samples.labels, options.split_seed)
+    rows = [(fold == half).nonzero()[:, 0].to(device) for half in range(HALVES)]
+    step_networks = [torch.compile(network) if train.compile else network for network in networks]
+    # One optimizer for both: of the network that does not train it finds no gradients.
+    both = nn.ModuleList(networks)
+    optim, first = optimizer(both, train), 0
+    if resume is not None:
+        resume.restore(both, optim)
+        first = resume.epoch + 1
+    else:
+        checkpoint = partial(capture, INIT, both, optim)
+        yield EpochRecord(epoch=INIT, signals={}, summary={}, checkpoint=checkpoint)
+    for epoch in range(first, options.epochs):
+        second = epoch >= train.max_epochs
+        if epoch == train.max_epochs:
+            optim = optimizer(both, train)
+        started = time.perf_counter()
+        order = torch.randperm(n, generator=streams.generator("order", epoch))
+        draws = options.augmentation.draw(n, streams.generator("augmentation", epoch)).to(device)
+        losses, right = [], []
+        both.train()
+        for network, half in zip(step_networks, (1, 0) if second else (0, 1), strict=True):
+            torch.manual_seed(streams.integer("dropout", epoch))
+            mine = order[fold[order] == half].to(device)
+            presented = train_epoch(
+                network,
+                optim,
+                pixels,
+                labels,
+                mine,
+                augmentation=options.augmentation,
+                parameters=draws,
+                options=train,
+                epoch=epoch - train.max_epochs if second else epoch,
+                epochs=options.second_epochs if second else train.max_epochs,
+            )
+            losses.append(presented.loss)
+            right.append(signals.correct(presented.logits, labels[mine]).sum())
+        summary = {
+            "train_loss": sum(loss.item() for loss in losses) / n,
+            "train_accuracy": sum(count.item() for count in right) / n,
+        }
+        trained = time.perf_counter()
+        check_finite(summary["train_loss"], "the training loss", epoch)
+        correct = torch.empty(n, dtype=torch.bool, device=device)
+        for network, seen_first in zip(networks, rows, strict=True):
+            logits = evaluate(network, pixels, pixels.images[seen_first]).logits
+            check_finite(logits.double().sum().item(), "the sum of logits", epoch)
+            correct[seen_first] = signals.correct(logits, labels[seen_first])
+        validations = [validate(network, pixels, dataset.validation) for network in networks]
+        summary |= {k: float(np.mean([v[k] for v in validations])) for k in validations[0]}
+        summary |= {
+            "train_seconds": trained - started,
+            "eval_seconds": time.perf_counter() - trained,
+        }
+        name = "correct_second_split" if second else "correct_first_split"
+        last = epoch == options.epochs - 1
+        yield EpochRecord(
+            epoch=epoch,
+            signals={name: correct.cpu().numpy()} if recording.signals else {},
+            summary=summary,
+            snapshots={"fold": fold.numpy().astype(np.int32)} if last else {},
+            checkpoint=partial(capture, epoch, both, optim),
+        )
+
+
+def halves(labels: Int64[Tensor, " samples"], seed: int) -> Int64[Tensor, " samples"]:
+    """0 for half A and 1 for half B: the samples of each class dealt out in random order.
+
+    The halves differ by at most one sample, in all and in every class.
+
+    Args:
+        labels: Whose classes are split evenly.
+        seed: Of the deal.
+
+    Example:
+        >>> fold = halves(torch.tensor([0, 0, 0, 0, 1, 1]), seed=0)
+        >>> fold[:4].sum().item(), fold[4:].sum().item()
+        (2, 1)
+    """
+    shuffled = torch.randperm(
+        len(labels), generator=Streams(seed=seed, salt="halves").generator("order")
+    )
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    fold = torch.empty_like(labels)
+    fold[by_class] = torch.arange(len(labels)) % HALVES
+    return fold

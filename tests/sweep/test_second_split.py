@@ -1,0 +1,100 @@
+"""Second-split runs in a sweep: all their epochs, and hardness that compares across the halves."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sweeps import experiment
+
+from hardness.training import REGIMENS
+from sweep import aggregate, driver, experiment_file, planning, tables
+from sweep.spec import Pack, RunSpec
+from sweep.tracking import Store
+from sweep.trial import Places, run_pack
+
+FIRST, SECOND, SEEDS = 2, 3, (0, 1)
+
+
+@pytest.fixture
+def spec(workdir):
+    path = experiment(workdir, subset=150)
+    text = path.read_text().partition("regimens:")[0]
+    path.write_text(
+        f"{text}regimens: {{second_split: {{train: {{max_epochs: {FIRST}, batch_size: 32}}, "
+        f"second_epochs: {SECOND}}}}}\nseeds: {len(SEEDS)}\n"
+    )
+    return experiment_file.check(experiment_file.read(path), str(path))
+
+
+def test_runs_leave_scores_of_every_sample_ranked_within_the_half(spec, workdir):
+    spec, dataset = driver.load(spec)
+    (proposal,) = planning.proposals(spec, [], {})
+    store = Store.create(f"sqlite:///{workdir / 'mlflow.db'}", "small")
+    places = Places(
+        tracking_uri=store.uri,
+        experiment_id=store.experiment_id,
+        name="small",
+        storage_path=str(workdir / "storage"),
+        checkpoint_seconds=0,
+    )
+    parent = store.save_configuration(proposal.configuration, {}, 0)
+    pack = Pack(configuration=proposal.configuration, seeds=SEEDS, parent_run=parent)
+    reports = [*run_pack(pack, dataset, places)]
+    assert {report.epochs for report in reports} == {FIRST + SECOND}
+    assert reports[-1].state == "done"
+    keys = ["ssft", "ssft.learned"]
+    cells = planning.cells(spec, [proposal.configuration], store.traces())
+    assert [cell.state for cell in cells] == ["done", "done"]
+    (workdir / "scores").mkdir()
+    for seed in SEEDS:
+        run_id = RunSpec(configuration=proposal.configuration, seed=seed).run_id
+        trace = store.traces()[run_id]
+        task = {"run_id": run_id, "tracking_run": trace.tracking_run, "keys": keys}
+        found = aggregate._reduce(task, store)
+        assert found["error"] == ""
+        aggregate._merge(workdir / "scores" / f"{run_id}.parquet", found["scores"])
+    scores = aggregate._configuration_scores(proposal, cells, keys, workdir, {})
+    assert scores.raw["ssft"].shape == scores.folds.shape == (2, len(dataset.train))
+    assert np.isfinite(scores.raw["ssft"]).all()
+    np.testing.assert_array_equal(*scores.folds)
+    assert {*scores.flags} == {"learned_at_switch"}
+    later = np.where(scores.folds == 1, scores.raw["ssft"] + SECOND, scores.raw["ssft"])
+    shifted = dataclasses.replace(scores, raw={"ssft": later})
+    np.testing.assert_array_equal(shifted.hardness("ssft"), scores.hardness("ssft"))
+    for run, fold, hardness in zip(
+        scores.raw["ssft"], scores.folds, scores.hardness("ssft"), strict=True
+    ):
+        for half in (0, 1):
+            assert hardness[fold == half].mean() == pytest.approx(0.5)
+            assert spearmanr(hardness[fold == half], run[fold == half]).statistic < -0.999
+    table = aggregate.samples_table([scores], {})
+    np.testing.assert_array_equal(table["ssft"], scores.raw["ssft"].mean(axis=0))
+    hardest = scores.hardness("ssft").mean(axis=0)
+    assert spearmanr(table["ssft.rank"], -hardest).statistic > 0.999
+
+
+def test_scores_of_one_model_are_not_ranked(spec):
+    one = aggregate.ConfigurationScores(
+        configuration=None,
+        parameters={},
+        seeds=(0,),
+        runs=("a",),
+        sample_ids=np.arange(3),
+        labels=np.zeros(3, dtype=np.int64),
+        raw={"aum": np.array([[1.0, -2.0, 3.0]])},
+        flags={},
+        missing={},
+        objective=0.0,
+    )
+    assert one.hardness("aum").tolist() == [[-1.0, 2.0, -3.0]]
+
+
+def test_the_metric_needs_the_regimen_that_records_it(spec):
+    signals = {"correct_first_split", "correct_second_split"}
+    assert planning.needed_signals(spec, "second_split") == signals
+    assert not planning.needed_signals(spec, "supervised") & signals
+    assert "fold" in REGIMENS["second_split"].snapshots
+    rows = tables.metrics().set_index("metric")
+    assert rows.loc["ssft", "regimens"] == "second_split"
+    assert rows.loc["ssft.learned", "signals"] == "correct_second_split, correct_first_split"
