@@ -68,24 +68,30 @@ def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.
 def rank_within_folds(
     scores: Shaped[np.ndarray, " samples"], fold: Int[np.ndarray, " samples"]
 ) -> Float64[np.ndarray, " samples"]:
-    """Normalised ranks ``(rank - 0.5) / n`` inside each fold, between 0 and 1.
+    """Normalised ranks ``lower / (lower + higher)`` inside each fold, from 0 to 1.
 
     Models of different folds may differ in level and scale, so that only the order within a fold
-    says something about its samples. Ties share the mean of their ranks; NaN stays NaN and does
-    not count.
+    says something about its samples. ``lower`` and ``higher`` count the fold's samples on either
+    side, ties left out: without ties this is ``(rank - 1) / (n - 1)``. The mean rank of ties
+    would not do: where most samples share the least score, as never forgotten ones do, it depends
+    on how many do, and pooled ranks would tell the folds apart instead of the samples. A fold of
+    ties alone has 0.5; NaN stays NaN and does not count.
 
     Args:
         scores: Of one run.
         fold: Which samples were scored by one model.
 
     Example:
-        >>> rank_within_folds(np.array([5.0, 7.0, 0.1, 0.1]), np.array([0, 0, 1, 1]))
-        array([0.25, 0.75, 0.5 , 0.5 ])
+        >>> rank_within_folds(np.array([5.0, 5.0, 7.0, 0.1, 0.2]), np.array([0, 0, 0, 1, 1]))
+        array([0., 0., 1., 0., 1.])
     """
     ranks = np.full(len(scores), np.nan)
     for one in np.unique(fold):
         rows = np.flatnonzero((fold == one) & ~np.isnan(scores))
-        ranks[rows] = (rankdata(scores[rows]) - 0.5) / max(len(rows), 1)
+        lower = rankdata(scores[rows], method="min") - 1
+        higher = len(rows) - rankdata(scores[rows], method="max")
+        others = lower + higher
+        ranks[rows] = np.where(others > 0, lower / np.maximum(others, 1), 0.5)
     return ranks
 
 

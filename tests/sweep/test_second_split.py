@@ -66,7 +66,7 @@ def test_runs_leave_scores_of_every_sample_ranked_within_the_half(spec, workdir)
         scores.raw["ssft"], scores.folds, scores.hardness("ssft"), strict=True
     ):
         for half in (0, 1):
-            assert hardness[fold == half].mean() == pytest.approx(0.5)
+            assert {0.0, 1.0} <= {*hardness[fold == half]}
             assert spearmanr(hardness[fold == half], run[fold == half]).statistic < -0.999
     table = aggregate.samples_table([scores], {})
     np.testing.assert_array_equal(table["ssft"], scores.raw["ssft"].mean(axis=0))
