@@ -4,21 +4,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from hardness import signals
 from hardness.augmentation import Augmentation
-from hardness.datasets import Samples
 from hardness.models import Network
-from hardness.training.optimization import (
-    EVAL_BATCH,
-    TrainOptions,
-    autocast,
-    batches,
-    learning_rate,
-)
+from hardness.training.optimization import TrainOptions, autocast, batches, learning_rate
 from hardness.training.pixels import Pixels
 
 
@@ -87,22 +80,22 @@ def train_epoch(
 
 @torch.inference_mode()
 def evaluate(
-    network: Network, pixels: Pixels, images: UInt8[Tensor, "rows channels height width"]
+    network: Network, pixels: Pixels, rows: Int64[Tensor, " rows"] | None = None
 ) -> Evaluation:
-    """Embeddings and logits of clean images, in eval mode, in the order of the images."""
+    """Embeddings and logits of these rows, of all if left out: clean images, in eval mode."""
     network.eval()
     parts = []
-    for rows in images.split(EVAL_BATCH):
-        emb = network.encoder(pixels.normalize(rows.float() / 255))
+    for unit in pixels.blocks(rows):
+        emb = network.encoder(pixels.normalize(unit))
         parts.append((emb, network.head(emb)))
     return Evaluation(*(torch.cat(column).float() for column in zip(*parts, strict=True)))
 
 
-def validate(network: Network, pixels: Pixels, validation: Samples) -> dict[str, float]:
+def validate(
+    network: Network, held_out: Pixels, labels: Int64[Tensor, " held"]
+) -> dict[str, float]:
     """Loss and accuracy on the validation samples."""
-    device = pixels.images.device
-    logits = evaluate(network, pixels, validation.images.to(device)).logits
-    labels = validation.labels.to(device)
+    logits = evaluate(network, held_out).logits
     return {
         "val_loss": cross_entropy(logits.double(), labels).item(),
         "val_accuracy": accuracy(logits, labels),

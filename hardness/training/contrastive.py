@@ -20,7 +20,6 @@ from hardness.models import ModelOptions, Network, build
 from hardness.seeding import Streams
 from hardness.training.embeddings import EmbeddingTracker, snapshots
 from hardness.training.optimization import (
-    EVAL_BATCH,
     TrainOptions,
     autocast,
     batches,
@@ -29,7 +28,7 @@ from hardness.training.optimization import (
     optimizer,
     prepare,
 )
-from hardness.training.pixels import Pixels
+from hardness.training.pixels import EVAL_BATCH, Pixels
 
 NUMERICS_VERSION = 1
 
@@ -137,6 +136,7 @@ def contrastive(
             )
     network = _network(options, model, dataset, streams).to(device)
     pixels, objective = Pixels(images, device), _objective(options)
+    held_out = Pixels(dataset.validation.images, device, like=pixels)
     step_network = torch.compile(network) if train.compile else network
     optim = optimizer(network, train)
     tracker, first, step = EmbeddingTracker(), 0, 0
@@ -180,7 +180,7 @@ def contrastive(
         emb = _embed(network, pixels)
         check_finite(emb.double().sum().item(), "the sum of embeddings", epoch)
         recorded: dict[str, np.ndarray] = tracker.update(emb) if recording.signals else {}
-        summary["val_loss"] = _validation_loss(network, pixels, dataset, options)
+        summary["val_loss"] = _validation_loss(network, held_out, options)
         summary |= {
             "train_seconds": trained - started,
             "eval_seconds": time.perf_counter() - trained,
@@ -255,29 +255,21 @@ def _network(
 def _embed(network: _Projected, pixels: Pixels) -> Tensor:
     """Encoder outputs of the clean training images, in eval mode, in the order of the samples."""
     network.eval()
-    parts = [
-        network.encoder(pixels.normalize(rows.float() / 255))
-        for rows in pixels.images.split(EVAL_BATCH)
-    ]
+    parts = [network.encoder(pixels.normalize(unit)) for unit in pixels.blocks()]
     return torch.cat(parts).float()
 
 
 @torch.inference_mode()
-def _validation_loss(
-    network: _Projected,
-    pixels: Pixels,
-    dataset: Dataset,
-    options: Contrastive,
-) -> float:
+def _validation_loss(network: _Projected, held_out: Pixels, options: Contrastive) -> float:
     network.eval()
-    images = dataset.validation.images
+    n, device = len(held_out), held_out.device
     # The same views for every run, so that losses of two seeds or configurations compare.
-    generator, device = Streams(seed=0).generator("views"), pixels.mean.device
-    draws = [options.augmentation.draw(len(images), generator) for _ in range(2)]
+    generator = Streams(seed=0).generator("views")
+    draws = [options.augmentation.draw(n, generator).to(device) for _ in range(2)]
     total, objective = 0.0, _objective(options)
-    for batch in batches(torch.randperm(len(images), generator=generator), EVAL_BATCH):
-        unit = images[batch].to(device).float() / 255
-        views = [options.augmentation.apply(unit, d[batch].to(device)) for d in draws]
-        projected = [network(pixels.normalize(view)) for view in views]
+    for batch in batches(torch.randperm(n, generator=generator).to(device), EVAL_BATCH):
+        unit = held_out.unit(batch)
+        views = [options.augmentation.apply(unit, d[batch]) for d in draws]
+        projected = [network(held_out.normalize(view)) for view in views]
         total += objective(*projected).double().item() * len(batch)
-    return total / len(images)
+    return total / n

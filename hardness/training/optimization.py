@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from hardness.dynamics import Diverged
 
-EVAL_BATCH = 512
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:

@@ -106,6 +106,8 @@ def second_split(
         for _ in range(HALVES)
     ]
     pixels, labels = Pixels(samples.images, device), samples.labels.to(device)
+    held_out = Pixels(dataset.validation.images, device, like=pixels)
+    held_out_labels = dataset.validation.labels.to(device)
     fold = halves(samples.labels, options.split_seed)
     rows = [(fold == half).nonzero()[:, 0].to(device) for half in range(HALVES)]
     step_networks = [torch.compile(network) if train.compile else network for network in networks]
@@ -152,10 +154,10 @@ def second_split(
         check_finite(summary["train_loss"], "the training loss", epoch)
         correct = torch.empty(n, dtype=torch.bool, device=device)
         for network, seen_first in zip(networks, rows, strict=True):
-            logits = evaluate(network, pixels, pixels.images[seen_first]).logits
+            logits = evaluate(network, pixels, seen_first).logits
             check_finite(logits.double().sum().item(), "the sum of logits", epoch)
             correct[seen_first] = signals.correct(logits, labels[seen_first])
-        validations = [validate(network, pixels, dataset.validation) for network in networks]
+        validations = [validate(network, held_out, held_out_labels) for network in networks]
         summary |= {k: float(np.mean([v[k] for v in validations])) for k in validations[0]}
         summary |= {
             "train_seconds": trained - started,

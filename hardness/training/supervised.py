@@ -82,6 +82,8 @@ def supervised(
         streams=streams,
     ).to(device)
     pixels, labels = Pixels(samples.images, device), samples.labels.to(device)
+    held_out = Pixels(dataset.validation.images, device, like=pixels)
+    held_out_labels = dataset.validation.labels.to(device)
     step_network = torch.compile(network) if train.compile else network
     optim = optimizer(network, train)
     tracker, first = EmbeddingTracker(), 0
@@ -89,9 +91,9 @@ def supervised(
         resume.restore(network, optim)
         first = resume.epoch + 1
         # The previous embedding is not stored: the restored weights give it back bit for bit.
-        tracker.previous = evaluate(network, pixels, pixels.images).emb if first > 0 else None
+        tracker.previous = evaluate(network, pixels).emb if first > 0 else None
     else:
-        init = evaluate(network, pixels, pixels.images)
+        init = evaluate(network, pixels)
         yield EpochRecord(
             epoch=INIT,
             signals=_eval_signals(init, labels, EmbeddingTracker()) if recording.signals else {},
@@ -119,14 +121,14 @@ def supervised(
         trained = time.perf_counter()
         summary = {"train_loss": loss.item() / len(labels)}
         check_finite(summary["train_loss"], "the training loss", epoch)
-        evaluation = evaluate(network, pixels, pixels.images)
+        evaluation = evaluate(network, pixels)
         check_finite(evaluation.logits.double().sum().item(), "the sum of logits", epoch)
         recorded: dict[str, np.ndarray] = {}
         if recording.signals:
             recorded = _eval_signals(evaluation, labels, tracker)
             recorded |= _train_signals(logits, labels[order], order)
         summary["train_accuracy"] = accuracy(evaluation.logits, labels)
-        summary |= validate(network, pixels, dataset.validation)
+        summary |= validate(network, held_out, held_out_labels)
         summary |= {
             "train_seconds": trained - started,
             "eval_seconds": time.perf_counter() - trained,
