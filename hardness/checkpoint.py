@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,10 +22,16 @@ class Checkpoint:
 
     Random state is absent on purpose: streams are derived from the epoch's number, and the
     learning rate from the step's.
+
+    Args:
+        epoch: The last one that was finished.
+        tensors: Of the module, of the optimizer, and what else the training carries along.
+        kept: Weights of earlier epochs that the training still needs, by epoch.
     """
 
     epoch: int
     tensors: Mapping[str, torch.Tensor]
+    kept: Mapping[int, Mapping[str, torch.Tensor]] = field(default_factory=dict)
 
     def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Put weights, buffers and the optimizer's state back in place.
@@ -41,45 +47,105 @@ class Checkpoint:
             state.setdefault(int(index), {})[key] = tensor
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
+    def carried(self) -> dict[str, torch.Tensor]:
+        """What the training carries along, by the names that ``capture`` was given."""
+        return {k.removeprefix("carried."): v for k, v in self._part("carried.")}
+
     def _part(self, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
         return ((k, v) for k, v in self.tensors.items() if k.startswith(prefix))
 
 
-def capture(epoch: int, module: nn.Module, optimizer: torch.optim.Optimizer) -> Checkpoint:
-    """Copy the state after ``epoch`` to host memory, detached from further training."""
+def capture(
+    epoch: int,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    carried: Mapping[str, torch.Tensor] | None = None,
+    kept: Mapping[int, Mapping[str, torch.Tensor]] | None = None,
+) -> Checkpoint:
+    """Copy the state after ``epoch`` to host memory, detached from further training.
+
+    Args:
+        epoch: The last one that was finished.
+        module: What is trained.
+        optimizer: Over its parameters.
+        carried: Further tensors that change from epoch to epoch.
+        kept: `weights` of earlier epochs, which do not change and are not copied again.
+    """
     tensors = {f"module.{k}": v for k, v in module.state_dict().items()}
+    tensors |= {f"carried.{k}": v for k, v in (carried or {}).items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {
             f"optimizer.{index}.{key}": value
             for key, value in state.items()
             if isinstance(value, torch.Tensor)
         }
-    copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
-    return Checkpoint(epoch=epoch, tensors=copies)
+    return Checkpoint(epoch=epoch, tensors=_copies(tensors), kept=dict(kept or {}))
+
+
+def weights(module: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of a module's parameters and buffers in host memory."""
+    return _copies(module.state_dict())
+
+
+def _copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
 
 
 def save(checkpoint: Checkpoint, folder: Path) -> Path:
-    """Write ``folder/epoch=0007.safetensors`` so that it exists whole or not at all."""
+    """Write ``folder/epoch=0007.safetensors`` so that it exists whole or not at all.
+
+    Kept weights go into files of their own, ``weights=0003.safetensors``, once each.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    for epoch, kept in checkpoint.kept.items():
+        if not (beside := _kept_file(folder, epoch)).exists():
+            _write(kept, beside, {})
     target = folder / f"epoch={checkpoint.epoch:04d}.safetensors"
-    partial = target.with_suffix(".partial")
-    try:
-        save_file(dict(checkpoint.tensors), partial, metadata={"epoch": str(checkpoint.epoch)})
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    kept_epochs = " ".join(map(str, sorted(checkpoint.kept)))
+    _write(checkpoint.tensors, target, {"epoch": str(checkpoint.epoch), "kept": kept_epochs})
     return target
 
 
+def _write(tensors: Mapping[str, torch.Tensor], target: Path, metadata: dict[str, str]) -> None:
+    partial = target.with_suffix(".partial")
+    try:
+        save_file(dict(tensors), partial, metadata=metadata)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def load(path: Path) -> Checkpoint | None:
-    """Read one checkpoint; None if the file is cut short or not one of ours."""
+    """Read one checkpoint; None if a file of it is missing, cut short or not one of ours."""
+    found = _read(path)
+    if found is None:
+        return None
+    metadata, tensors = found
+    epoch, kept_epochs = metadata.get("epoch", ""), metadata.get("kept", "").split()
+    if not all(_EPOCH.fullmatch(text) for text in (epoch, *kept_epochs)):
+        return None
+    kept = {int(text): _read(_kept_file(path.parent, int(text))) for text in kept_epochs}
+    if None in kept.values():
+        return None
+    return Checkpoint(
+        epoch=int(epoch),
+        tensors=tensors,
+        kept={of: one[1] for of, one in kept.items() if one is not None},
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]] | None:
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
-            epoch = (file.metadata() or {}).get("epoch", "")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return file.metadata() or {}, tensors
     except (SafetensorError, OSError):
         return None
-    return Checkpoint(epoch=int(epoch), tensors=tensors) if _EPOCH.fullmatch(epoch) else None
+
+
+def _kept_file(folder: Path, epoch: int) -> Path:
+    return folder / f"weights={epoch:04d}.safetensors"
 
 
 def newest_first(folder: Path) -> list[tuple[int, Path]]:

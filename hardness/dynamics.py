@@ -56,7 +56,7 @@ class EpochRecord:
 
     Args:
         epoch: 0-based; ``INIT`` before training.
-        signals: One ``[samples]`` array each, float32 or bool; train-phase signals end in
+        signals: One ``[samples]`` array each, floats or bool; train-phase signals end in
             ``.train``.
         summary: Numbers of the whole epoch, such as ``train_loss`` and ``val_accuracy``.
         snapshots: Larger arrays with samples first, of the last epoch only.
@@ -78,10 +78,16 @@ class Recording:
         signals: Record per-sample signals; without them a run only trains and evaluates.
         snapshots: Which of ``emb``, ``logits`` and ``neighbor_distances`` to keep of the last
             epoch; ``fold`` is kept wherever there is one.
+        passes: Names of the scoring passes to make, each dear beside an evaluation; none of them
+            without ``signals``.
+        score_epochs: Epochs in which to make them, from the end if negative; those that suit each
+            pass, if left out.
     """
 
     signals: bool = True
     snapshots: tuple[str, ...] = ("emb", "logits", "neighbor_distances")
+    passes: tuple[str, ...] = ()
+    score_epochs: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,17 +99,24 @@ class Manifest:
         rows: How many samples each file has.
         signals: Names of the per-epoch signals and of the snapshots.
         files: Relative name to its size in bytes and SHA-256.
+        passes: The scoring passes that were made, each with its epochs.
     """
 
     epochs: int
     rows: int
     signals: tuple[str, ...]
     files: Mapping[str, tuple[int, str]]
+    passes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The text of ``manifest.json``."""
         files = {k: {"bytes": v[0], "sha256": v[1]} for k, v in sorted(self.files.items())}
-        content = {"epochs": self.epochs, "rows": self.rows, "signals": list(self.signals)}
+        content = {
+            "epochs": self.epochs,
+            "rows": self.rows,
+            "signals": list(self.signals),
+            "passes": {name: list(epochs) for name, epochs in self.passes.items()},
+        }
         return json.dumps({**content, "files": files}, indent=1)
 
     @classmethod
@@ -123,6 +136,7 @@ class Manifest:
                 rows=int(content["rows"]),
                 signals=tuple(map(str, content["signals"])),
                 files=files,
+                passes={str(k): tuple(map(int, v)) for k, v in content.get("passes", {}).items()},
             )
         except _NOT_A_MANIFEST as error:
             raise Damaged(f"{MANIFEST}: expected a manifest; came {error!r}") from error

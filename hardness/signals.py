@@ -5,6 +5,7 @@ kind: tensors for tensors, NumPy arrays for NumPy arrays. A row with a NaN gives
 gives False) and leaves the other rows alone.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
@@ -180,6 +181,102 @@ def msd(
     return _in_kind(out, emb)
 
 
+def grand_last_layer(
+    emb: Float[Array, "samples width"],
+    logits: Float[Array, "samples classes"],
+    labels: Integer[Array, " samples"],
+    *,
+    bias: bool = True,
+) -> Float[Array, " samples"]:
+    """Norm of the loss's gradient with respect to a linear head, ``|p - y| sqrt(1 + |h|^2)``.
+
+    Args:
+        emb: ``h``, what the head is given.
+        logits: What it makes of that.
+        labels: Those trained on.
+        bias: Whether the head has one, whose gradient is the 1 in the formula.
+
+    Raises:
+        ValueError: If a label is not a class or the arrays disagree in length.
+
+    References:
+        Paul et al., NeurIPS 2021, for the gradient norm (GraNd); the closed form agrees with
+        autograd.
+    """
+    error = el2n(logits, labels)
+    h = _tensor(emb)
+    length = torch.empty(len(h), dtype=torch.float64, device=h.device)
+    for rows in _blocks(h):
+        length[rows] = (h[rows].double().square().sum(1) + float(bias)).sqrt()
+    return error * _in_kind(length, emb)
+
+
+def gradnorm(
+    emb: Float[Array, "samples width"], logits: Float[Array, "samples classes"]
+) -> Float[Array, " samples"]:
+    """GradNorm: 1-norm of a linear head's weight gradient when every class is the target at once.
+
+    ``|h|_1 sum_c |C p_c - 1|``: the gradient of ``-sum_c ln p_c``, C times that of the divergence
+    from the uniform distribution, at a temperature of 1; the bias does not enter.
+
+    Args:
+        emb: ``h``, what the head is given.
+        logits: What it makes of that.
+
+    Raises:
+        ValueError: If the arrays disagree in length.
+
+    References:
+        Huang, Geng and Li, "On the Importance of Gradients for Detecting Distributional Shifts in
+        the Wild", NeurIPS 2021. Agrees with deeplearning-wisc/gradnorm_ood at batches of one;
+        that code gives one value for a whole batch.
+    """
+    h, z = _tensor(emb), _tensor(logits)
+    if len(h) != len(z):
+        raise ValueError(f"expected as many embeddings as logits; came {len(h)} and {len(z)}")
+    out = torch.empty(len(z), dtype=torch.float64, device=z.device)
+    for rows in _blocks(z):
+        block = _Rows(z[rows], None)
+        distance = (block.exp / block.sum[:, None] * z.shape[1] - 1.0).abs().sum(1)
+        out[rows] = h[rows].double().abs().sum(1) * distance
+    return _in_kind(out, logits)
+
+
+def mixture_entropy(
+    log_probs: Float[Array, "members samples classes"],
+) -> Float[Array, " samples"]:
+    """Entropy of the mean distribution of several predictions, in nats: the total uncertainty.
+
+    Args:
+        log_probs: Logarithms of probabilities, of an ensemble's members or of dropout's draws.
+
+    Raises:
+        ValueError: If there is no member.
+    """
+    return _in_kind(_of_members(log_probs)[0], log_probs)
+
+
+def mutual_information(
+    log_probs: Float[Array, "members samples classes"],
+) -> Float[Array, " samples"]:
+    """Entropy of the mean distribution minus the mean entropy, in nats: how far members disagree.
+
+    Never below 0; rounding below it is cut off.
+
+    Args:
+        log_probs: Logarithms of probabilities, of an ensemble's members or of dropout's draws.
+
+    Raises:
+        ValueError: If there is no member.
+
+    References:
+        Houlsby et al., "Bayesian Active Learning for Classification and Preference Learning", 2011.
+        Agrees with OATML/RHO-Loss, utils_bald.py.
+    """
+    of_mean, mean_of = _of_members(log_probs)
+    return _in_kind(_not_below_zero(of_mean - mean_of), log_probs)
+
+
 class _Rows:
     """A block of logits in float64 and what several signals share of it."""
 
@@ -270,6 +367,32 @@ _FORMULAS: dict[str, Callable[[_Rows], torch.Tensor]] = {
 }
 
 
+def _of_members(log_probs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Entropy of the members' mean, and the mean of their entropies."""
+    members = _tensor(log_probs)
+    if members.ndim != 3 or not len(members):  # noqa: PLR2004 - members, samples, classes
+        raise ValueError(
+            f"expected members by samples by classes, at least one member; came {_shape(members)}"
+        )
+    of_mean = torch.empty(members.shape[1], dtype=torch.float64, device=members.device)
+    mean_of = torch.empty_like(of_mean)
+    for rows in _slices(len(of_mean), members.shape[0] * members.shape[2], members.device):
+        block = members[:, rows].double()
+        mean = torch.logsumexp(block, 0) - math.log(len(members))
+        of_mean[rows], mean_of[rows] = _surprise(mean), _surprise(block).mean(0)
+    return of_mean, mean_of
+
+
+def _surprise(log_probs: torch.Tensor) -> torch.Tensor:
+    """``-sum p ln p`` over the last dimension; the bound keeps ``0 ln 0`` from becoming NaN."""
+    return -(log_probs.exp() * log_probs.clamp(min=-1000.0)).sum(-1)
+
+
+def _not_below_zero(values: torch.Tensor) -> torch.Tensor:
+    rounding = -1e-9
+    return torch.where((values < 0) & (values > rounding), 0.0, values)
+
+
 def _one(name: str, logits: Any, labels: Any = None) -> Any:
     return _evaluate({name: _FORMULAS[name]}, logits, labels, torch.float64)[name]
 
@@ -309,9 +432,13 @@ def _checked(labels: Any, logits: torch.Tensor) -> torch.Tensor:
 
 
 def _blocks(values: torch.Tensor) -> Iterator[slice]:
-    size = _CPU_BLOCK if values.device.type == "cpu" else _DEVICE_BLOCK
-    step = max(1, size // max(1, values.shape[1]))
-    return (slice(start, start + step) for start in range(0, len(values), step))
+    return _slices(len(values), values.shape[1], values.device)
+
+
+def _slices(samples: int, numbers: int, device: torch.device) -> Iterator[slice]:
+    """Blocks of samples that have so many numbers each."""
+    step = max(1, (_CPU_BLOCK if device.type == "cpu" else _DEVICE_BLOCK) // max(1, numbers))
+    return (slice(start, start + step) for start in range(0, samples, step))
 
 
 def _tensor(values: Any) -> torch.Tensor:

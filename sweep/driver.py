@@ -208,12 +208,17 @@ def _known(store: Store) -> list[Proposal]:
 
 
 def _recording(spec: SweepSpec) -> Recording:
-    """Keep what the file wants kept and what its metrics read."""
+    """Keep what the file wants kept, and record what its metrics read."""
     asked = set().union(*(planning.needed_signals(spec, r) for r in spec.regimens))
     offered = ("emb", "logits", "neighbor_distances")
     ruled_out = planning.ruled_out(spec)
     kept = {name for name in ("emb", "logits") if name not in ruled_out}
-    return Recording(snapshots=tuple(n for n in offered if n in kept | asked))
+    passes = dict.fromkeys(p for r in spec.regimens for p in planning.wanted_passes(spec, r))
+    return Recording(
+        snapshots=tuple(n for n in offered if n in kept | asked),
+        passes=tuple(passes),
+        score_epochs=spec.score_epochs,
+    )
 
 
 def _give_up(store: Store, pack: Pack, reason: str) -> None:

@@ -15,10 +15,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from hardness.datasets import DatasetOptions
+from hardness.dynamics import Recording
 from hardness.metrics import METRICS
 from hardness.models import ModelOptions
 from hardness.seeding import PURPOSES, check_purposes
 from hardness.training import REGIMENS
+from hardness.training.passes import schedule
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
 from sweep.spec import Keep, Objective, Parameter, RegimenSpec, Resources, SweepSpec, offered
@@ -79,6 +81,7 @@ class _File:
     seeds: Any = 5
     vary: Any = "all"
     metrics: Any = "all"
+    score_epochs: tuple[int, ...] | None = None
     keep: dict[str, Any] | None = None
     plugins: list[str] = field(default_factory=list)
     resources: dict[str, Any] | None = None
@@ -157,21 +160,23 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
     plugins = tuple(Plugin.read(Path(p), source) for p in file.plugins)
     for plugin in plugins:
         plugin.load()
+    regimens = {
+        name: _regimen(name, section, model, file.method, source)
+        for name, section in file.regimens.items()
+    }
     return SweepSpec(
         name=file.name,
         dataset=dataset,
         validation=_validation(file.validation, source),
         model=model,
-        regimens={
-            name: _regimen(name, section, model, file.method, source)
-            for name, section in file.regimens.items()
-        },
+        regimens=regimens,
         method=file.method,
         max_configurations=file.max_configurations,
         search_seed=file.search_seed,
         seeds=seeds(file.seeds, source),
         vary=_vary(file.vary, source),
         metrics=_metrics(file.metrics, file.regimens, source),
+        score_epochs=_score_epochs(file.score_epochs, regimens, source),
         keep=_section(Keep, file.keep, source, "keep"),
         plugins=plugins,
         resources=_section(Resources, file.resources, source, "resources"),
@@ -253,6 +258,24 @@ def seeds(value: Any, source: str) -> tuple[int, ...]:
     if min(numbers) < 0 or len(set(numbers)) < len(numbers):
         raise ExperimentError(f"{start} different seeds of 0 or more; {came}")
     return tuple(numbers)
+
+
+def _score_epochs(
+    epochs: tuple[int, ...] | None, regimens: Mapping[str, RegimenSpec], source: str
+) -> tuple[int, ...] | None:
+    """Epochs of the scoring passes, which every regimen that has passes must have."""
+    if epochs is None:
+        return None
+    if not epochs:
+        raise ExperimentError(f"{source}: score_epochs: expected at least one epoch; came none")
+    for name, section in regimens.items():
+        kind, passes = REGIMENS[name].options, REGIMENS[name].passes
+        recording = Recording(passes=tuple(passes), score_epochs=epochs)
+        try:
+            schedule(passes, recording, options(kind, section.options).epochs)
+        except ValueError as error:
+            raise ExperimentError(f"{source}: regimens.{name}: {error}") from error
+    return epochs
 
 
 def _regimen(name: str, section: Any, model: ModelOptions, method: str, source: str) -> RegimenSpec:

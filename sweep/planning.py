@@ -20,8 +20,11 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
+from hardness.dynamics import Recording
 from hardness.metrics import METRICS
-from sweep.experiment_file import ExperimentError, with_parameters
+from hardness.training import REGIMENS
+from hardness.training.passes import schedule
+from sweep.experiment_file import ExperimentError, options, with_parameters
 from sweep.spec import (
     GIVEN,
     Cell,
@@ -86,16 +89,21 @@ def cells(
 ) -> list[Cell]:
     """Every (configuration, seed), seed by seed within a configuration.
 
-    A finished run that lacks a signal that the asked metrics need counts as missing.
+    A finished run that lacks a signal that the asked metrics need, or a scoring pass in an epoch
+    that is asked for, counts as missing.
     """
     found = []
     for configuration in configurations:
         needed = needed_signals(spec, configuration.regimen)
+        passes = needed_passes(spec, configuration)
         for seed in spec.seeds:
             run = RunSpec(configuration=configuration, seed=seed)
             trace = traces.get(run.run_id)
-            if trace is not None and trace.state == "done" and not needed <= trace.signals:
-                trace = None
+            if trace is not None and trace.state == "done":
+                made = {name: {*epochs} for name, epochs in trace.passes.items()}
+                lacking = any({*e} - made.get(name, set()) for name, e in passes.items())
+                if lacking or not needed <= trace.signals:
+                    trace = None
             found.append(Cell(run=run, trace=trace))
     return found
 
@@ -146,6 +154,23 @@ def needed_signals(spec: SweepSpec, regimen: str) -> frozenset[str]:
     kept = offered(regimen) - ruled_out(spec) if spec.metrics == ("all",) else offered(regimen)
     inputs = (METRICS[key].signals for key in asked_metrics(spec))
     return frozenset().union(*(i for i in inputs if kept.issuperset(i))) - GIVEN
+
+
+def wanted_passes(spec: SweepSpec, regimen: str) -> tuple[str, ...]:
+    """Scoring passes of a regimen whose signals the asked metrics need."""
+    needed = needed_signals(spec, regimen)
+    passes = REGIMENS[regimen].passes
+    return tuple(name for name, one in passes.items() if needed.intersection(one.signals))
+
+
+def needed_passes(spec: SweepSpec, configuration: Configuration) -> dict[str, tuple[int, ...]]:
+    """The scoring passes of a configuration's runs, and the epochs in which each is made."""
+    regimen = REGIMENS[configuration.regimen]
+    passes = wanted_passes(spec, configuration.regimen)
+    recording = Recording(passes=passes, score_epochs=spec.score_epochs)
+    return schedule(
+        regimen.passes, recording, options(regimen.options, configuration.options).epochs
+    )
 
 
 def ruled_out(spec: SweepSpec) -> set[str]:

@@ -131,6 +131,7 @@ class Trace:
         reason: Why it failed.
         final: Whether a failure is to stay; a lost worker's is not.
         signals: What its manifest lists.
+        passes: The scoring passes that were made, each with its epochs.
         objectives: Last value of each summary number.
         epochs: How many are stored.
     """
@@ -140,6 +141,7 @@ class Trace:
     reason: str = ""
     final: bool = True
     signals: frozenset[str] = frozenset()
+    passes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     objectives: Mapping[str, float] = field(default_factory=dict)
     epochs: int = 0
 
@@ -268,6 +270,7 @@ class SweepSpec:
     seeds: tuple[int, ...]
     vary: tuple[str, ...]
     metrics: tuple[str, ...]
+    score_epochs: tuple[int, ...] | None
     keep: Keep
     plugins: tuple[Plugin, ...]
     resources: Resources
@@ -296,5 +299,5 @@ class SweepSpec:
 
 
 def offered(regimen: str) -> frozenset[str]:
-    """What a metric can read of a regimen: its signals, its snapshots, what the dataset gives."""
-    return GIVEN.union(REGIMENS[regimen].signals, REGIMENS[regimen].snapshots)
+    """What a metric can read of a regimen, and what the dataset gives."""
+    return GIVEN.union(REGIMENS[regimen].offered)

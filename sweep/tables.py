@@ -208,7 +208,7 @@ def _metric_row(metric: Metric) -> dict[str, Any]:
     recorded_by = [
         name
         for name, regimen in REGIMENS.items()
-        if {*metric.signals} <= {*regimen.signals, *regimen.snapshots, "labels", "n_classes"}
+        if {*metric.signals} <= {*regimen.offered, "labels", "n_classes"}
     ]
     return {
         "metric": metric.key,

@@ -349,6 +349,7 @@ class Store:
         return Trace(
             state="done",
             signals=frozenset(manifest.signals),
+            passes=manifest.passes,
             objectives=dict(run.data.metrics),
             **base,
         )

@@ -32,6 +32,7 @@ from hardness.dynamics import (
 from hardness.models import ModelOptions
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
+from hardness.training.passes import schedule
 from sweep.experiment_file import options
 from sweep.plugins import Plugin
 from sweep.spec import Pack, RunSpec, canonical_json
@@ -139,6 +140,8 @@ def _run(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     spool, folder = places.spool(run.run_id), places.checkpoints(run.run_id)
     epochs = chosen.epochs
+    passes = schedule(regimen.passes, places.recording, epochs)
+    _forget_another_recording(folder, places.recording, passes)
     resume, stored = _resume(store, tracking_run, spool, folder)
     uploader = Uploader(store, tracking_run, spool)
     uploader.sent.update(stored)
@@ -177,8 +180,13 @@ def _run(
     manifest = Manifest(
         epochs=epochs,
         rows=len(dataset.train.labels),
-        signals=(*regimen.signals, *sorted(snapshots)),
+        signals=(
+            *regimen.signals,
+            *(signal for name in passes for signal in regimen.passes[name].signals),
+            *sorted(snapshots),
+        ),
         files=uploader.sent,
+        passes=passes,
     )
     _commit(store, tracking_run, spool, manifest)
     _forget(run.run_id, places)
@@ -210,6 +218,25 @@ def _resume(
             if found is not None:
                 return found, {name: stored[name] for name in names if name in stored}
     return None, {}
+
+
+def _forget_another_recording(
+    folder: Path, recording: Recording, passes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Drop the checkpoints of a training that recorded otherwise: its epochs lack what is asked.
+
+    Asking for another metric of a half-trained run is rare, and trained again it comes out the
+    same.
+    """
+    asked = json.dumps(
+        {"signals": recording.signals, "snapshots": recording.snapshots, "passes": passes}
+    )
+    note = folder / "recording.json"
+    if note.is_file() and note.read_text() == asked:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    note.write_text(asked)
 
 
 def _stored_epochs(store: Store, tracking_run: str, folder: Path) -> dict[str, tuple[int, str]]:

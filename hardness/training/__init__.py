@@ -1,13 +1,15 @@
 """Ways to train that yield per-sample dynamics, by name."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hardness.dynamics import EpochRecord
+from hardness.training import classifier_passes as _classifier_passes
 from hardness.training import contrastive as _contrastive
 from hardness.training import second_split as _second_split
 from hardness.training import supervised as _supervised
+from hardness.training.passes import Pass
 
 __all__ = ["REGIMENS", "Regimen"]
 
@@ -26,6 +28,7 @@ class Regimen:
             of different folds are scored by different models.
         objective: Name of the summary that a search optimises, and its direction.
         labels: Whether training reads the samples' own labels.
+        passes: Its scoring passes, each of which records further signals in some epochs.
     """
 
     train: Callable[..., Iterator[EpochRecord]]
@@ -35,6 +38,13 @@ class Regimen:
     snapshots: tuple[str, ...]
     objective: tuple[str, Literal["maximize", "minimize"]]
     labels: bool
+    passes: Mapping[str, Pass] = field(default_factory=dict)
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """All that a metric can read of a run: signals, those of passes, snapshots."""
+        of_passes = (name for one in self.passes.values() for name in one.signals)
+        return (*self.signals, *of_passes, *self.snapshots)
 
 
 _EMBEDDING = ("feature_norm", "msd")
@@ -50,12 +60,15 @@ REGIMENS: dict[str, Regimen] = {
         numerics_version=_supervised.NUMERICS_VERSION,
         signals=(
             *_LOGITS,
+            "grand_last_layer",
+            "gradnorm",
             *_EMBEDDING,
             *(f"{name}.train" for name in _supervised.TRAIN_PHASE),
         ),
         snapshots=("emb", "logits", "neighbor_distances"),
         objective=("val_accuracy", "maximize"),
         labels=True,
+        passes=_classifier_passes.PASSES,
     ),
     "second_split": Regimen(
         train=_second_split.second_split,

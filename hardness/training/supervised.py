@@ -11,14 +11,16 @@ from torch import Tensor
 
 from hardness import signals
 from hardness.augmentation import Augmentation
-from hardness.checkpoint import Checkpoint, capture
+from hardness.checkpoint import Checkpoint, capture, weights
 from hardness.datasets import Dataset
 from hardness.dynamics import INIT, EpochRecord, Recording
 from hardness.models import ModelOptions, build
 from hardness.seeding import Streams
 from hardness.training.classification import Evaluation, accuracy, evaluate, train_epoch, validate
+from hardness.training.classifier_passes import PASSES, checkpoint_epochs, classifier_signals
 from hardness.training.embeddings import EmbeddingTracker, snapshots
 from hardness.training.optimization import TrainOptions, check_finite, optimizer, prepare
+from hardness.training.passes import schedule
 from hardness.training.pixels import Pixels
 
 NUMERICS_VERSION = 1
@@ -55,10 +57,11 @@ def supervised(
 ) -> Iterator[EpochRecord]:
     """Train with cross-entropy on the given labels; yield a record before and after each epoch.
 
-    Signals: the logit signals of ``hardness.signals`` in the eval phase; ``p_label.train``,
-    ``label_margin.train`` and ``correct.train`` from the presentations themselves;
-    ``feature_norm`` and ``msd`` of the embedding. Whoever iterates decides what to keep and when
-    to stop.
+    Signals: the logit signals of ``hardness.signals`` in the eval phase, ``grand_last_layer`` and
+    ``gradnorm``; ``p_label.train``, ``label_margin.train`` and ``correct.train`` from the
+    presentations themselves; ``feature_norm`` and ``msd`` of the embedding; in some epochs those
+    of the scoring passes that are asked for. Whoever iterates decides what to keep and when to
+    stop.
 
     Args:
         dataset: Training and validation samples.
@@ -71,9 +74,13 @@ def supervised(
 
     Raises:
         Diverged: If loss or logits leave the finite numbers.
+        ValueError: If a scoring pass is asked for in an epoch that the run does not have.
     """
     device, recording, train = torch.device(device), recording or Recording(), options.train
     prepare(train, device)
+    passes = schedule(PASSES, recording, train.max_epochs) if recording.signals else {}
+    keep = checkpoint_epochs(train.max_epochs) if "vog" in passes else ()
+    kept: dict[int, dict[str, Tensor]] = {}
     samples = dataset.train
     network = build(
         model,
@@ -90,6 +97,7 @@ def supervised(
     if resume is not None:
         resume.restore(network, optim)
         first = resume.epoch + 1
+        kept |= {epoch: dict(tensors) for epoch, tensors in resume.kept.items()}
         # The previous embedding is not stored: the restored weights give it back bit for bit.
         tracker.previous = evaluate(network, pixels).emb if first > 0 else None
     else:
@@ -123,10 +131,17 @@ def supervised(
         check_finite(summary["train_loss"], "the training loss", epoch)
         evaluation = evaluate(network, pixels)
         check_finite(evaluation.logits.double().sum().item(), "the sum of logits", epoch)
+        if epoch in keep:
+            kept[epoch] = weights(network)
         recorded: dict[str, np.ndarray] = {}
         if recording.signals:
             recorded = _eval_signals(evaluation, labels, tracker)
             recorded |= _train_signals(logits, labels[order], order)
+            due = [name for name, epochs in passes.items() if epoch in epochs]
+            scored = classifier_signals(
+                due, network, pixels, labels, streams=streams, epoch=epoch, kept=kept
+            )
+            recorded |= {name: values.cpu().numpy() for name, values in scored.items()}
         summary["train_accuracy"] = accuracy(evaluation.logits, labels)
         summary |= validate(network, held_out, held_out_labels)
         summary |= {
@@ -139,15 +154,18 @@ def supervised(
             signals=recorded,
             summary=summary,
             snapshots=snapshots(recording.snapshots, evaluation._asdict()) if last else {},
-            checkpoint=partial(capture, epoch, network, optim),
+            checkpoint=partial(capture, epoch, network, optim, kept=kept),
         )
 
 
 def _eval_signals(
     evaluation: Evaluation, labels: Tensor, tracker: EmbeddingTracker
 ) -> dict[str, np.ndarray]:
-    found = signals.from_logits(evaluation.logits, labels)
-    return {k: v.cpu().numpy() for k, v in found.items()} | tracker.update(evaluation.emb)
+    emb, logits = evaluation
+    found = signals.from_logits(logits, labels)
+    found["grand_last_layer"] = signals.grand_last_layer(emb, logits, labels).float()
+    found["gradnorm"] = signals.gradnorm(emb, logits).float()
+    return {k: v.cpu().numpy() for k, v in found.items()} | tracker.update(emb)
 
 
 def _train_signals(logits: Tensor, labels: Tensor, order: Tensor) -> dict[str, np.ndarray]:

@@ -255,7 +255,7 @@ TRAIN = "regimens.supervised.train"
 SEARCH = "regimens.supervised.parameters"
 EVERY_KEY = (
     "known: dataset, keep, max_configurations, method, metrics, model, name, plugins, regimens, "
-    "resources, search_seed, seeds, storage_path, tracking_uri, validation, vary"
+    "resources, score_epochs, search_seed, seeds, storage_path, tracking_uri, validation, vary"
 )
 TRAIN_KEYS = (
     "known: batch_size, compile, deterministic, lr, max_epochs, momentum, optimizer, precision, "

@@ -1,0 +1,151 @@
+"""Scoring passes over a classifier: parameter and input gradients, ODIN, dropout."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+import torch
+from jaxtyping import Int64, Shaped
+from torch import Tensor
+from torch.func import functional_call
+
+from hardness import model_signals, signals
+from hardness.models import Network
+from hardness.seeding import Streams
+from hardness.training.passes import Pass, evenly, last
+from hardness.training.pixels import EVAL_BATCH, Pixels
+
+DRAWS = 20
+CHECKPOINTS = 10
+# Numbers in the input gradients of some samples at all checkpoints, 64 MiB in float32.
+_GRADIENTS = 1 << 24
+
+PASSES: dict[str, Pass] = {
+    "grand": Pass(signals=("grand",), epochs=last, forwards=3),
+    "odin": Pass(signals=("odin", "odin.unperturbed"), epochs=last, forwards=5),
+    "mc_dropout": Pass(
+        signals=("mc_dropout_entropy", "mc_dropout_bald"), epochs=last, forwards=DRAWS
+    ),
+    # Two gradients, of the logit and of the probability, at each checkpoint.
+    "vog": Pass(
+        signals=("vog", "vog.early", "vog.late", "vog_prob"),
+        epochs=last,
+        forwards=6 * CHECKPOINTS,
+        at_end=True,
+    ),
+}
+# Scored in float64: at ODIN's temperature all scores agree in their first digits.
+_WIDE = ("odin", "odin.unperturbed")
+
+Weights = Mapping[int, Mapping[str, Tensor]]
+_OfBlock = Callable[[Network, Pixels, Tensor, Tensor], dict[str, Tensor]]
+
+
+def checkpoint_epochs(epochs: int) -> tuple[int, ...]:
+    """Epochs after which VoG's pass wants the weights kept."""
+    return evenly(epochs, CHECKPOINTS)
+
+
+def classifier_signals(
+    names: Iterable[str],
+    network: Network,
+    pixels: Pixels,
+    labels: Int64[Tensor, " samples"],
+    *,
+    rows: Int64[Tensor, " rows"] | None = None,
+    streams: Streams,
+    epoch: int,
+    kept: Weights | None = None,
+) -> dict[str, Shaped[Tensor, " rows"]]:
+    """Make scoring passes over clean images.
+
+    Args:
+        names: Keys of ``PASSES``.
+        network: In eval mode, and left so.
+        pixels: Of all samples.
+        labels: Of all samples, those trained on.
+        rows: Samples to score; all, if left out.
+        streams: Of the run; dropout draws from a stream of its own.
+        epoch: After which.
+        kept: The network's weights at ``checkpoint_epochs``, for ``vog``.
+
+    Returns:
+        The signals of those passes, one value a row.
+    """
+    given = labels if rows is None else labels[rows]
+    found: dict[str, Tensor] = {}
+    for name in names:
+        of_block = partial(_vog, kept=kept or {}) if name == "vog" else _OF_BLOCK[name]
+        apart = dataclasses.replace(streams, salt=f"{streams.salt}|{name}")
+        torch.manual_seed(apart.integer("dropout", epoch))
+        parts = [
+            of_block(network, pixels, unit, some)
+            for unit, some in zip(pixels.blocks(rows), given.split(EVAL_BATCH), strict=True)
+        ]
+        found |= {k: torch.cat([part[k] for part in parts]) for k in PASSES[name].signals}
+    return {k: v if k in _WIDE else v.float() for k, v in found.items()}
+
+
+def _grand(network: Network, pixels: Pixels, unit: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    return {"grand": model_signals.grand(network, pixels.normalize(unit), labels)}
+
+
+def _odin(network: Network, pixels: Pixels, unit: Tensor, _labels: Tensor) -> dict[str, Tensor]:
+    def forward(images: Tensor) -> Tensor:
+        return network(pixels.normalize(images))
+
+    return {
+        "odin": model_signals.odin(forward, unit),
+        "odin.unperturbed": model_signals.odin(forward, unit, epsilon=0.0),
+    }
+
+
+def _mc_dropout(
+    network: Network, pixels: Pixels, unit: Tensor, _labels: Tensor
+) -> dict[str, Tensor]:
+    if not model_signals.drops_units(network):
+        nothing = torch.full((len(unit),), torch.nan, dtype=torch.float64, device=unit.device)
+        return dict.fromkeys(PASSES["mc_dropout"].signals, nothing)
+    log_probs = model_signals.dropout_log_probs(network, pixels.normalize(unit), DRAWS)
+    return {
+        "mc_dropout_entropy": signals.mixture_entropy(log_probs),
+        "mc_dropout_bald": signals.mutual_information(log_probs),
+    }
+
+
+def _vog(
+    network: Network, pixels: Pixels, unit: Tensor, labels: Tensor, *, kept: Weights
+) -> dict[str, Tensor]:
+    a_sample = max(1, len(kept)) * unit[0, 0].numel()
+    step = max(1, _GRADIENTS // a_sample)
+    parts = [
+        _vog_of(network, kept, pixels.normalize(some), given)
+        for some, given in zip(unit.split(step), labels.split(step), strict=True)
+    ]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _vog_of(network: Network, kept: Weights, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    logit: list[Tensor] = []
+    probability: list[Tensor] = []
+    for epoch in sorted(kept):
+        weights = {k: v.to(images.device) for k, v in kept[epoch].items()}
+
+        def forward(x: Tensor, weights: Mapping[str, Tensor] = weights) -> Tensor:
+            return functional_call(network, dict(weights), (x,))
+
+        for found, of in (
+            (logit, model_signals.label_logit),
+            (probability, model_signals.label_probability),
+        ):
+            found.append(model_signals.input_gradient(forward, images, labels, of=of))
+    gradients, third = torch.stack(logit), len(logit) // 3
+    return {
+        "vog": model_signals.vog(gradients),
+        "vog.early": model_signals.vog(gradients[:third]),
+        "vog.late": model_signals.vog(gradients[len(gradients) - third :]),
+        "vog_prob": model_signals.vog(torch.stack(probability)),
+    }
+
+
+_OF_BLOCK: dict[str, _OfBlock] = {"grand": _grand, "odin": _odin, "mc_dropout": _mc_dropout}

@@ -1,0 +1,87 @@
+"""Scoring passes: signals that take the model itself, recorded in some epochs only."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hardness.dynamics import Recording
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """One scoring pass of a regimen.
+
+    Args:
+        signals: What it records, a column each.
+        epochs: From the number of a run's epochs to those in which it runs by default, 0-based
+            and ascending.
+        forwards: Its cost each time, in forward passes a sample; a backward pass counts as two.
+        at_end: Whether it reads the whole training, so that other epochs cannot be asked for.
+    """
+
+    signals: tuple[str, ...]
+    epochs: Callable[[int], tuple[int, ...]]
+    forwards: int
+    at_end: bool = False
+
+
+def schedule(
+    passes: Mapping[str, Pass], recording: Recording, epochs: int
+) -> dict[str, tuple[int, ...]]:
+    """The passes of a run that are asked for, and the epochs in which each of them runs.
+
+    Args:
+        passes: Of the regimen.
+        recording: Names of passes, those of other regimens among them, and ``score_epochs``.
+        epochs: How many the run has.
+
+    Raises:
+        ValueError: If ``score_epochs`` names an epoch that the run does not have.
+
+    Example:
+        >>> odin = Pass(signals=("odin",), epochs=last, forwards=4)
+        >>> schedule({"odin": odin}, Recording(passes=("odin",)), epochs=20)
+        {'odin': (19,)}
+        >>> schedule({"odin": odin}, Recording(passes=("odin",), score_epochs=(4, -1)), epochs=20)
+        {'odin': (4, 19)}
+    """
+    asked = {name: passes[name] for name in recording.passes if name in passes}
+    chosen = recording.score_epochs
+    if chosen is None or not asked:
+        return {name: one.epochs(epochs) for name, one in asked.items()}
+    outside = [epoch for epoch in chosen if not -epochs <= epoch < epochs]
+    if outside:
+        raise ValueError(
+            f"score_epochs: expected epochs from {-epochs} to {epochs - 1}; came {outside[0]}"
+        )
+    counted = tuple(sorted({epoch % epochs for epoch in chosen}))
+    return {name: one.epochs(epochs) if one.at_end else counted for name, one in asked.items()}
+
+
+def last(epochs: int) -> tuple[int, ...]:
+    """The last epoch alone."""
+    return (epochs - 1,)
+
+
+def evenly(epochs: int, count: int = 10) -> tuple[int, ...]:
+    """So many epochs at equal distances, the first and the last among them; all, if there are few.
+
+    Example:
+        >>> evenly(20, count=3), evenly(2)
+        ((0, 10, 19), (0, 1))
+    """
+    if epochs <= count:
+        return tuple(range(epochs))
+    return tuple((step * (epochs - 1) + (count - 1) // 2) // (count - 1) for step in range(count))
+
+
+def ends_and_between(epochs: int, each: int = 5) -> tuple[int, ...]:
+    """The first and the last few epochs and as many at equal distances between them.
+
+    Example:
+        >>> ends_and_between(30, each=2)
+        (0, 1, 10, 19, 28, 29)
+    """
+    if epochs <= 3 * each:
+        return tuple(range(epochs))
+    between = (each + (epochs - 2 * each) * step // (each + 1) for step in range(1, each + 1))
+    return (*range(each), *between, *range(epochs - each, epochs))
