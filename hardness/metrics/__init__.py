@@ -5,12 +5,19 @@ from hardness.metrics.cartography import (
     cartography_correctness,
     cartography_variability,
 )
+from hardness.metrics.disagreement import (
+    ensemble_entropy,
+    ensemble_mi,
+    mc_dropout_bald,
+    mc_dropout_entropy,
+)
 from hardness.metrics.displacement import (
     feature_norm_mean,
     feature_norm_std,
     msd_mean,
     msd_std,
 )
+from hardness.metrics.distribution import gradnorm, odin
 from hardness.metrics.error_norm import el2n
 from hardness.metrics.forgetting import (
     censored,
@@ -19,6 +26,7 @@ from hardness.metrics.forgetting import (
     learned_first_epoch,
     never_learned,
 )
+from hardness.metrics.gradients import grand, grand_last_layer, vog, vog_class_z, vog_prob
 from hardness.metrics.label_margin import aum
 from hardness.metrics.loss import mean_loss
 from hardness.metrics.neighborhood import (
@@ -48,10 +56,15 @@ __all__ = [
     "censored",
     "el2n",
     "energy",
+    "ensemble_entropy",
+    "ensemble_mi",
     "feature_norm_mean",
     "feature_norm_std",
     "forgetting_events",
     "fslt",
+    "gradnorm",
+    "grand",
+    "grand_last_layer",
     "has_duplicate",
     "image_compressed_size",
     "image_entropy",
@@ -64,13 +77,19 @@ __all__ = [
     "lid_mle_harmonic",
     "margin",
     "max_softmax",
+    "mc_dropout_bald",
+    "mc_dropout_entropy",
     "mean_loss",
     "metric",
     "msd_mean",
     "msd_std",
     "never_learned",
+    "odin",
     "predictive_entropy",
     "prototypicality",
     "ssft",
     "total_variation",
+    "vog",
+    "vog_class_z",
+    "vog_prob",
 ]

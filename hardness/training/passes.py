@@ -36,13 +36,6 @@ def schedule(
 
     Raises:
         ValueError: If ``score_epochs`` names an epoch that the run does not have.
-
-    Example:
-        >>> odin = Pass(signals=("odin",), epochs=last, forwards=4)
-        >>> schedule({"odin": odin}, Recording(passes=("odin",)), epochs=20)
-        {'odin': (19,)}
-        >>> schedule({"odin": odin}, Recording(passes=("odin",), score_epochs=(4, -1)), epochs=20)
-        {'odin': (4, 19)}
     """
     asked = {name: passes[name] for name in recording.passes if name in passes}
     chosen = recording.score_epochs

@@ -1,0 +1,188 @@
+"""Uncertainty from several predictions of one sample: dropout's draws, or the runs of a sweep."""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64
+
+from hardness.metrics.history import last_or_mean
+from hardness.metrics.registry import metric
+
+GAL = "Gal and Ghahramani, ICML 2016"
+HOULSBY = "Houlsby et al., 2011; Gal, Islam and Ghahramani, ICML 2017"
+MEMBERS = 3
+_MEAN = {"mean": {"over": "all"}}
+
+
+@metric(
+    family="uncertainty",
+    sign=1,
+    sign_origin="published",
+    labels_used="none",
+    summary="entropy of the mean prediction over dropout's draws",
+    paper=GAL,
+    variants=_MEAN,
+)
+def mc_dropout_entropy(
+    mc_dropout_entropy: Float[np.ndarray, "epochs samples"],
+    seen: Bool[np.ndarray, "epochs samples"] | None = None,
+    *,
+    over: Literal["last", "all"] = "last",
+) -> Float64[np.ndarray, " samples"]:
+    """Entropy in nats of the mean of 20 predictions, dropout on and batch statistics fixed.
+
+    High is hard: the predictions are undecided, each or together.
+
+    Args:
+        mc_dropout_entropy: Signal of that name, one row per epoch in which the pass was made; NaN
+            for a network without dropout.
+        seen: Which samples were scored in which of these; all, if left out.
+        over: The last of the epochs, or the mean of all.
+
+    Returns:
+        One value per sample, from 0 to the logarithm of the number of classes; NaN where not seen
+        in those epochs, and for a network without dropout.
+
+    Raises:
+        ValueError: If the arrays disagree in shape.
+
+    Example:
+        >>> mc_dropout_entropy(np.array([[0.7, 0.2], [0.5, 0.1]])).tolist()
+        [0.5, 0.1]
+
+    References:
+        Gal and Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016. As in OATML/RHO-Loss,
+        only dropout layers are put into training mode; H-CAT's agreement puts the whole network.
+    """
+    return last_or_mean(mc_dropout_entropy, seen, over)
+
+
+@metric(
+    family="uncertainty",
+    sign=1,
+    sign_origin="published",
+    labels_used="none",
+    summary="how far dropout's draws disagree",
+    paper=HOULSBY,
+    variants=_MEAN,
+)
+def mc_dropout_bald(
+    mc_dropout_bald: Float[np.ndarray, "epochs samples"],
+    seen: Bool[np.ndarray, "epochs samples"] | None = None,
+    *,
+    over: Literal["last", "all"] = "last",
+) -> Float64[np.ndarray, " samples"]:
+    """BALD: entropy of the mean of 20 dropout predictions minus the mean of their entropies.
+
+    High is hard: each draw is sure, of different things.
+
+    Args:
+        mc_dropout_bald: Signal of that name, one row per epoch in which the pass was made; NaN for
+            a network without dropout.
+        seen: Which samples were scored in which of these; all, if left out.
+        over: The last of the epochs, or the mean of all.
+
+    Returns:
+        One value per sample in nats, from 0; NaN where not seen in those epochs, and for a network
+        without dropout.
+
+    Raises:
+        ValueError: If the arrays disagree in shape.
+
+    Example:
+        >>> mc_dropout_bald(np.array([[0.3, 0.1], [0.2, 0.0]])).tolist()
+        [0.2, 0.0]
+
+    References:
+        Houlsby et al., "Bayesian Active Learning for Classification and Preference Learning", 2011;
+        Gal, Islam and Ghahramani, "Deep Bayesian Active Learning with Image Data", ICML 2017.
+    """
+    return last_or_mean(mc_dropout_bald, seen, over)
+
+
+@metric(
+    family="uncertainty",
+    sign=1,
+    sign_origin="published",
+    scope="seeds",
+    labels_used="none",
+    summary="entropy of the mean prediction over the runs of a configuration",
+    paper="Lakshminarayanan, Pritzel and Blundell, NeurIPS 2017",
+)
+def ensemble_entropy(
+    logits: Float[np.ndarray, "members samples classes"],
+) -> Float64[np.ndarray, " samples"]:
+    """Entropy in nats of the mean softmax over the runs of one configuration.
+
+    High is hard: the runs are undecided, each or together.
+
+    Args:
+        logits: Of the last epoch, one member a run, at least three.
+
+    Returns:
+        One value per sample, from 0 to the logarithm of the number of classes; NaN where any
+        member's logits are.
+
+    Raises:
+        ValueError: If there are fewer than three members.
+
+    Example:
+        >>> sure = np.array([[[9.0, 0.0]], [[9.0, 0.0]], [[9.0, 0.0]]])
+        >>> bool(ensemble_entropy(sure)[0] < 0.01)
+        True
+
+    References:
+        Lakshminarayanan, Pritzel and Blundell, "Simple and Scalable Predictive Uncertainty
+        Estimation using Deep Ensembles", NeurIPS 2017. Agrees with OATML/RHO-Loss, utils_bald.py.
+    """
+    from hardness import signals  # noqa: PLC0415 - torch, which no other metric needs
+
+    return signals.mixture_entropy(_log_probs(logits))
+
+
+@metric(
+    family="uncertainty",
+    sign=1,
+    sign_origin="published",
+    scope="seeds",
+    labels_used="none",
+    summary="how far the runs of a configuration disagree",
+    paper="Lakshminarayanan, Pritzel and Blundell, NeurIPS 2017; Houlsby et al., 2011",
+)
+def ensemble_mi(
+    logits: Float[np.ndarray, "members samples classes"],
+) -> Float64[np.ndarray, " samples"]:
+    """Mutual information: entropy of the mean over runs minus the mean of their entropies.
+
+    High is hard: each run is sure, of different things.
+
+    Args:
+        logits: Of the last epoch, one member a run, at least three.
+
+    Returns:
+        One value per sample in nats, from 0; NaN where any member's logits are.
+
+    Raises:
+        ValueError: If there are fewer than three members.
+
+    Example:
+        >>> agree = np.array([[[9.0, 0.0]], [[9.0, 0.0]], [[9.0, 0.0]]])
+        >>> bool(ensemble_mi(agree)[0] < 1e-12)
+        True
+
+    References:
+        As for ``ensemble_entropy``; agrees with OATML/RHO-Loss, utils_bald.py.
+    """
+    from hardness import signals  # noqa: PLC0415 - torch, which no other metric needs
+
+    return signals.mutual_information(_log_probs(logits))
+
+
+def _log_probs(
+    logits: Float[np.ndarray, "members samples classes"],
+) -> Float64[np.ndarray, "members samples classes"]:
+    if len(logits) < MEMBERS:
+        raise ValueError(f"expected at least {MEMBERS} members; came {len(logits)}")
+    z = logits.astype(np.float64)
+    shifted = z - z.max(axis=2, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True))
