@@ -7,6 +7,7 @@ from typing import Any, Literal
 from hardness.dynamics import EpochRecord
 from hardness.training import classifier_passes as _classifier_passes
 from hardness.training import contrastive as _contrastive
+from hardness.training import contrastive_passes as _contrastive_passes
 from hardness.training import second_split as _second_split
 from hardness.training import supervised as _supervised
 from hardness.training.passes import Pass
@@ -87,5 +88,6 @@ REGIMENS: dict[str, Regimen] = {
         snapshots=("emb", "neighbor_distances"),
         objective=("val_loss", "minimize"),
         labels=False,
+        passes=_contrastive_passes.PASSES,
     ),
 }

@@ -15,8 +15,9 @@ from hardness.dynamics import INIT, Diverged, Recording
 from hardness.models import ModelOptions
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
-from hardness.training.contrastive import Contrastive, barlow_twins, contrastive, ntxent
+from hardness.training.contrastive import Contrastive, contrastive
 from hardness.training.optimization import TrainOptions
+from hardness.view_losses import barlow_twins, ntxent
 
 SEEDED = Streams(seed=0)
 OBJECTIVES = ("simclr", "barlow_twins")
