@@ -6,6 +6,7 @@ the views stands among them in place of row i. One backward pass then gives ever
 gradient at once. What is said of single samples is computed in float64.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -14,8 +15,6 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-# Numbers in the weight gradients of some samples, 64 MiB in float64.
-_GRADIENTS = 1 << 23
 _EPS = 1e-5
 
 Pair: TypeAlias = tuple[Tensor, Tensor]
@@ -193,15 +192,18 @@ def lgn(
 
 
 def layer_gradient_norm(
-    errors: Float[Tensor, "views samples outputs"],
-    inputs: Float[Tensor, "views samples inputs"],
+    errors: Float[Tensor, "2 samples outputs"],
+    inputs: Float[Tensor, "2 samples inputs"],
     *,
     order: Literal[1, 2] = 2,
 ) -> Float64[Tensor, " samples"]:
-    """Norm of the gradient with respect to a linear layer's weight, summed over views first.
+    """Norm of the gradient with respect to a linear layer's weight, of two views' sum.
 
-    The gradient is ``sum_v error_v input_v'``. Its 2-norm needs only the products of the views
-    with each other; its 1-norm has no such form for more than one view and is counted out.
+    The gradient is ``error_a input_a' + error_b input_b'``, and no norm needs it written out. Of
+    the 2-norm the square is ``sum_vw (error_v . error_w) (input_v . input_w)``. The 1-norm is
+    ``sum_oi |u_o . w_i|`` over pairs of numbers, one of each view. Once all w_i are turned into
+    one half plane and sorted by angle, a u_o has those on one side of a right angle before those
+    on its other side, so that sums up to a place suffice.
 
     Args:
         errors: Gradient with respect to the layer's output.
@@ -209,17 +211,26 @@ def layer_gradient_norm(
         order: 2 for the Euclidean norm, 1 for the sum of magnitudes.
     """
     errors, inputs = errors.double(), inputs.double()
-    if order == 2:  # noqa: PLR2004 - the norm's order
-        products = [torch.einsum("vsd,wsd->svw", z, z) for z in (errors, inputs)]
-        square = (products[0] * products[1]).sum((1, 2))
-        # Views that cancel may leave a rounding below zero.
-        return square.clamp(min=0).sqrt()
-    step = max(1, _GRADIENTS // max(1, errors.shape[2] * inputs.shape[2]))
-    parts = [
-        torch.einsum("vso,vsi->soi", error, given).abs().sum((1, 2))
-        for error, given in zip(errors.split(step, 1), inputs.split(step, 1), strict=True)
-    ]
-    return torch.cat(parts)
+    if order == 1:
+        return _sum_of_magnitudes(errors.permute(1, 2, 0), inputs.permute(1, 2, 0))
+    products = [torch.einsum("vsd,wsd->svw", z, z) for z in (errors, inputs)]
+    # Views that cancel may leave a rounding below zero.
+    return (products[0] * products[1]).sum((1, 2)).clamp(min=0).sqrt()
+
+
+def _sum_of_magnitudes(
+    u: Float64[Tensor, "samples outputs 2"], w: Float64[Tensor, "samples inputs 2"]
+) -> Float64[Tensor, " samples"]:
+    """``sum_oi |u_o . w_i|`` for each sample."""
+    angle = torch.atan2(w[..., 1], w[..., 0])
+    w = torch.where(angle[..., None] < 0, -w, w)
+    angle, place = torch.where(angle < 0, angle + math.pi, angle).sort(1)
+    up_to = torch.gather(w, 1, place[..., None].expand_as(w)).cumsum(1)
+    up_to = torch.cat([torch.zeros_like(up_to[:, :1]), up_to], dim=1)
+    right = torch.remainder(torch.atan2(u[..., 1], u[..., 0]) + math.pi / 2, math.pi)
+    before = torch.searchsorted(angle, right)[..., None].expand_as(u)
+    difference = up_to[:, -1:] - 2 * up_to.gather(1, before)
+    return (u * difference).sum(2).abs().sum(1)
 
 
 def _standardize(z: Tensor) -> Tensor:
