@@ -133,8 +133,10 @@ def barlow_influence(
         off_diagonal: Weight of the redundancy term.
 
     References:
-        The loss is Zbontar et al.'s, ICML 2021; its attribution to samples is derived here and
-        ranks them as leaving each one out does.
+        The loss is Zbontar et al.'s, ICML 2021; its attribution to samples is derived here. In
+        batches of 256 it ranks them as leaving each one out of the cross-correlation does (rank
+        correlation 0.999); once the moments are taken anew as well, the order is another (0.5 to
+        0.9).
     """
     a, b = _standardize(a.double()), _standardize(b.double())
     correlation = a.T @ b / len(a)

@@ -1,7 +1,9 @@
 """Mean and spread over the seen entries of a history, one row per epoch."""
 
+from typing import Literal
+
 import numpy as np
-from jaxtyping import Bool, Float64, Int, Shaped
+from jaxtyping import Bool, Float, Float64, Int, Shaped
 
 
 def seen_entries(values: np.ndarray, seen: np.ndarray | None) -> Bool[np.ndarray, "epochs samples"]:
@@ -29,6 +31,17 @@ def mean_seen(
     """Mean over the seen entries; NaN without any."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.sum(values, axis=0, dtype=np.float64, where=seen) / seen.sum(axis=0)
+
+
+def last_or_mean(
+    values: Float[np.ndarray, "epochs samples"],
+    seen: Bool[np.ndarray, "epochs samples"] | None,
+    over: Literal["last", "all"],
+) -> Float64[np.ndarray, " samples"]:
+    """The last epoch's value, or the mean over the seen entries; NaN where not seen in those."""
+    seen = seen_entries(values, seen)
+    first = 0 if over == "all" else len(values) - 1
+    return mean_seen(values[first:], seen[first:])
 
 
 def std_seen(

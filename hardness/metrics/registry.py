@@ -96,6 +96,7 @@ def metric(
     flag: Callable[..., np.ndarray] | None = None,
     train_variant: bool = False,
     variants: Mapping[str, Mapping[str, Any]] | None = None,
+    signal_variants: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Callable[[Function], Function]:
     """Register a function under its own name and leave it as it is.
 
@@ -115,6 +116,8 @@ def metric(
         train_variant: Also register ``key.train``, which reads the logit signals of the training
             step instead of those of the evaluation pass.
         variants: Also register ``key.name`` with these keyword arguments fixed.
+        signal_variants: Also register ``key.name``, which fills these parameters with other
+            signals.
 
     Raises:
         ValueError: If another function has the key, or a signal is no parameter of the function.
@@ -137,6 +140,8 @@ def metric(
             entries[f"{key}.train"] = _of_training(key, inputs), function
         for name, fixed in (variants or {}).items():
             entries[f"{key}.{name}"] = inputs, partial(function, **fixed)
+        for name, others in (signal_variants or {}).items():
+            entries[f"{key}.{name}"] = {**inputs, **_inputs(function, others)}, function
         for name in entries:
             _refuse_another(name, function)
         for name, (reads, call) in entries.items():

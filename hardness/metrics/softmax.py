@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
-from hardness.metrics.history import mean_seen, seen_entries
+from hardness.metrics.history import last_or_mean
 from hardness.metrics.registry import metric
 
 _MEAN = {"mean": {"over": "all"}}
@@ -50,7 +50,7 @@ def max_softmax(
         Hendrycks and Gimpel, "A Baseline for Detecting Misclassified and Out-of-Distribution
         Examples in Neural Networks", ICLR 2017; the quantity of their code.
     """
-    return _over(max_softmax, seen, over)
+    return last_or_mean(max_softmax, seen, over)
 
 
 @metric(
@@ -93,7 +93,7 @@ def predictive_entropy(
         "Active Learning Literature Survey", 2009. Of one run; H-CAT's entropy over epochs is
         another quantity.
     """
-    return _over(entropy, seen, over)
+    return last_or_mean(entropy, seen, over)
 
 
 @metric(
@@ -134,7 +134,7 @@ def margin(
         Scheffer, Decomain and Wrobel, "Active Hidden Markov Models for Information Extraction",
         IDA 2001. cleanlab's margin is that of the label.
     """
-    return _over(margin, seen, over)
+    return last_or_mean(margin, seen, over)
 
 
 @metric(
@@ -176,14 +176,4 @@ def energy(
         Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020. The paper's E(x), as
         in wetliu/energy_ood, test.py; deeplearning-wisc/gradnorm_ood returns the negative.
     """
-    return _over(energy, seen, over)
-
-
-def _over(
-    values: Float[np.ndarray, "epochs samples"],
-    seen: Bool[np.ndarray, "epochs samples"] | None,
-    over: Literal["last", "all"],
-) -> Float64[np.ndarray, " samples"]:
-    seen = seen_entries(values, seen)
-    first = 0 if over == "all" else len(values) - 1
-    return mean_seen(values[first:], seen[first:])
+    return last_or_mean(energy, seen, over)
