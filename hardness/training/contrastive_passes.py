@@ -146,7 +146,7 @@ class _Pair:
         self.z = [z.detach().double() for z in self._projected]
 
     @cached_property
-    def own_errors(self) -> tuple[Float64[Tensor, "batch width"], ...]:
+    def own_errors(self) -> tuple[Float64[Tensor, "batch units"], ...]:
         """Gradient of each sample's own loss with respect to its projections."""
         return self.errors(lambda a, b: self.own_losses(a, b).sum())
 
@@ -156,21 +156,21 @@ class _Pair:
         return self.slopes(self.own_errors)
 
     def own_losses(
-        self, a: Float[Tensor, "batch width"], b: Float[Tensor, "batch width"]
+        self, a: Float[Tensor, "batch units"], b: Float[Tensor, "batch units"]
     ) -> Float64[Tensor, " batch"]:
         """Each sample's own loss for these projections of it, the others' as they are."""
         return self.objective.of_samples(a, b, others=(self.z[0], self.z[1]))
 
     def errors(
         self, loss: Callable[[Tensor, Tensor], Tensor]
-    ) -> tuple[Float64[Tensor, "batch width"], ...]:
+    ) -> tuple[Float64[Tensor, "batch units"], ...]:
         """Gradient of a loss with respect to both views' projections."""
         with torch.enable_grad():
             leaves = [z.clone().requires_grad_() for z in self.z]
             return torch.autograd.grad(loss(*leaves), leaves)
 
     def slopes(
-        self, errors: Sequence[Float64[Tensor, "batch width"]]
+        self, errors: Sequence[Float64[Tensor, "batch units"]]
     ) -> tuple[Float[Tensor, "batch channels height width"], ...]:
         """Carry a gradient from the projections back to the normalised pixels."""
         single = [error.float() for error in errors]
@@ -179,7 +179,7 @@ class _Pair:
     @torch.no_grad()
     def projected(
         self, view: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch width"]:
+    ) -> Float[Tensor, "batch units"]:
         """Projections of another view of the batch, its pixels in 0..1."""
         parts = self._pixels.normalize(view).split(self._at_once)
         return torch.cat([self._network(part) for part in parts])

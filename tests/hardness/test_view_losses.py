@@ -151,8 +151,10 @@ def of_correlation(a, b, off_diagonal):
     ).square().sum()
 
 
-@pytest.mark.parametrize("off_diagonal", [5e-3, 0.1])
-def test_influence_sums_to_zero_and_orders_samples_as_leaving_each_one_out_does(off_diagonal):
+@pytest.mark.parametrize(("off_diagonal", "agreement"), [(5e-3, 0.999), (0.1, 0.995)])
+def test_influence_sums_to_zero_and_orders_samples_as_leaving_each_one_out_does(
+    off_diagonal, agreement
+):
     """Left out of the cross-correlation. Of the moments as well, and the order is another."""
     n = 256
     a, b = pair(n, width=64, noise=0.7)
@@ -161,7 +163,7 @@ def test_influence_sums_to_zero_and_orders_samples_as_leaving_each_one_out_does(
     rest = [torch.arange(n) != i for i in range(n)]
     first, second = ((z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt() for z in (a, b))
     without = [of_correlation(first[r], second[r], off_diagonal).item() for r in rest]
-    assert spearmanr(found, without).statistic < -0.999
+    assert spearmanr(found, without).statistic < -agreement
     anew = [barlow_twins(a[r], b[r], off_diagonal).item() for r in rest]
     assert -0.95 < spearmanr(found, anew).statistic < -0.5
 
