@@ -72,10 +72,11 @@ def ssl_loss_barlow(
     """A sample's share in the Barlow Twins loss of a fixed batch, in the last scored epoch.
 
     High is taken to be hard: the batch's cross-correlation would be nearer to the identity without
-    the sample. A hypothesis; what is published is the batch's loss alone. The default is the loss's derivative with respect to the sample's weight in the
-    cross-correlation, which sums to 0 over a batch; the variant is the squared distance of its
-    standardised views, whose mean is the loss's linear invariance term. Mean over two pairs of
-    views, in eval mode, of projections; whatever the objective that was trained.
+    the sample. A hypothesis; what is published is the batch's loss alone. The default is the
+    loss's derivative with respect to the sample's weight in the cross-correlation, which sums to 0
+    over a batch; the variant is the squared distance of its standardised views, whose mean is the
+    loss's linear invariance term. Mean over two pairs of views, in eval mode, of projections;
+    whatever the objective that was trained.
 
     Args:
         barlow_influence: Signal of that name, one row for each epoch that was scored; that of
