@@ -227,8 +227,10 @@ def _sum_of_magnitudes(
     angle = torch.atan2(w[..., 1], w[..., 0])
     w = torch.where(angle[..., None] < 0, -w, w)
     angle, place = torch.where(angle < 0, angle + math.pi, angle).sort(1)
-    up_to = torch.gather(w, 1, place[..., None].expand_as(w)).cumsum(1)
-    up_to = torch.cat([torch.zeros_like(up_to[:, :1]), up_to], dim=1)
+    w = w.gather(1, place[..., None].expand_as(w))
+    # A product, since a running sum is refused on a GPU that has to give the same bits again.
+    before_each = torch.ones(w.shape[1] + 1, w.shape[1], dtype=w.dtype, device=w.device).tril(-1)
+    up_to = before_each @ w
     right = torch.remainder(torch.atan2(u[..., 1], u[..., 0]) + math.pi / 2, math.pi)
     before = torch.searchsorted(angle, right)[..., None].expand_as(u)
     difference = up_to[:, -1:] - 2 * up_to.gather(1, before)
