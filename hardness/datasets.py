@@ -50,7 +50,7 @@ class DatasetOptions:
             identity. ``data``, if left out; ``parquet`` and ``imagefolder`` need one.
         download: Fetch ``mnist``, ``cifar10`` or ``cifar100`` into ``root`` if absent.
         subset: This many training samples, stratified by class; all, if left out.
-        data_seed: Draws the subset and the split.
+        data_seed: Draws the subset, the split and the batches that samples are scored in.
         label_column: Column of a ``parquet`` source that holds the labels.
         image_size: Resize the shorter side of an ``imagefolder``'s images to this many pixels
             and crop the centre; needed where sizes differ.
@@ -133,6 +133,8 @@ class Dataset:
         columns: Further facts about each training sample, in ``train``'s order, each called
             ``truth_<column>``; no columns where the source has none.
         digest: The `content_digest` of the above.
+        data_seed: That of the options. Whatever else has to be drawn alike for all runs, such as
+            the batches that samples are scored in, is drawn from it.
     """
 
     name: str
@@ -141,6 +143,7 @@ class Dataset:
     validation: Samples
     columns: pd.DataFrame
     digest: str
+    data_seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -211,6 +214,7 @@ def load(options: DatasetOptions, validation: Literal["test"] | float | None = N
         validation=held,
         columns=columns.iloc[train.sample_ids.numpy()].reset_index(drop=True),
         digest=content_digest(source.classes, train, held),
+        data_seed=options.data_seed,
     )
 
 

@@ -181,6 +181,26 @@ def msd(
     return _in_kind(out, emb)
 
 
+def reconstruction_error(
+    reconstruction: Float[Array, "samples *pixels"], images: Float[Array, "samples *pixels"]
+) -> Float[Array, " samples"]:
+    """Mean over pixels and channels of the squared difference, in the images' units squared.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    x, again = _tensor(images).flatten(1), _tensor(reconstruction).flatten(1)
+    if x.shape != again.shape:
+        raise ValueError(
+            f"expected a reconstruction of the images' shape {_shape(_tensor(images))}; "
+            f"came {_shape(_tensor(reconstruction))}"
+        )
+    out = torch.empty(len(x), dtype=torch.float64, device=x.device)
+    for rows in _blocks(x):
+        out[rows] = (again[rows].double() - x[rows].double()).square().mean(1)
+    return _in_kind(out, images)
+
+
 def grand_last_layer(
     emb: Float[Array, "samples width"],
     logits: Float[Array, "samples classes"],

@@ -44,6 +44,13 @@ from hardness.metrics.pixels import (
 from hardness.metrics.prototypes import prototypicality
 from hardness.metrics.registry import METRICS, Metric, labels_used, metric
 from hardness.metrics.second_split import learned_at_switch, ssft
+from hardness.metrics.self_supervised import (
+    reconstruction_error,
+    ssl_loss_barlow,
+    ssl_loss_ntxent,
+    ssl_param_grad_norm,
+    ssl_perturbation_gain,
+)
 from hardness.metrics.softmax import energy, margin, max_softmax, predictive_entropy
 
 __all__ = [
@@ -87,7 +94,12 @@ __all__ = [
     "odin",
     "predictive_entropy",
     "prototypicality",
+    "reconstruction_error",
     "ssft",
+    "ssl_loss_barlow",
+    "ssl_loss_ntxent",
+    "ssl_param_grad_norm",
+    "ssl_perturbation_gain",
     "total_variation",
     "vog",
     "vog_class_z",

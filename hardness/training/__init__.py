@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hardness.dynamics import EpochRecord
+from hardness.training import autoencoder as _autoencoder
 from hardness.training import classifier_passes as _classifier_passes
 from hardness.training import contrastive as _contrastive
+from hardness.training import contrastive_passes as _contrastive_passes
 from hardness.training import second_split as _second_split
 from hardness.training import supervised as _supervised
 from hardness.training.passes import Pass
@@ -84,6 +86,16 @@ REGIMENS: dict[str, Regimen] = {
         options=_contrastive.Contrastive,
         numerics_version=_contrastive.NUMERICS_VERSION,
         signals=_EMBEDDING,
+        snapshots=("emb", "neighbor_distances"),
+        objective=("val_loss", "minimize"),
+        labels=False,
+        passes=_contrastive_passes.PASSES,
+    ),
+    "autoencoder": Regimen(
+        train=_autoencoder.autoencoder,
+        options=_autoencoder.Autoencoder,
+        numerics_version=_autoencoder.NUMERICS_VERSION,
+        signals=("reconstruction_error", *_EMBEDDING),
         snapshots=("emb", "neighbor_distances"),
         objective=("val_loss", "minimize"),
         labels=False,

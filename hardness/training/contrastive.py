@@ -1,23 +1,23 @@
 """Contrastive training without labels: SimCLR and Barlow Twins, embeddings recorded each epoch."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
 
 from hardness.augmentation import Augmentation
 from hardness.checkpoint import Checkpoint, capture
 from hardness.datasets import Dataset
 from hardness.dynamics import INIT, EpochRecord, Recording
-from hardness.models import ModelOptions, Network, build
+from hardness.models import ModelOptions, build
 from hardness.seeding import Streams
+from hardness.training.contrastive_passes import PASSES, contrastive_signals
 from hardness.training.embeddings import EmbeddingTracker, snapshots
 from hardness.training.optimization import (
     TrainOptions,
@@ -28,7 +28,10 @@ from hardness.training.optimization import (
     optimizer,
     prepare,
 )
+from hardness.training.passes import schedule
 from hardness.training.pixels import EVAL_BATCH, Pixels
+from hardness.training.projection import Projected
+from hardness.view_losses import Objective
 
 NUMERICS_VERSION = 1
 
@@ -80,23 +83,6 @@ class Contrastive:
             raise ValueError(f"projection: expected at least 1; came {self.projection}")
 
 
-class _Projected(nn.Module):
-    """The encoder under a projection head; the classifier's head is dropped."""
-
-    def __init__(self, network: Network, width: int) -> None:
-        super().__init__()
-        self.encoder = network.encoder
-        self.projector = nn.Sequential(
-            nn.Linear(network.width, network.width, bias=False),
-            nn.BatchNorm1d(network.width),
-            nn.ReLU(),
-            nn.Linear(network.width, width),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.projector(self.encoder(x))
-
-
 def contrastive(
     dataset: Dataset,
     model: ModelOptions,
@@ -110,10 +96,12 @@ def contrastive(
     """Train an encoder to give two views of one image the same place; labels are never read.
 
     Signals: ``feature_norm`` and ``msd`` of the encoder's output on the clean images, in eval
-    mode. The validation loss is the objective's own, on fixed views of the validation images.
+    mode; in some epochs those of the scoring passes that are asked for, on views drawn for them.
+    The validation loss is the objective's own, on fixed views of the validation images.
 
     Args:
-        dataset: Training and validation samples; of these only the images are used.
+        dataset: Training and validation samples; of these only the images are used. Scoring
+            passes cut them into batches by its ``data_seed``.
         model: The network whose encoder is trained.
         options: Of this regimen.
         streams: Random streams; the same streams give the same bits on a CPU.
@@ -123,10 +111,12 @@ def contrastive(
 
     Raises:
         Diverged: If loss or embeddings leave the finite numbers.
-        ValueError: If there are fewer than two samples to contrast.
+        ValueError: If there are fewer than two samples to contrast, or a scoring pass is asked for
+            in an epoch that the run does not have.
     """
     device, recording, train = torch.device(device), recording or Recording(), options.train
     prepare(train, device)
+    passes = schedule(PASSES, recording, train.max_epochs) if recording.signals else {}
     images = dataset.train.images
     n = len(images)
     for part, count in (("train", n), ("validation", len(dataset.validation.images))):
@@ -135,15 +125,14 @@ def contrastive(
                 f"contrastive: expected at least 2 samples to contrast in {part}; came {count}"
             )
     network = _network(options, model, dataset, streams).to(device)
-    pixels, objective = Pixels(images, device), _objective(options)
+    pixels = Pixels(images, device)
     held_out = Pixels(dataset.validation.images, device, like=pixels)
     step_network = torch.compile(network) if train.compile else network
     optim = optimizer(network, train)
-    tracker, first, step = EmbeddingTracker(), 0, 0
-    steps_an_epoch = len(batches(torch.arange(n), train.batch_size))
+    tracker, first = EmbeddingTracker(), 0
     if resume is not None:
         resume.restore(network, optim)
-        first, step = resume.epoch + 1, (resume.epoch + 1) * steps_an_epoch
+        first = resume.epoch + 1
         tracker.previous = _embed(network, pixels) if first > 0 else None
     else:
         emb = _embed(network, pixels)
@@ -159,27 +148,28 @@ def contrastive(
         order = torch.randperm(n, generator=streams.generator("order", epoch)).to(device)
         generator = streams.generator("augmentation", epoch)
         draws = [options.augmentation.draw(n, generator).to(device) for _ in range(2)]
-        total = torch.zeros((), dtype=torch.float64, device=device)
         network.train()
-        for batch in batches(order, train.batch_size):
-            for group in optim.param_groups:
-                group["lr"] = learning_rate(step, train.max_epochs * steps_an_epoch, train)
-            unit = pixels.unit(batch)
-            views = torch.cat([options.augmentation.apply(unit, d[batch]) for d in draws])
-            with autocast(train, device):
-                projected = step_network(pixels.normalize(views))
-            loss = objective(*projected.float().chunk(2))
-            optim.zero_grad(set_to_none=True)
-            loss.backward()
-            optim.step()
-            total += loss.detach().double() * len(batch)
-            step += 1
+        loss = _train_epoch(step_network, optim, pixels, order, draws, options, epoch)
         trained = time.perf_counter()
-        summary = {"train_loss": total.item() / n}
+        summary = {"train_loss": loss.item() / n}
         check_finite(summary["train_loss"], "the training loss", epoch)
         emb = _embed(network, pixels)
         check_finite(emb.double().sum().item(), "the sum of embeddings", epoch)
-        recorded: dict[str, np.ndarray] = tracker.update(emb) if recording.signals else {}
+        recorded: dict[str, np.ndarray] = {}
+        if recording.signals:
+            recorded = tracker.update(emb)
+            scored = contrastive_signals(
+                [name for name, epochs in passes.items() if epoch in epochs],
+                network,
+                pixels,
+                _objective(options),
+                options.augmentation,
+                streams=streams,
+                epoch=epoch,
+                data_seed=dataset.data_seed,
+                at_once=train.batch_size,
+            )
+            recorded |= {name: values.cpu().numpy() for name, values in scored.items()}
         summary["val_loss"] = _validation_loss(network, held_out, options)
         summary |= {
             "train_seconds": trained - started,
@@ -195,64 +185,54 @@ def contrastive(
         )
 
 
-def ntxent(
-    a: Float[Tensor, "batch width"], b: Float[Tensor, "batch width"], temperature: float
-) -> Float[Tensor, ""]:
-    """Normalised temperature-scaled cross-entropy of SimCLR, the mean over both views.
+def _train_epoch(
+    forward: Callable[[Tensor], Tensor],
+    optim: torch.optim.Optimizer,
+    pixels: Pixels,
+    order: Int64[Tensor, " samples"],
+    draws: Sequence[Float[Tensor, "samples parameters"]],
+    options: Contrastive,
+    epoch: int,
+) -> Float64[Tensor, ""]:
+    """One epoch of steps; the sum over the samples of their batch's loss."""
+    train, objective = options.train, _objective(options)
+    presented = batches(order, train.batch_size)
+    total = torch.zeros((), dtype=torch.float64, device=pixels.device)
+    for step, batch in enumerate(presented, epoch * len(presented)):
+        for group in optim.param_groups:
+            group["lr"] = learning_rate(step, train.max_epochs * len(presented), train)
+        unit = pixels.unit(batch)
+        views = torch.cat([options.augmentation.apply(unit, d[batch]) for d in draws])
+        with autocast(train, pixels.device):
+            projected = forward(pixels.normalize(views))
+        loss = objective.of_batch(*projected.float().chunk(2))
+        optim.zero_grad(set_to_none=True)
+        loss.backward()
+        optim.step()
+        total += loss.detach().double() * len(batch)
+    return total
 
-    References:
-        Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations",
-        ICML 2020, equation 1.
-    """
-    z = normalize(torch.cat([a, b]), dim=1)
-    similarity = z @ z.T / temperature
-    similarity = similarity.masked_fill(
-        torch.eye(len(z), dtype=torch.bool, device=z.device), -torch.inf
+
+def _objective(options: Contrastive) -> Objective:
+    return Objective(
+        name=options.objective,
+        temperature=options.temperature,
+        off_diagonal=options.off_diagonal,
     )
-    partner = torch.arange(len(z), device=z.device).roll(len(a))
-    return cross_entropy(similarity, partner)
-
-
-def barlow_twins(
-    a: Float[Tensor, "batch width"], b: Float[Tensor, "batch width"], off_diagonal: float
-) -> Float[Tensor, ""]:
-    """Redundancy reduction: the views' cross-correlation against the identity.
-
-    Each view is standardised by itself (population variance plus 1e-5), as in the paper.
-
-    References:
-        Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction",
-        ICML 2021, equations 1 and 2.
-    """
-    a, b = _standardize(a), _standardize(b)
-    correlation = a.T @ b / len(a)
-    squared = correlation.square()
-    on_diagonal = (1 - correlation.diagonal()).square().sum()
-    return on_diagonal + off_diagonal * (squared.sum() - squared.diagonal().sum())
-
-
-def _standardize(z: Tensor) -> Tensor:
-    return (z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt()
-
-
-def _objective(options: Contrastive) -> Callable[[Tensor, Tensor], Tensor]:
-    if options.objective == "simclr":
-        return partial(ntxent, temperature=options.temperature)
-    return partial(barlow_twins, off_diagonal=options.off_diagonal)
 
 
 def _network(
     options: Contrastive, model: ModelOptions, dataset: Dataset, streams: Streams
-) -> _Projected:
+) -> Projected:
     shape = dataset.train.images.shape[1:]
     network = build(model, image_shape=shape, n_classes=len(dataset.classes), streams=streams)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(streams.integer("weights", epoch=1))
-        return _Projected(network, options.projection)
+        return Projected(network, options.projection)
 
 
 @torch.inference_mode()
-def _embed(network: _Projected, pixels: Pixels) -> Tensor:
+def _embed(network: Projected, pixels: Pixels) -> Tensor:
     """Encoder outputs of the clean training images, in eval mode, in the order of the samples."""
     network.eval()
     parts = [network.encoder(pixels.normalize(unit)) for unit in pixels.blocks()]
@@ -260,7 +240,7 @@ def _embed(network: _Projected, pixels: Pixels) -> Tensor:
 
 
 @torch.inference_mode()
-def _validation_loss(network: _Projected, held_out: Pixels, options: Contrastive) -> float:
+def _validation_loss(network: Projected, held_out: Pixels, options: Contrastive) -> float:
     network.eval()
     n, device = len(held_out), held_out.device
     # The same views for every run, so that losses of two seeds or configurations compare.
@@ -271,5 +251,5 @@ def _validation_loss(network: _Projected, held_out: Pixels, options: Contrastive
         unit = held_out.unit(batch)
         views = [options.augmentation.apply(unit, d[batch]) for d in draws]
         projected = [network(held_out.normalize(view)) for view in views]
-        total += objective(*projected).double().item() * len(batch)
+        total += objective.of_batch(*projected).double().item() * len(batch)
     return total / n

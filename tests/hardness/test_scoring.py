@@ -13,6 +13,7 @@ from hardness.dynamics import (
     Damaged,
     Dynamics,
     Manifest,
+    Recording,
     fingerprint,
     samples_table,
     write_epoch,
@@ -24,6 +25,7 @@ from hardness.models import ModelOptions
 from hardness.scoring import rank_within_folds, scorable, score_run
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
+from hardness.training.autoencoder import Autoencoder
 from hardness.training.contrastive import Contrastive
 from hardness.training.optimization import TrainOptions
 from hardness.training.second_split import SecondSplit
@@ -39,6 +41,9 @@ OPTIONS = {
     "contrastive": Contrastive(
         projection=16, train=TrainOptions(max_epochs=EPOCHS, batch_size=64, optimizer="adamw")
     ),
+    "autoencoder": Autoencoder(
+        decoder_channels=4, train=TrainOptions(max_epochs=EPOCHS, batch_size=64, optimizer="adamw")
+    ),
 }
 
 
@@ -50,12 +55,14 @@ def trained(folder, regimen):
     )
     names = [write_samples(folder, table)]
     chosen, model = REGIMENS[regimen], ModelOptions(name="small_cnn", width=8)
-    for record in chosen.train(digits, model, OPTIONS[regimen], Streams(seed=0)):
+    recording = Recording(passes=tuple(chosen.passes))
+    records = chosen.train(digits, model, OPTIONS[regimen], Streams(seed=0), recording=recording)
+    for record in records:
         names += write_epoch(folder, record)
     manifest = Manifest(
         epochs=OPTIONS[regimen].epochs,
         rows=len(table),
-        signals=(*chosen.signals, *chosen.snapshots),
+        signals=chosen.offered,
         files={name: fingerprint(folder / name) for name in names},
     )
     write_manifest(folder, manifest)
@@ -77,11 +84,16 @@ def contrastive(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("contrastive"), "contrastive")
 
 
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("autoencoder"), "autoencoder")
+
+
 def test_a_supervised_run_scores_every_metric_of_a_run_for_every_sample(supervised):
     keys = scorable(METRICS, supervised.manifest.signals)
-    elsewhere = ["ssft", "ssft.learned"]
+    elsewhere = ("ssft", "ssl_", "reconstruction_error")
     every = [key for key, metric in METRICS.items() if metric.scope == "run"]
-    assert keys == [key for key in every if key not in elsewhere]
+    assert keys == [key for key in every if not key.startswith(elsewhere)]
     scores = score_run(supervised, keys, n_classes=CLASSES)
     assert scores["sample_id"].tolist() == supervised.samples["sample_id"].tolist()
     for key in keys:
@@ -93,10 +105,21 @@ def test_a_supervised_run_scores_every_metric_of_a_run_for_every_sample(supervis
 def test_a_contrastive_run_scores_what_needs_no_logits(contrastive):
     keys = scorable(METRICS, contrastive.manifest.signals)
     assert {"msd_mean", "feature_norm_mean", "knn_distance", "prototypicality"} <= {*keys}
+    assert {"ssl_loss_ntxent", "ssl_loss_barlow.alignment", "ssl_perturbation_gain"} <= {*keys}
     assert not {"aum", "el2n", "forgetting_events", "aum.train"} & {*keys}
     scores = score_run(contrastive, keys, n_classes=CLASSES)
     assert len(scores) == 200
     assert np.isfinite(scores[keys]).all(axis=None)
+
+
+def test_an_autoencoder_s_run_scores_its_errors_and_its_embedding(autoencoder):
+    keys = scorable(METRICS, autoencoder.manifest.signals)
+    assert {"reconstruction_error", "reconstruction_error.mean", "msd_mean", "lid_mle"} <= {*keys}
+    assert not any(key.startswith(("ssl_", "aum")) for key in keys)
+    scores = score_run(autoencoder, keys, n_classes=CLASSES)
+    assert np.isfinite(scores[keys]).all(axis=None)
+    errors = autoencoder.signals(["reconstruction_error"])["reconstruction_error"]
+    np.testing.assert_array_equal(scores["reconstruction_error"], errors[-1])
 
 
 def test_a_second_split_run_scores_every_sample_of_both_halves(second_split):

@@ -272,3 +272,25 @@ def test_a_previous_epoch_of_zeros_would_give_the_feature_norm_and_is_refused():
 def test_msd_of_different_shapes_is_refused():
     with pytest.raises(ValueError, match="one shape"):
         unchecked(signals.msd)(np.ones((2, 3)), np.ones((3, 3)))
+
+
+def test_reconstruction_error_worked_by_hand():
+    """Two channels of one pixel."""
+    images = torch.tensor([[[[0.0]], [[1.0]]], [[[0.5]], [[0.5]]]])
+    again = torch.tensor([[[[0.5]], [[1.0]]], [[[0.5]], [[0.5]]]])
+    assert signals.reconstruction_error(again, images).tolist() == [0.125, 0.0]
+    assert signals.reconstruction_error(again.numpy(), images.numpy()).tolist() == [0.125, 0.0]
+
+
+def test_reconstruction_error_does_not_show_its_blocks(monkeypatch):
+    images, again = torch.rand(2, 50, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    whole = signals.reconstruction_error(again, images)
+    monkeypatch.setattr(signals, "_CPU_BLOCK", 500)
+    assert torch.equal(signals.reconstruction_error(again, images), whole)
+    expected = (again.double() - images.double()).square().flatten(1).mean(1)
+    torch.testing.assert_close(whole, expected, rtol=1e-12, atol=0)
+
+
+def test_a_reconstruction_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match="expected a reconstruction of the images' shape"):
+        unchecked(signals.reconstruction_error)(np.ones((2, 3)), np.ones((2, 4)))

@@ -19,6 +19,7 @@ from sweep.planning import (
     proposals,
     ruled_out,
     to_train,
+    wanted_passes,
 )
 from sweep.spec import Configuration, Trace, canonical_json
 
@@ -480,11 +481,27 @@ def test_all_metrics_need_whatever_any_of_them_reads():
     needed = needed_signals(spec, "supervised")
     read = {s for m in METRICS.values() if m.scope == "run" for s in m.signals}
     splits = {"correct_first_split", "correct_second_split"}
-    assert needed == read - splits - {"labels", "n_classes", "images"}
-    assert needed_signals(spec, "second_split") == splits
-    assert needed_signals(spec, "contrastive") == {
-        "msd", "feature_norm", "emb", "neighbor_distances"
+    of_embedding = {"msd", "feature_norm", "emb", "neighbor_distances"}
+    of_views = {
+        "ssl_loss_ntxent", "barlow_influence", "barlow_alignment", "ssl_param_grad_norm",
+        "ssl_param_grad_norm.l1", "ssl_perturbation_gain",
     }  # fmt: skip
+    elsewhere = {*splits, *of_views, "reconstruction_error"}
+    assert needed == read - elsewhere - {"labels", "n_classes", "images"}
+    assert needed_signals(spec, "second_split") == splits
+    assert needed_signals(spec, "contrastive") == of_embedding | of_views
+    assert needed_signals(spec, "autoencoder") == of_embedding | {"reconstruction_error"}
+
+
+def test_passes_are_made_where_an_asked_metric_reads_their_signals():
+    def wanted(*metrics):
+        spec = sweep({}, regimens={"contrastive": {}}, metrics=[*metrics])
+        return wanted_passes(spec, "contrastive")
+
+    assert wanted("all") == ("views", "perturbation")
+    assert wanted("ssl_loss_barlow.alignment") == ("views",)
+    assert wanted("ssl_perturbation_gain") == ("perturbation",)
+    assert wanted("msd_mean") == ()
 
 
 def test_a_snapshot_ruled_out_is_kept_only_for_a_metric_asked_for_by_name():

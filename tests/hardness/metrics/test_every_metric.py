@@ -13,6 +13,12 @@ HISTORY = {*signals.LOGIT_SIGNALS, "msd", "feature_norm"}
 HISTORY |= {f"{name}.train" for name in signals.LOGIT_SIGNALS}
 SPLITS = {"correct_first_split", "correct_second_split"}
 HISTORY |= SPLITS
+# Anything from 0 will do: what makes them is tested where they are made.
+SELF_SUPERVISED = {
+    "ssl_loss_ntxent", "barlow_influence", "barlow_alignment", "ssl_param_grad_norm",
+    "ssl_param_grad_norm.l1", "ssl_perturbation_gain", "reconstruction_error",
+}  # fmt: skip
+HISTORY |= SELF_SUPERVISED
 SUPPLIED = HISTORY | {"emb", "neighbor_distances", "n_classes", "labels", "images"}
 
 KEYS = sorted(key for key, m in METRICS.items() if {*m.signals} <= SUPPLIED)
@@ -39,6 +45,8 @@ def recorded(epochs=6, samples=40, classes=3, seed=0):
     found["msd"] = rng.random((epochs, samples)).astype(np.float32)
     found["msd"][0] = np.nan
     found["feature_norm"] = rng.random((epochs, samples)).astype(np.float32)
+    for name in sorted(SELF_SUPERVISED):
+        found[name] = rng.random((epochs, samples)).astype(np.float32)
     found["emb"] = make_blobs(samples, 5, centers=classes, random_state=seed)[0].astype(np.float32)
     neighbors = min(20, samples - 1)
     found["neighbor_distances"] = np.sort(rng.random((samples, neighbors)) + 0.1, axis=1)

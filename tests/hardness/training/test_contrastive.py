@@ -15,7 +15,7 @@ from hardness.dynamics import INIT, Diverged, Recording
 from hardness.models import ModelOptions
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
-from hardness.training.contrastive import Contrastive, barlow_twins, contrastive, ntxent
+from hardness.training.contrastive import Contrastive, contrastive
 from hardness.training.optimization import TrainOptions
 
 SEEDED = Streams(seed=0)
@@ -72,57 +72,6 @@ def assert_same_bits(found, expected):
         assert_same_arrays(record.snapshots, other.snapshots)
         assert without_seconds(record) == without_seconds(other)
         assert_same_state(state, other_state)
-
-
-def slow_ntxent(a, b, temperature):
-    """Equation 1 for every positive pair in both directions, then the mean."""
-    z = [*a, *b]
-    n = len(a)
-
-    def similarity(i, j):
-        return float(z[i] @ z[j] / (np.linalg.norm(z[i]) * np.linalg.norm(z[j])))
-
-    losses = []
-    for i in range(2 * n):
-        j = (i + n) % (2 * n)
-        others = sum(math.exp(similarity(i, k) / temperature) for k in range(2 * n) if k != i)
-        losses.append(-math.log(math.exp(similarity(i, j) / temperature) / others))
-    return sum(losses) / len(losses)
-
-
-def slow_barlow_twins(a, b, off_diagonal):
-    """Equations 1 and 2 over every pair of dimensions."""
-    a, b = ((z - z.mean(axis=0)) / np.sqrt(z.var(axis=0) + 1e-5) for z in (a, b))
-    total = 0.0
-    for i in range(a.shape[1]):
-        for j in range(a.shape[1]):
-            c = sum(a[k, i] * b[k, j] for k in range(len(a))) / len(a)
-            total += (1 - c) ** 2 if i == j else off_diagonal * c**2
-    return total
-
-
-@pytest.mark.parametrize("n", [1, 2, 5])
-@pytest.mark.parametrize("number", [0.1, 0.5, 2.0])
-def test_losses_agree_with_their_equations(n, number):
-    generator = np.random.default_rng(n)
-    a, b = generator.normal(size=(2, n, 3))
-    tensors = torch.tensor(a), torch.tensor(b)
-    assert ntxent(*tensors, number).item() == pytest.approx(slow_ntxent(a, b, number), abs=1e-12)
-    expected = slow_barlow_twins(a, b, number)
-    assert barlow_twins(*tensors, number).item() == pytest.approx(expected, rel=1e-9)
-
-
-def test_ntxent_of_two_orthogonal_pairs():
-    """Each view is at 1 from its partner and at 0 from the other two."""
-    z = torch.eye(2)
-    assert ntxent(z, z, 1.0).item() == pytest.approx(math.log(1 + 2 / math.e), rel=1e-6)
-
-
-def test_barlow_twins_of_equal_and_of_opposite_views():
-    """Two uncorrelated dimensions: the correlation is the identity, or minus it."""
-    z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
-    assert barlow_twins(z, z, 1.0).item() == pytest.approx(0.0, abs=1e-8)
-    assert barlow_twins(z, -z, 1.0).item() == pytest.approx(8.0, rel=1e-4)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -1,0 +1,229 @@
+"""What the loss of a training without labels says of a sample, and that loss's gradients."""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64
+
+from hardness.metrics.history import last_or_mean
+from hardness.metrics.registry import metric
+
+_MEAN = {"mean": {"over": "all"}}
+
+
+@metric(
+    family="loss-based",
+    sign=1,
+    sign_origin="published",
+    labels_used="none",
+    summary="contrastive loss of the sample's two views",
+    paper="Chen et al., ICML 2020; Zhou et al., ICML 2022",
+    variants=_MEAN,
+)
+def ssl_loss_ntxent(
+    ssl_loss_ntxent: Float[np.ndarray, "scored samples"],
+    seen: Bool[np.ndarray, "scored samples"] | None = None,
+    *,
+    over: Literal["last", "all"] = "last",
+) -> Float64[np.ndarray, " samples"]:
+    """NT-Xent of a sample's two views among the others of a fixed batch, in the last scored epoch.
+
+    High is hard: the views are not told apart from other samples', as for rare samples and for
+    near-duplicates, which inflate each other's loss. Mean over two pairs of views, in eval mode,
+    of projections; whatever the objective that was trained.
+
+    Args:
+        ssl_loss_ntxent: Signal of that name, in nats, one row for each epoch that was scored.
+        seen: Which samples were scored in which epoch; all, if left out.
+        over: The last epoch that was scored, or the mean of all.
+
+    Returns:
+        One value per sample, from 0; NaN where not seen in those epochs.
+
+    Raises:
+        ValueError: If the arrays disagree in shape.
+
+    Example:
+        >>> ssl_loss_ntxent(np.array([[5.0, 5.5], [2.0, 4.5]])).tolist()
+        [2.0, 4.5]
+
+    References:
+        Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML
+        2020; that a sample's loss over training marks rare and hard ones: Zhou et al.,
+        "Contrastive Learning with Boosted Memorization", ICML 2022. The arithmetic agrees with
+        lightly's NTXentLoss: ``hardness.view_losses.ntxent_of_samples``.
+    """
+    return last_or_mean(ssl_loss_ntxent, seen, over)
+
+
+@metric(
+    family="loss-based",
+    sign=1,
+    sign_origin="hypothesis",
+    labels_used="none",
+    summary="what the sample adds to the redundancy reduction loss of its batch",
+    paper="Zbontar et al., ICML 2021",
+    signal_variants={"alignment": {"barlow_influence": "barlow_alignment"}},
+)
+def ssl_loss_barlow(
+    barlow_influence: Float[np.ndarray, "scored samples"],
+    seen: Bool[np.ndarray, "scored samples"] | None = None,
+) -> Float64[np.ndarray, " samples"]:
+    """A sample's share in the Barlow Twins loss of a fixed batch, in the last scored epoch.
+
+    High is taken to be hard: the batch's cross-correlation would be nearer to the identity without
+    the sample. A hypothesis; what is published is the batch's loss alone. The default is the
+    loss's derivative with respect to the sample's weight in the cross-correlation, which sums to 0
+    over a batch; the variant is the squared distance of its standardised views, whose mean is the
+    loss's linear invariance term. Mean over two pairs of views, in eval mode, of projections;
+    whatever the objective that was trained.
+
+    Args:
+        barlow_influence: Signal of that name, one row for each epoch that was scored; that of
+            ``barlow_alignment`` for the variant.
+        seen: Which samples were scored in which epoch; all, if left out.
+
+    Returns:
+        One value per sample, of either sign, from 0 for the variant; NaN where not seen in the
+        last epoch that was scored.
+
+    Raises:
+        ValueError: If the arrays disagree in shape.
+
+    Example:
+        >>> ssl_loss_barlow(np.array([[0.5, -0.5], [-0.25, 0.25]])).tolist()
+        [-0.25, 0.25]
+
+    References:
+        Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", ICML
+        2021, for the total, which agrees with lightly 1.6: each view is standardised by itself, as
+        in the paper, where lightly 1.5.1 standardised both together, to another total. Sharing the
+        total out among samples is derived here: ``hardness.view_losses.barlow_influence``, which
+        says how near it comes to leaving each sample out, and ``barlow_alignment``.
+    """
+    return last_or_mean(barlow_influence, seen, "last")
+
+
+@metric(
+    family="loss-based",
+    sign=1,
+    sign_origin="hypothesis",
+    labels_used="none",
+    summary="gradient of the sample's own loss in the last projection layer",
+    paper="Paul et al., NeurIPS 2021",
+    signal_variants={"l1": {"ssl_param_grad_norm": "ssl_param_grad_norm.l1"}},
+)
+def ssl_param_grad_norm(
+    ssl_param_grad_norm: Float[np.ndarray, "scored samples"],
+    seen: Bool[np.ndarray, "scored samples"] | None = None,
+) -> Float64[np.ndarray, " samples"]:
+    """Norm of the gradient of a sample's own loss in the last projection layer's weight.
+
+    High is taken to be hard: such samples still move the weights. A hypothesis; there is no
+    published original. The own loss is NT-Xent or, under Barlow Twins, the squared distance of the
+    standardised views; the other samples' projections are constants. Both views' gradients are
+    summed before the norm.
+
+    Args:
+        ssl_param_grad_norm: Signal of that name, the Euclidean norm, one row for each epoch that
+            was scored; the variant reads the sum of magnitudes.
+        seen: Which samples were scored in which epoch; all, if left out.
+
+    Returns:
+        One norm per sample in the last epoch that was scored, from 0; NaN where not seen there.
+
+    Raises:
+        ValueError: If the arrays disagree in shape.
+
+    Example:
+        >>> ssl_param_grad_norm(np.array([[4.0, 3.0], [0.5, 1.0]])).tolist()
+        [0.5, 1.0]
+
+    References:
+        Carries GraNd (Paul et al., NeurIPS 2021) and GradNorm (Huang, Geng and Li, NeurIPS 2021)
+        to training without labels. Agrees with autograd, one sample at a time.
+    """
+    return last_or_mean(ssl_param_grad_norm, seen, "last")
+
+
+@metric(
+    family="loss-based",
+    sign=1,
+    sign_origin="hypothesis",
+    labels_used="none",
+    summary="how much one grey level in each pixel can raise the sample's own loss",
+    paper="Goodfellow, Shlens and Szegedy, ICLR 2015",
+)
+def ssl_perturbation_gain(
+    ssl_perturbation_gain: Float[np.ndarray, "scored samples"],
+    seen: Bool[np.ndarray, "scored samples"] | None = None,
+) -> Float64[np.ndarray, " samples"]:
+    """What a sample's own loss gains from a step of 1/255 along its gradient's sign in each pixel.
+
+    High is taken to be hard: the views' agreement hangs on details. A hypothesis; there is no
+    published original. The own loss is that of ``ssl_param_grad_norm``; both views are moved, the
+    other samples' projections stay. Mean over two pairs of views.
+
+    Args:
+        ssl_perturbation_gain: Signal of that name, one row for each epoch that was scored.
+        seen: Which samples were scored in which epoch; all, if left out.
+
+    Returns:
+        One difference of losses per sample in the last epoch that was scored, negative only where
+        the loss bends within the step; NaN where not seen there.
+
+    Raises:
+        ValueError: If the arrays disagree in shape.
+
+    Example:
+        >>> ssl_perturbation_gain(np.array([[0.01, 0.2]])).tolist()
+        [0.01, 0.2]
+
+    References:
+        The step is that of Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial
+        Examples", ICLR 2015, on a loss without labels. Not clipped to the range of pixels.
+    """
+    return last_or_mean(ssl_perturbation_gain, seen, "last")
+
+
+@metric(
+    family="loss-based",
+    sign=1,
+    sign_origin="published",
+    labels_used="none",
+    summary="mean squared error of an autoencoder's pixels",
+    paper="Hawkins et al., DaWaK 2002",
+    variants=_MEAN,
+)
+def reconstruction_error(
+    reconstruction_error: Float[np.ndarray, "epochs samples"],
+    seen: Bool[np.ndarray, "epochs samples"] | None = None,
+    *,
+    over: Literal["last", "all"] = "last",
+) -> Float64[np.ndarray, " samples"]:
+    """Mean over pixels of the squared error of an autoencoder, on the clean image, last epoch.
+
+    High is hard: what the training set has little of is drawn badly. So are contrast and texture,
+    whatever they mean: read it beside its rank correlations with ``image_entropy`` and
+    ``total_variation``, which an agreement table holds whenever those are asked for.
+
+    Args:
+        reconstruction_error: Signal of that name, of pixels in 0..1, one row per epoch.
+        seen: Which samples were evaluated in which epoch; all, if left out.
+        over: The last epoch, or the mean of all.
+
+    Returns:
+        One value per sample in 0 to 1; NaN where not seen in those epochs.
+
+    Raises:
+        ValueError: If the arrays disagree in shape.
+
+    Example:
+        >>> reconstruction_error(np.array([[0.2, 0.5], [0.1, 0.3]])).tolist()
+        [0.1, 0.3]
+
+    References:
+        Hawkins et al., "Outlier Detection Using Replicator Neural Networks", DaWaK 2002, whose
+        outlier factor is this mean over attributes.
+    """
+    return last_or_mean(reconstruction_error, seen, over)

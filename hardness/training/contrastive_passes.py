@@ -1,0 +1,230 @@
+"""Scoring passes over a contrastive network: losses of two views, and their gradients.
+
+What a loss of a batch says of a sample depends on the batch. So the batches are the same for all
+runs and epochs, of a fixed size, and drawn from the data seed; network and batch statistics are
+in eval mode, where samples meet in the loss alone.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from hardness import view_losses
+from hardness.augmentation import Augmentation
+from hardness.seeding import Streams
+from hardness.training.passes import Pass, ends_and_between, last
+from hardness.training.pixels import Pixels
+from hardness.training.projection import Projected
+from hardness.view_losses import Objective
+
+# Samples that are scored together, whatever the size of the training's batches.
+BATCH = 256
+# Pairs of views over which a score is averaged.
+DRAWS = 2
+# One grey level: the least that an 8-bit image can change by, small enough for a linear answer.
+EPSILON = 1 / 255
+
+PASSES: dict[str, Pass] = {
+    # Two gradients of each view: of the batch's loss and of the sample's own.
+    "views": Pass(
+        signals=(
+            "ssl_loss_ntxent",
+            "barlow_influence",
+            "barlow_alignment",
+            "lgn",
+            "lgn.stacked",
+            "lgn.own",
+            "ssl_param_grad_norm",
+            "ssl_param_grad_norm.l1",
+        ),
+        epochs=ends_and_between,
+        forwards=DRAWS * 2 * 5,
+    ),
+    "perturbation": Pass(signals=("ssl_perturbation_gain",), epochs=last, forwards=DRAWS * 2 * 4),
+}
+
+
+def contrastive_signals(
+    names: Iterable[str],
+    network: Projected,
+    pixels: Pixels,
+    objective: Objective,
+    augmentation: Augmentation,
+    *,
+    streams: Streams,
+    epoch: int,
+    data_seed: int,
+    at_once: int,
+) -> dict[str, Float[Tensor, " samples"]]:
+    """Make scoring passes over views of all images, the mean over ``DRAWS`` pairs of views.
+
+    Args:
+        names: Keys of ``PASSES``.
+        network: In eval mode, and left so.
+        pixels: Of all samples.
+        objective: That of the run.
+        augmentation: How a view differs from its image.
+        streams: Of the run; views are drawn from their own stream, by sample.
+        epoch: After which.
+        data_seed: Draws the batches.
+        at_once: Images of a view whose activations are held; a batch of more than that takes one
+            more forward pass for each gradient.
+
+    Returns:
+        The signals of those passes.
+    """
+    of_pair = [_OF_PAIR[name] for name in names]
+    if not of_pair:
+        return {}
+    n, device = len(pixels), pixels.device
+    total: dict[str, Tensor] = {}
+    generator = streams.generator("views", epoch)
+    for _ in range(DRAWS):
+        draws = [augmentation.draw(n, generator).to(device) for _ in range(2)]
+        for batch, first_time in fixed_batches(n, data_seed):
+            rows = batch.to(device)
+            unit = pixels.unit(rows)
+            views = [augmentation.apply(unit, d[rows]) for d in draws]
+            pair = _Pair(network, pixels, objective, views, at_once)
+            for found in (signals(pair) for signals in of_pair):
+                for name, values in found.items():
+                    if name not in total:
+                        total[name] = torch.zeros(n, dtype=torch.float64, device=device)
+                    total[name][rows[:first_time]] += values[:first_time]
+    return {name: (values / DRAWS).float() for name, values in total.items()}
+
+
+def fixed_batches(
+    n: int, data_seed: int, size: int = BATCH
+) -> Iterator[tuple[Int64[Tensor, " batch"], int]]:
+    """Cut one permutation of the samples into batches of equal size.
+
+    The last one is filled up from the permutation's start, with samples that have had their turn
+    and count no more. With fewer samples than a batch all of them make one, none of them twice.
+
+    Args:
+        n: How many samples.
+        data_seed: Draws the permutation, and nothing else does.
+        size: Of a batch.
+
+    Yields:
+        Rows of a batch, and how many of them, from its first, are there for the first time.
+
+    Example:
+        >>> [(len(rows), first_time) for rows, first_time in fixed_batches(10, 0, size=4)]
+        [(4, 4), (4, 4), (4, 2)]
+    """
+    order = torch.randperm(n, generator=Streams(seed=data_seed, salt="batches").generator("order"))
+    size = min(size, n)
+    around = torch.cat([order, order[: -n % size]])
+    for start in range(0, n, size):
+        yield around[start : start + size], min(size, n - start)
+
+
+class _Pair:
+    """Two views of each sample of a batch, and what several signals share of them."""
+
+    def __init__(
+        self,
+        network: Projected,
+        pixels: Pixels,
+        objective: Objective,
+        views: Sequence[Tensor],
+        at_once: int,
+    ) -> None:
+        self.objective = objective
+        self.views = views
+        self._network, self._pixels, self._at_once = network, pixels, at_once
+        self._x = [pixels.normalize(view).detach().requires_grad_() for view in views]
+        with torch.enable_grad():
+            self.hidden, self._projected = zip(*map(self._project, self._x), strict=True)
+        # Where losses begin: in float64, cut off from the network.
+        self.z = [z.detach().double() for z in self._projected]
+
+    @cached_property
+    def own_errors(self) -> tuple[Float64[Tensor, "batch units"], ...]:
+        """Gradient of each sample's own loss with respect to its projections."""
+        return self.errors(lambda a, b: self.own_losses(a, b).sum())
+
+    @cached_property
+    def own_slopes(self) -> tuple[Float[Tensor, "batch channels height width"], ...]:
+        """Gradient of each sample's own loss with respect to its normalised pixels."""
+        return self.slopes(self.own_errors)
+
+    def own_losses(
+        self, a: Float[Tensor, "batch units"], b: Float[Tensor, "batch units"]
+    ) -> Float64[Tensor, " batch"]:
+        """Each sample's own loss for these projections of it, the others' as they are."""
+        return self.objective.of_samples(a, b, others=(self.z[0], self.z[1]))
+
+    def errors(
+        self, loss: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[Float64[Tensor, "batch units"], ...]:
+        """Gradient of a loss with respect to both views' projections."""
+        with torch.enable_grad():
+            leaves = [z.clone().requires_grad_() for z in self.z]
+            return torch.autograd.grad(loss(*leaves), leaves)
+
+    def slopes(
+        self, errors: Sequence[Float64[Tensor, "batch units"]]
+    ) -> tuple[Float[Tensor, "batch channels height width"], ...]:
+        """Carry a gradient from the projections back to the normalised pixels."""
+        single = [error.float() for error in errors]
+        return torch.autograd.grad(self._projected, self._x, single, retain_graph=True)
+
+    @torch.no_grad()
+    def projected(
+        self, view: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch units"]:
+        """Projections of another view of the batch, its pixels in 0..1."""
+        parts = self._pixels.normalize(view).split(self._at_once)
+        return torch.cat([self._network(part) for part in parts])
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        run = self._network.hidden_and_projected
+        if len(x) <= self._at_once:
+            return run(x)
+        parts = [
+            checkpoint(run, part, use_reentrant=False, preserve_rng_state=False)
+            for part in x.split(self._at_once)
+        ]
+        hidden, projected = zip(*parts, strict=True)
+        return torch.cat(hidden), torch.cat(projected)
+
+
+def _views(pair: _Pair) -> dict[str, Tensor]:
+    a, b = pair.z
+    # The batch's loss is a mean, so that a gradient shrinks as the batch grows.
+    errors = [len(a) * error for error in pair.errors(pair.objective.of_batch)]
+    slopes, own = pair.slopes(errors), pair.own_slopes
+    last_layer = torch.stack(pair.own_errors), torch.stack(pair.hidden).detach()
+    return {
+        "ssl_loss_ntxent": view_losses.ntxent_of_samples(a, b, pair.objective.temperature),
+        "barlow_influence": view_losses.barlow_influence(a, b, pair.objective.off_diagonal),
+        "barlow_alignment": view_losses.barlow_alignment(a, b),
+        "lgn": view_losses.lgn(*slopes),
+        "lgn.stacked": view_losses.lgn(*slopes, stacked=True),
+        "lgn.own": view_losses.lgn(*own),
+        "ssl_param_grad_norm": view_losses.layer_gradient_norm(*last_layer),
+        "ssl_param_grad_norm.l1": view_losses.layer_gradient_norm(*last_layer, order=1),
+    }
+
+
+def _perturbation(pair: _Pair) -> dict[str, Tensor]:
+    # The sign is the same for pixels in 0..1 as for normalised ones.
+    moved = [
+        view + EPSILON * slope.sign()
+        for view, slope in zip(pair.views, pair.own_slopes, strict=True)
+    ]
+    after = pair.own_losses(*(pair.projected(view) for view in moved))
+    return {"ssl_perturbation_gain": after - pair.own_losses(*pair.z)}
+
+
+_OF_PAIR: dict[str, Callable[[_Pair], dict[str, Tensor]]] = {
+    "views": _views,
+    "perturbation": _perturbation,
+}
