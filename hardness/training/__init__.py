@@ -47,7 +47,8 @@ class Regimen:
         return (*self.signals, *of_passes, *self.snapshots)
 
 
-_EMBEDDING = ("feature_norm", "msd")
+_EMBEDDING = ("feature_norm", "msd", "msd_cosine")
+_NEIGHBORS = ("neighbor_distances", "neighbor_rows")
 _LOGITS = (
     "loss", "p_label", "label_margin", "correct", "entropy", "el2n", "max_softmax", "margin",
     "energy",
@@ -65,7 +66,7 @@ REGIMENS: dict[str, Regimen] = {
             *_EMBEDDING,
             *(f"{name}.train" for name in _supervised.TRAIN_PHASE),
         ),
-        snapshots=("emb", "logits", "neighbor_distances"),
+        snapshots=("emb", "logits", *_NEIGHBORS),
         objective=("val_accuracy", "maximize"),
         labels=True,
         passes=_classifier_passes.PASSES,
@@ -84,7 +85,7 @@ REGIMENS: dict[str, Regimen] = {
         options=_contrastive.Contrastive,
         numerics_version=_contrastive.NUMERICS_VERSION,
         signals=_EMBEDDING,
-        snapshots=("emb", "neighbor_distances"),
+        snapshots=("emb", *_NEIGHBORS),
         objective=("val_loss", "minimize"),
         labels=False,
     ),

@@ -109,8 +109,9 @@ def contrastive(
 ) -> Iterator[EpochRecord]:
     """Train an encoder to give two views of one image the same place; labels are never read.
 
-    Signals: ``feature_norm`` and ``msd`` of the encoder's output on the clean images, in eval
-    mode. The validation loss is the objective's own, on fixed views of the validation images.
+    Signals: ``feature_norm``, ``msd`` and ``msd_cosine`` of the encoder's output on the clean
+    images, in eval mode. The validation loss is the objective's own, on fixed views of the
+    validation images.
 
     Args:
         dataset: Training and validation samples; of these only the images are used.
@@ -175,7 +176,8 @@ def contrastive(
             total += loss.detach().double() * len(batch)
             step += 1
         trained = time.perf_counter()
-        summary = {"train_loss": total.item() / n}
+        first_lr = learning_rate(epoch * steps_an_epoch, train.max_epochs * steps_an_epoch, train)
+        summary = {"train_loss": total.item() / n, "lr": first_lr}
         check_finite(summary["train_loss"], "the training loss", epoch)
         emb = _embed(network, pixels)
         check_finite(emb.double().sum().item(), "the sum of embeddings", epoch)
