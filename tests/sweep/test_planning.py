@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from hardness.metrics import METRICS
+from hardness.training import REGIMENS
 from sweep.experiment_file import ExperimentError, check
 from sweep.planning import (
     DEFAULT_CONFIGURATIONS,
@@ -20,7 +21,7 @@ from sweep.planning import (
     ruled_out,
     to_train,
 )
-from sweep.spec import Configuration, Trace, canonical_json
+from sweep.spec import GIVEN, Configuration, Trace, canonical_json
 
 RATE = {"train.lr": {"min": 1e-4, "max": 1.0, "distribution": "log_uniform"}}
 PLANE = {"train.lr": {"min": 0.01, "max": 1}, "train.momentum": {"min": 0, "max": 0.9}}
@@ -480,10 +481,11 @@ def test_all_metrics_need_whatever_any_of_them_reads():
     needed = needed_signals(spec, "supervised")
     read = {s for m in METRICS.values() if m.scope == "run" for s in m.signals}
     splits = {"correct_first_split", "correct_second_split"}
-    assert needed == read - splits - {"labels", "n_classes", "images"}
+    assert needed == (read & {*REGIMENS["supervised"].offered}) - GIVEN
+    assert not needed & splits
     assert needed_signals(spec, "second_split") == splits
     assert needed_signals(spec, "contrastive") == {
-        "msd", "feature_norm", "emb", "neighbor_distances"
+        "msd", "msd_cosine", "feature_norm", "emb", "neighbor_distances", "neighbor_rows"
     }  # fmt: skip
 
 
@@ -499,5 +501,12 @@ def test_a_snapshot_ruled_out_is_kept_only_for_a_metric_asked_for_by_name():
     assert ruled_out(sweep({})) == set()
 
 
-def test_metrics_of_the_images_need_nothing_of_a_run():
-    assert needed_signals(sweep({}, metrics=["image_entropy"]), "supervised") == frozenset()
+@pytest.mark.parametrize("key", ["image_entropy", "lid_mle_pixels"])
+def test_metrics_of_the_images_need_nothing_of_a_run(key):
+    assert needed_signals(sweep({}, metrics=[key]), "supervised") == frozenset()
+
+
+def test_a_run_without_its_learning_rate_is_not_trained_again_for_it():
+    """The rate stands in the summaries, or not; no signal is missing."""
+    spec = sweep({}, metrics=["aum_pre_decay"])
+    assert needed_signals(spec, "supervised") == {"label_margin"}
