@@ -5,12 +5,13 @@ Layout, the same on disk and as a run's artifacts::
     samples.parquet                        one row a sample, in the order of every other file
     dynamics/epoch=init.parquet            before training
     dynamics/epoch=0007.parquet            after epoch 7, one column a signal
-    snapshots/epoch=0029.safetensors       last embedding, logits, neighbour distances; folds
+    snapshots/epoch=0029.safetensors       last embedding, logits, neighbours; folds
     manifest.json                          written last: names, sizes and digests of the files
 """
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Shaped
+from jaxtyping import Float64, Shaped
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -58,7 +59,8 @@ class EpochRecord:
         epoch: 0-based; ``INIT`` before training.
         signals: One ``[samples]`` array each, floats or bool; train-phase signals end in
             ``.train``.
-        summary: Numbers of the whole epoch, such as ``train_loss`` and ``val_accuracy``.
+        summary: Numbers of the whole epoch, such as ``train_loss``, ``val_accuracy`` and ``lr``,
+            the learning rate of its first step.
         snapshots: Larger arrays with samples first, of the last epoch only.
         checkpoint: Copies the state to go on from; call it before asking for the next record.
     """
@@ -76,8 +78,8 @@ class Recording:
 
     Args:
         signals: Record per-sample signals; without them a run only trains and evaluates.
-        snapshots: Which of ``emb``, ``logits`` and ``neighbor_distances`` to keep of the last
-            epoch; ``fold`` is kept wherever there is one.
+        snapshots: Which of ``emb``, ``logits``, ``neighbor_distances`` and ``neighbor_rows`` to
+            keep of the last epoch; ``fold`` is kept wherever there is one.
         passes: Names of the scoring passes to make, each dear beside an evaluation; none of them
             without ``signals``.
         score_epochs: Epochs in which to make them, from the end if negative; those that suit each
@@ -85,7 +87,7 @@ class Recording:
     """
 
     signals: bool = True
-    snapshots: tuple[str, ...] = ("emb", "logits", "neighbor_distances")
+    snapshots: tuple[str, ...] = ("emb", "logits", "neighbor_distances", "neighbor_rows")
     passes: tuple[str, ...] = ()
     score_epochs: tuple[int, ...] | None = None
 
@@ -301,6 +303,15 @@ class Dynamics:
         if missing:
             raise Damaged(f"{self.folder}: no column {', '.join(missing)} in any epoch")
         return {n: np.stack([epoch[n] for epoch in epochs if n in epoch]) for n in names}
+
+    def summaries(self, name: str) -> Float64[np.ndarray, " epochs"]:
+        """One number of each epoch's summary, such as ``lr``; NaN where an epoch has none.
+
+        Raises:
+            Damaged: If a file cannot be read.
+        """
+        files = (self.folder / epoch_file(epoch) for epoch in range(self.manifest.epochs))
+        return np.array([read_summary(file).get(name, math.nan) for file in files])
 
     def snapshots(self) -> dict[str, Shaped[np.ndarray, "samples ..."]]:
         """The arrays of the last epoch's snapshot, empty if none was kept.

@@ -1,13 +1,22 @@
 """Exact Euclidean nearest neighbors of every sample, in blocks on the device of the embeddings."""
 
+import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
+from hardness.seeding import Streams
+
+# How many of each sample are kept for the metrics that read them.
+NEIGHBORS = 20
+# Above so many samples only a fixed subset of as many can be neighbors.
+REFERENCE = 200_000
 # Numbers in the largest temporary of a block, 64 MiB in float64.
 _BLOCK = 1 << 23
 # Candidates beyond k: enough to leave ties at the border out of nearly every row.
 _SPARE = 16
+# Sums of so many products of numbers from -128 to 127 are whole numbers that float32 holds.
+_EXACT = (1 << 24) // 128**2
 
 
 def neighbors(
@@ -19,6 +28,9 @@ def neighbors(
     that duplicates are at exactly 0, and a row whose k-th neighbor rounding could have hidden gets
     more candidates. Equal distances are in the order of their rows. A sample is left out of its own
     neighbors by its row, hence its duplicates count.
+
+    Above ``REFERENCE`` samples all have their neighbors in one subset of that size, which depends
+    on the number of samples alone and is therefore the same for all runs.
 
     Args:
         emb: Any float type. A row that is not finite is no one's neighbor.
@@ -42,18 +54,67 @@ def neighbors(
     x = emb.detach()[finite].double()
     if normalize:
         x = _normalized(x)
-    k = min(k, max(0, len(x) - 1))
+    pool = _reference(len(emb)).to(emb.device)[finite].nonzero()[:, 0]
+    k = min(k, max(0, len(pool) - 1))
     distances = torch.full((len(emb), k), torch.nan, dtype=torch.float64, device=emb.device)
     indices = torch.full((len(emb), k), -1, dtype=torch.int64, device=emb.device)
     if k:
-        square = x.square().sum(1)
-        step = max(1, _BLOCK // len(x))
-        for start in range(0, len(x), step):
-            rows = torch.arange(start, min(start + step, len(x)), device=x.device)
-            nearest, which = _of_rows(x, square, rows, k)
+        square, others = x.square().sum(1), _of_pool(x, pool)
+        for rows in _blocks(x, pool):
+            nearest, which = _of_rows(x, square, rows, pool, others, k)
             distances[finite[rows]] = nearest
             indices[finite[rows]] = finite[which]
     return distances, indices
+
+
+def pixel_distances(images: UInt8[Tensor, "samples ..."], k: int) -> Float64[Tensor, "samples k"]:
+    """Euclidean distances of every image to its k nearest others, pixel by pixel in 0 to 1.
+
+    Pixels are neither centred nor scaled to unit length, so that brightness and contrast count.
+    Squared distances are whole numbers and computed as such, so that they are exact and the same
+    on every device; above ``REFERENCE`` images neighbors come from the subset of ``neighbors``.
+
+    Args:
+        images: As stored, axes in any order.
+        k: Cut to the number of other images.
+
+    Returns:
+        Distances on the CPU, nearest first, wherever the images are.
+
+    Raises:
+        ValueError: If k is below 1.
+
+    Example:
+        >>> images = torch.tensor([[0, 0], [0, 51], [0, 255]], dtype=torch.uint8)
+        >>> pixel_distances(images, k=2).tolist()
+        [[0.2, 1.0], [0.2, 0.8], [0.8, 1.0]]
+    """
+    if k < 1:
+        raise ValueError(f"expected k of at least 1; came {k}")
+    x = images.flatten(1).float() - 128.0
+    pool = _reference(len(x)).to(x.device).nonzero()[:, 0]
+    k = min(k, max(0, len(pool) - 1))
+    nearest = torch.empty((len(x), k), dtype=torch.float64, device=x.device)
+    if k:
+        square = torch.cat([part.square().sum(1, dtype=torch.float64) for part in x.split(4096)])
+        others = _of_pool(x, pool)
+        for rows in _blocks(x, pool):
+            squared = square[rows, None] + square[pool]
+            for mine, theirs in zip(x[rows].split(_EXACT, 1), others.split(_EXACT, 1), strict=True):
+                squared -= 2.0 * (mine @ theirs.T)
+            _leave_out_itself(squared, rows, pool)
+            nearest[rows] = squared.topk(k, largest=False).values
+    # Torch's own roots differ in their last bit from one device to another.
+    return torch.from_numpy(np.sqrt(nearest.cpu().numpy()) / 255)
+
+
+def _reference(samples: int) -> Tensor:
+    """Which samples can be neighbors, as a mask."""
+    mask = torch.ones(samples, dtype=torch.bool)
+    if samples > REFERENCE:
+        generator = Streams(seed=0, salt="neighbors").generator("order")
+        mask[torch.randperm(samples, generator=generator)[REFERENCE:]] = False
+    return mask
 
 
 def _normalized(x: Tensor) -> Tensor:
@@ -63,19 +124,35 @@ def _normalized(x: Tensor) -> Tensor:
     return scaled / length.where(length > 0, 1.0)
 
 
-def _of_rows(x: Tensor, square: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    approximate = square[rows, None] + square - 2.0 * (x[rows] @ x.T)
-    approximate[torch.arange(len(rows), device=x.device), rows] = torch.inf
-    others = len(x) - 1
-    border, candidates = approximate.topk(min(k + _SPARE, others), largest=False)
-    distances, indices = _exact(x, rows, candidates, k)
-    if candidates.shape[1] == others:
+def _of_pool(x: Tensor, pool: Tensor) -> Tensor:
+    return x if len(pool) == len(x) else x[pool]
+
+
+def _blocks(x: Tensor, pool: Tensor) -> tuple[Tensor, ...]:
+    return torch.arange(len(x), device=x.device).split(max(1, _BLOCK // len(pool)))
+
+
+def _leave_out_itself(table: Tensor, rows: Tensor, pool: Tensor) -> None:
+    """Put every row of the table that has a column of its own at an infinite distance there."""
+    column = torch.searchsorted(pool, rows).clamp(max=len(pool) - 1)
+    own = pool[column] == rows
+    table[own.nonzero()[:, 0], column[own]] = torch.inf
+
+
+def _of_rows(
+    x: Tensor, square: Tensor, rows: Tensor, pool: Tensor, others: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    approximate = square[rows, None] + square[pool] - 2.0 * (x[rows] @ others.T)
+    _leave_out_itself(approximate, rows, pool)
+    border, candidates = approximate.topk(min(k + _SPARE, len(pool)), largest=False)
+    distances, indices = _exact(x, rows, pool[candidates], k)
+    if candidates.shape[1] == len(pool):
         return distances, indices
     # At least twice the largest error of a sum of so many products.
     error = 4.0 * (x.shape[1] + 4) * torch.finfo(x.dtype).eps * (square[rows] + square.max())
     reach = distances[:, -1].square() + error
     for row in (border[:, -1] <= reach).nonzero()[:, 0].tolist():
-        wider = (approximate[row] <= reach[row]).nonzero()[:, 0]
+        wider = pool[(approximate[row] <= reach[row]).nonzero()[:, 0]]
         distances[row], indices[row] = _nearest(x, rows[row : row + 1], wider[None], k)
     return distances, indices
 
@@ -93,5 +170,6 @@ def _nearest(x: Tensor, rows: Tensor, candidates: Tensor, k: int) -> tuple[Tenso
     """The k nearest of each row's candidates, by distance, then by index."""
     candidates = candidates.sort(dim=1).values
     distances = (x[candidates] - x[rows, None]).square().sum(2).sqrt()
+    distances.masked_fill_(candidates == rows[:, None], torch.inf)
     nearest = distances.sort(dim=1, stable=True)
     return nearest.values[:, :k], candidates.gather(1, nearest.indices)[:, :k]

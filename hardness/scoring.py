@@ -15,8 +15,8 @@ from hardness.metrics import METRICS, Metric
 BLOCK = 4 * ROW_GROUP
 # The column of a run's scores that says which model scored a sample, where several did.
 FOLD = "fold"
-# Inputs that come with the samples instead of the training.
-GIVEN = frozenset({"labels", "n_classes"})
+# Inputs that need no recording of signals: of the samples, of the dataset, of the epochs.
+GIVEN = frozenset({"labels", "n_classes", "lr"})
 
 
 def scorable(keys: Iterable[str], signals: Iterable[str]) -> list[str]:
@@ -47,9 +47,11 @@ def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.
     """
     snapshots = dynamics.snapshots()
     samples = dynamics.samples
-    given: dict[str, Any] = {"labels": samples["label"].to_numpy(), "n_classes": n_classes}
     metrics = [METRICS[key] for key in keys]
-    whole = [m for m in metrics if {*m.signals} & {*snapshots}]
+    given: dict[str, Any] = {"labels": samples["label"].to_numpy(), "n_classes": n_classes}
+    if any("lr" in m.signals for m in metrics):
+        given["lr"] = dynamics.summaries("lr")
+    whole = [m for m in metrics if m.whole or {*m.signals} & {*snapshots}]
     by_block = [m for m in metrics if m not in whole]
     names = sorted({s for m in by_block for s in m.signals} - given.keys())
     rows = dynamics.manifest.rows

@@ -167,14 +167,7 @@ def msd(
             not: the published code kept such a buffer, so that its displacement was the mean
             square of the current embedding.
     """
-    new, old = _tensor(emb), _tensor(previous)
-    if new.shape != old.shape:
-        raise ValueError(f"expected embeddings of one shape; came {_shape(new)} and {_shape(old)}")
-    if new.any() and not old.any():
-        raise ValueError(
-            "expected the previous epoch's embeddings; came all zeros, as from a buffer that was "
-            "never written"
-        )
+    new, old = _two_epochs(emb, previous)
     out = torch.empty(len(new), dtype=torch.float64, device=new.device)
     for rows in _blocks(new):
         out[rows] = (new[rows].double() - old[rows].to(new.device).double()).square().mean(1)
@@ -199,6 +192,31 @@ def reconstruction_error(
     for rows in _blocks(x):
         out[rows] = (again[rows].double() - x[rows].double()).square().mean(1)
     return _in_kind(out, images)
+
+
+def msd_cosine(
+    emb: Float[Array, "samples width"], previous: Float[Array, "samples width"]
+) -> Float[Array, " samples"]:
+    """Cosine distance of the embedding from that of the previous epoch, ``1 - cos``, in 0 to 2.
+
+    Computed as half the squared distance of the two scaled to length 1, which is the same and
+    keeps the digits of a small angle. An embedding of length zero has no direction: it is at 1,
+    a right angle, from any other, and at 0 from another of length zero, since it has not moved.
+
+    Args:
+        emb: Of this epoch.
+        previous: Of the epoch before, same samples in the same order.
+
+    Raises:
+        ValueError: As ``msd`` does.
+    """
+    new, old = _two_epochs(emb, previous)
+    out = torch.empty(len(new), dtype=torch.float64, device=new.device)
+    for rows in _blocks(new):
+        (u, a), (v, b) = (_direction(x[rows].to(new.device).double()) for x in (new, old))
+        turned = (u - v).square_().sum(1) / 2
+        out[rows] = torch.where((a == 0) | (b == 0), ((a == 0) != (b == 0)).double(), turned)
+    return _in_kind(out, emb)
 
 
 def grand_last_layer(
@@ -449,6 +467,24 @@ def _checked(labels: Any, logits: torch.Tensor) -> torch.Tensor:
             f"expected labels in 0 to {classes - 1}; came {int(y.min())} to {int(y.max())}"
         )
     return y
+
+
+def _direction(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows scaled to length 1, zeros left as they are, and the lengths that they had."""
+    length = torch.linalg.vector_norm(x, dim=1)
+    return x / length.where(length > 0, 1.0)[:, None], length
+
+
+def _two_epochs(emb: Any, previous: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    new, old = _tensor(emb), _tensor(previous)
+    if new.shape != old.shape:
+        raise ValueError(f"expected embeddings of one shape; came {_shape(new)} and {_shape(old)}")
+    if new.any() and not old.any():
+        raise ValueError(
+            "expected the previous epoch's embeddings; came all zeros, as from a buffer that was "
+            "never written"
+        )
+    return new, old
 
 
 def _blocks(values: torch.Tensor) -> Iterator[slice]:

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import ray.data
+import torch
 from scipy.stats import rankdata, t
 
 from hardness.agreement import (
@@ -36,6 +37,7 @@ from hardness.datasets import Dataset
 from hardness.dynamics import MANIFEST, Damaged, Dynamics
 from hardness.estimate import Estimate
 from hardness.metrics import METRICS, labels_used
+from hardness.neighbors import NEIGHBORS, pixel_distances
 from hardness.scoring import FOLD, rank_within_folds, scorable, score_run
 from hardness.stability import stability
 from sweep import planning
@@ -184,7 +186,7 @@ def aggregate(
     if dataset is None:
         notes.append("pixel baselines and image figures are left out: the dataset is not here")
     elif scores:
-        pixels = pixel_scores(planning.asked_metrics(sweep.spec), dataset)
+        pixels = pixel_scores(planning.asked_metrics(sweep.spec), dataset, folder)
     failed = [c for c in sweep.cells if c.state == "failed" and c.trace]
     notes += [f"failed: {name(c)}: {c.trace.reason}" for c in failed if c.trace]
     return Aggregate(
@@ -203,10 +205,29 @@ def name(cell: Cell) -> str:
     return f"{configuration.regimen} {configuration.configuration_id} seed {cell.run.seed}"
 
 
-def pixel_scores(keys: Iterable[str], dataset: Dataset) -> dict[str, np.ndarray]:
-    """Raw scores of the metrics of scope ``pixels``."""
-    images = dataset.train.images.permute(0, 2, 3, 1).numpy()
-    return {key: METRICS[key].score({"images": images}) for key in keys if needs_images([key])}
+def pixel_scores(keys: Iterable[str], dataset: Dataset, folder: Path) -> dict[str, np.ndarray]:
+    """Raw scores of the metrics of scope ``pixels``, computed where ``folder/scores`` lacks them.
+
+    Args:
+        keys: Of ``METRICS``; those of another scope are passed over.
+        dataset: Whose digest names the cache.
+        folder: The sweep's own.
+    """
+    wanted = [key for key in keys if needs_images([key])]
+    path = folder / "scores" / f"pixels-{dataset.digest[:16]}.parquet"
+    cached = _cached_versions(path)
+    todo = [key for key in wanted if cached.get(key) != _version(key)]
+    if todo:
+        images = dataset.train.images
+        inputs: dict[str, Any] = {"images": images.permute(0, 2, 3, 1).numpy()}
+        if any("pixel_distances" in METRICS[key].signals for key in todo):
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            inputs["pixel_distances"] = pixel_distances(images.to(device), NEIGHBORS).numpy()
+        table = pa.table({key: METRICS[key].score(inputs) for key in todo})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _merge(path, _to_bytes(table, todo))
+    scores = pq.read_table(path) if wanted else {}
+    return {key: scores[key].to_numpy() for key in wanted}
 
 
 def needs_images(keys: Iterable[str]) -> bool:
@@ -425,10 +446,15 @@ def _reduce(task: dict[str, Any], store: Store) -> dict[str, Any]:
         labels = dynamics.samples["label"].to_numpy()
     scores.insert(1, "label", labels)
     table = pa.Table.from_pandas(scores, preserve_index=False)
-    versions = json.dumps({k: _version(k) for k in task["keys"]})
+    return {**answer, "error": "", "scores": _to_bytes(table, task["keys"])}
+
+
+def _to_bytes(scores: pa.Table, keys: Iterable[str]) -> bytes:
+    """A parquet file that says of which version of each metric its columns are."""
+    versions = json.dumps({key: _version(key) for key in keys})
     sink = pa.BufferOutputStream()
-    _write_scores(table.replace_schema_metadata({_VERSIONS: versions}), sink)
-    return {**answer, "error": "", "scores": sink.getvalue().to_pybytes()}
+    _write_scores(scores.replace_schema_metadata({_VERSIONS: versions}), sink)
+    return sink.getvalue().to_pybytes()
 
 
 def _fetch(store: Store, tracking_run: str, scratch: Path) -> Path:

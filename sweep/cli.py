@@ -121,7 +121,8 @@ def compare(name: str, metrics: tuple[str, ...], tracking_uri: str | None, form:
         scores, _ = aggregation.collect(sweep, store, _folder(sweep.spec))
         pixels: dict[str, Any] = {}
         if aggregation.needs_images(metrics):
-            pixels = aggregation.pixel_scores(metrics, driver.load(sweep.spec)[1])
+            dataset = driver.load(sweep.spec)[1]
+            pixels = aggregation.pixel_scores(metrics, dataset, _folder(sweep.spec))
         known = aggregation.score_keys(sweep, scores, pixels)
         unknown = [m for m in metrics if m not in known]
         if unknown:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from hardness import scoring
 from hardness.datasets import DatasetOptions
 from hardness.models import ModelOptions
 from hardness.seeding import PURPOSES
@@ -16,8 +17,9 @@ from sweep.plugins import Plugin
 
 State = Literal["done", "running", "failed", "missing"]
 
-# Inputs of metrics that come with the dataset instead of the training.
-GIVEN = frozenset({"labels", "n_classes", "images"})
+# Inputs of metrics that no recording has to keep: what comes with the dataset, what follows from
+# its images, and what every epoch's summary says.
+GIVEN = frozenset({*scoring.GIVEN, "images", "pixel_distances"})
 
 
 def canonical_json(value: object) -> str:

@@ -16,7 +16,7 @@ from hardness.metrics.registry import Metric
 from hardness.training import REGIMENS
 from sweep.aggregate import REFERENCE, Aggregate
 from sweep.driver import Sweep
-from sweep.spec import Cell
+from sweep.spec import Cell, offered
 
 Format = Literal["table", "json", "csv"]
 _PLAIN_WIDTH = 132
@@ -205,11 +205,7 @@ def _cell_row(cell: Cell, parameters: dict[str, str]) -> dict[str, Any]:
 
 
 def _metric_row(metric: Metric) -> dict[str, Any]:
-    recorded_by = [
-        name
-        for name, regimen in REGIMENS.items()
-        if {*metric.signals} <= {*regimen.offered, "labels", "n_classes"}
-    ]
+    recorded_by = [name for name in REGIMENS if offered(name).issuperset(metric.signals)]
     return {
         "metric": metric.key,
         "family": metric.family,

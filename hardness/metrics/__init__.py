@@ -4,6 +4,7 @@ from hardness.metrics.cartography import (
     cartography_confidence,
     cartography_correctness,
     cartography_variability,
+    data_iq_aleatoric,
 )
 from hardness.metrics.disagreement import (
     ensemble_entropy,
@@ -11,9 +12,15 @@ from hardness.metrics.disagreement import (
     mc_dropout_bald,
     mc_dropout_entropy,
 )
+from hardness.metrics.discrepancy import (
+    feature_norm_discrepancy,
+    lgn_discrepancy,
+    msd_discrepancy,
+)
 from hardness.metrics.displacement import (
     feature_norm_mean,
     feature_norm_std,
+    msd_cosine,
     msd_mean,
     msd_std,
 )
@@ -27,23 +34,37 @@ from hardness.metrics.forgetting import (
     never_learned,
 )
 from hardness.metrics.gradients import grand, grand_last_layer, vog, vog_class_z, vog_prob
-from hardness.metrics.label_margin import aum
+from hardness.metrics.label_margin import aum, aum_pre_decay
 from hardness.metrics.loss import mean_loss
+from hardness.metrics.loss_gradient import lgn_mean, lgn_std
 from hardness.metrics.neighborhood import (
     has_duplicate,
     knn_distance,
+    knn_label_disagreement,
     lid_mle,
     lid_mle_harmonic,
+    lid_mle_pixels,
 )
+from hardness.metrics.outliers import isolation_forest, lof
 from hardness.metrics.pixels import (
     image_compressed_size,
     image_entropy,
     image_l2_norm,
     total_variation,
 )
-from hardness.metrics.prototypes import prototypicality
+from hardness.metrics.prototypes import (
+    prototypicality,
+    prototypicality_of_random_states,
+    prototypicality_supervised,
+)
 from hardness.metrics.registry import METRICS, Metric, labels_used, metric
-from hardness.metrics.second_split import learned_at_switch, ssft
+from hardness.metrics.second_split import (
+    learned_at_switch,
+    seed_changes,
+    seed_fsrt,
+    seed_ssft,
+    ssft,
+)
 from hardness.metrics.self_supervised import (
     reconstruction_error,
     ssl_loss_barlow,
@@ -57,14 +78,17 @@ __all__ = [
     "METRICS",
     "Metric",
     "aum",
+    "aum_pre_decay",
     "cartography_confidence",
     "cartography_correctness",
     "cartography_variability",
     "censored",
+    "data_iq_aleatoric",
     "el2n",
     "energy",
     "ensemble_entropy",
     "ensemble_mi",
+    "feature_norm_discrepancy",
     "feature_norm_mean",
     "feature_norm_std",
     "forgetting_events",
@@ -76,25 +100,39 @@ __all__ = [
     "image_compressed_size",
     "image_entropy",
     "image_l2_norm",
+    "isolation_forest",
     "knn_distance",
+    "knn_label_disagreement",
     "labels_used",
     "learned_at_switch",
     "learned_first_epoch",
+    "lgn_discrepancy",
+    "lgn_mean",
+    "lgn_std",
     "lid_mle",
     "lid_mle_harmonic",
+    "lid_mle_pixels",
+    "lof",
     "margin",
     "max_softmax",
     "mc_dropout_bald",
     "mc_dropout_entropy",
     "mean_loss",
     "metric",
+    "msd_cosine",
+    "msd_discrepancy",
     "msd_mean",
     "msd_std",
     "never_learned",
     "odin",
     "predictive_entropy",
     "prototypicality",
+    "prototypicality_of_random_states",
+    "prototypicality_supervised",
     "reconstruction_error",
+    "seed_changes",
+    "seed_fsrt",
+    "seed_ssft",
     "ssft",
     "ssl_loss_barlow",
     "ssl_loss_ntxent",

@@ -1,4 +1,4 @@
-"""The three axes of a data map."""
+"""The axes of data maps: confidence, variability, correctness, and aleatoric uncertainty."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -21,14 +21,17 @@ SWAYAMDIPTA = "Swayamdipta et al., EMNLP 2020"
 def cartography_confidence(
     p_label: Float[np.ndarray, "epochs samples"],
     seen: Bool[np.ndarray, "epochs samples"] | None = None,
+    *,
+    burn_out: int | None = None,
 ) -> Float64[np.ndarray, " samples"]:
     """Confidence: mean over epochs of the probability of the label.
 
     Low is hard: the network does not come to believe the label, or comes to late.
 
     Args:
-        p_label: Signal of that name, one row per epoch; the first rows alone for a burn-out.
+        p_label: Signal of that name, one row per epoch.
         seen: Which samples were presented in which epoch; all, if left out.
+        burn_out: Only the first so many epochs.
 
     Returns:
         One value per sample in 0 to 1; NaN where never seen.
@@ -45,7 +48,7 @@ def cartography_confidence(
         Dynamics", EMNLP 2020. Agrees with allenai/cartography, train_dy_filtering.py, whose
         probabilities come from the training step: ``cartography_confidence.train``.
     """
-    return mean_seen(p_label, seen_entries(p_label, seen))
+    return mean_seen(*_first_epochs(p_label, seen, burn_out))
 
 
 @metric(
@@ -61,6 +64,9 @@ def cartography_confidence(
 def cartography_variability(
     p_label: Float[np.ndarray, "epochs samples"],
     seen: Bool[np.ndarray, "epochs samples"] | None = None,
+    *,
+    burn_out: int | None = None,
+    active_bias: bool = False,
 ) -> Float64[np.ndarray, " samples"]:
     """Variability: population standard deviation over epochs of the probability of the label.
 
@@ -68,11 +74,15 @@ def cartography_variability(
     low, so that this is no score of mislabeling.
 
     Args:
-        p_label: Signal of that name, one row per epoch; the first rows alone for a burn-out.
+        p_label: Signal of that name, one row per epoch.
         seen: Which samples were presented in which epoch; all, if left out.
+        burn_out: Only the first so many epochs.
+        active_bias: Widen the spread to ``sqrt(var + var**2 / (n - 1))`` for the n epochs seen, as
+            for an interval of the variance; the order of samples seen equally often stays.
 
     Returns:
-        One value per sample in 0 to 0.5; NaN where seen less than twice.
+        One value per sample in 0 to 0.5, with ``active_bias`` to 0.56; NaN where seen less than
+        twice.
 
     Raises:
         ValueError: If the arrays disagree in shape.
@@ -83,10 +93,16 @@ def cartography_variability(
 
     References:
         Swayamdipta et al., "Dataset Cartography: Mapping and Diagnosing Datasets with Training
-        Dynamics", EMNLP 2020. Agrees with allenai/cartography, train_dy_filtering.py, without its
-        optional correction for few epochs and save for a single epoch, which there gives 0.
+        Dynamics", EMNLP 2020. Agrees with allenai/cartography, train_dy_filtering.py, save for a
+        single epoch, which there gives 0; its include_ci is ``active_bias``, after Chang et al.,
+        "Active Bias", NeurIPS 2017.
     """
-    return std_seen(p_label, seen_entries(p_label, seen))
+    p_label, seen = _first_epochs(p_label, seen, burn_out)
+    spread = std_seen(p_label, seen)
+    if not active_bias:
+        return spread
+    variance = spread**2
+    return np.sqrt(variance + variance**2 / np.maximum(seen.sum(axis=0) - 1, 1))
 
 
 @metric(
@@ -97,21 +113,27 @@ def cartography_variability(
     summary="number of epochs in which the sample is correct",
     paper=SWAYAMDIPTA,
     train_variant=True,
+    variants={"share": {"share": True}},
 )
 def cartography_correctness(
     correct: Bool[np.ndarray, "epochs samples"],
     seen: Bool[np.ndarray, "epochs samples"] | None = None,
+    *,
+    burn_out: int | None = None,
+    share: bool = False,
 ) -> Float64[np.ndarray, " samples"]:
     """Correctness: number of epochs in which a sample is classified as its label.
 
     Low is hard: the sample is learned late, or not at all.
 
     Args:
-        correct: Signal of that name, one row per epoch; the first rows alone for a burn-out.
+        correct: Signal of that name, one row per epoch.
         seen: Which samples were presented in which epoch; all, if left out.
+        burn_out: Only the first so many epochs.
+        share: Divide by the number of epochs in which the sample was seen.
 
     Returns:
-        One count per sample from 0 to the number of epochs; NaN where never seen.
+        One count per sample from 0 to the number of epochs, or its share; NaN where never seen.
 
     Raises:
         ValueError: If the arrays disagree in shape.
@@ -126,6 +148,59 @@ def cartography_correctness(
         H-CAT count a label probability above one half instead, which misses samples that win with
         less.
     """
-    seen = seen_entries(correct, seen)
+    correct, seen = _first_epochs(correct, seen, burn_out)
+    if share:
+        return mean_seen(correct, seen)
     count = (correct & seen).sum(axis=0, dtype=np.float64)
     return np.where(seen.any(axis=0), count, np.nan)
+
+
+@metric(
+    family="supervised",
+    sign=1,
+    sign_origin="published",
+    labels_used="own",
+    measures="ambiguity",
+    summary="mean variance of the label under the predicted probability",
+    paper="Seedat et al., NeurIPS 2022",
+)
+def data_iq_aleatoric(
+    p_label: Float[np.ndarray, "epochs samples"],
+    seen: Bool[np.ndarray, "epochs samples"] | None = None,
+) -> Float64[np.ndarray, " samples"]:
+    """Aleatoric uncertainty: mean over epochs of ``p (1 - p)``, p the probability of the label.
+
+    High is ambiguous: the label stays as likely as not. A sample whose label the network is sure
+    to be wrong scores as low as an easy one, so that this is no score of mislabeling.
+
+    Args:
+        p_label: Signal of that name, one row per epoch.
+        seen: Which samples were presented in which epoch; all, if left out.
+
+    Returns:
+        One value per sample in 0 to 0.25; NaN where never seen.
+
+    Raises:
+        ValueError: If the arrays disagree in shape.
+
+    Example:
+        >>> data_iq_aleatoric(np.array([[0.5, 0.0], [1.0, 0.0]])).tolist()
+        [0.125, 0.0]
+
+    References:
+        Seedat et al., "Data-IQ: Characterizing subgroups with heterogeneous outcomes in tabular
+        data", NeurIPS 2022. Agrees with seedatnabeel/Data-IQ, dataiq_class.py, whose network has to
+        return probabilities. Confidence is ``cartography_confidence``.
+    """
+    p = p_label.astype(np.float64)
+    return mean_seen(p * (1.0 - p), seen_entries(p_label, seen))
+
+
+def _first_epochs(
+    values: np.ndarray, seen: np.ndarray | None, burn_out: int | None
+) -> tuple[np.ndarray, Bool[np.ndarray, "epochs samples"]]:
+    """The epochs before the burn-out, and which of their entries were seen."""
+    if burn_out is not None and burn_out < 1:
+        raise ValueError(f"expected burn_out of at least 1 epoch; came {burn_out}")
+    seen = seen_entries(values, seen)
+    return values[:burn_out], seen[:burn_out]

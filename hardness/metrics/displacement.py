@@ -1,8 +1,11 @@
 """How far a sample's embedding moves between epochs, and how large it is."""
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
+from hardness.metrics.embedding import unit_length
 from hardness.metrics.history import mean_seen, seen_entries, std_seen
 from hardness.metrics.registry import metric
 
@@ -52,7 +55,7 @@ def msd_mean(
         epoch stayed zero, so that what it publishes as MSD is ``feature_norm_mean``. Derived from
         the definition.
     """
-    return mean_seen(*_displacements(emb, msd, seen))
+    return mean_seen(*_displacements(emb, msd, seen, "msd", _mean_square))
 
 
 @metric(
@@ -96,7 +99,58 @@ def msd_std(
     References:
         Defined in Natifick/Unsupervisely-Hard, which never measured it; see ``msd_mean``.
     """
-    return std_seen(*_displacements(emb, msd, seen))
+    return std_seen(*_displacements(emb, msd, seen, "msd", _mean_square))
+
+
+@metric(
+    family="unsupervised",
+    sign=1,
+    sign_origin="hypothesis",
+    labels_used="none",
+    signals=("msd_cosine",),
+    summary="mean turn of the embedding from epoch to epoch",
+    paper=_SOURCE,
+    variants={"std": {"spread": True}},
+)
+def msd_cosine(
+    emb: Float[np.ndarray, "epochs samples width"] | None = None,
+    seen: Bool[np.ndarray, "epochs samples"] | None = None,
+    *,
+    msd_cosine: Float[np.ndarray, "epochs samples"] | None = None,
+    spread: bool = False,
+) -> Float64[np.ndarray, " samples"]:
+    """Cosine distance of the embedding between consecutive epochs, mean over epochs.
+
+    High is taken to be hard, as for ``msd_mean``, of which this is the form to compare by: it does
+    not grow with the length of the embedding. A hypothesis; no measurement has been published.
+
+    Args:
+        emb: Embeddings, one snapshot per epoch. One of length zero has no direction: it is at
+            distance 1, a right angle, from any other, and at 0 from another of length zero.
+        seen: Which samples were evaluated in which epoch; all, if left out. A turn is between
+            consecutive epochs at which the sample was seen.
+        msd_cosine: Instead of ``emb``, the signal of that name: in row e the turn into epoch e.
+            The first row is undefined and not read.
+        spread: The population standard deviation over epochs instead of the mean.
+
+    Returns:
+        One value per sample, in 0 to 2, as a spread in 0 to 1; NaN where seen less than twice, for
+        a spread less than three times.
+
+    Raises:
+        ValueError: Unless exactly one of ``emb`` and ``msd_cosine`` is given, or if shapes
+            disagree.
+
+    Example:
+        >>> msd_cosine(np.array([[[1.0, 0.0]], [[0.0, 2.0]], [[0.0, 5.0]]])).tolist()
+        [0.5]
+
+    References:
+        The displacement of Natifick/Unsupervisely-Hard, which never measured it (see ``msd_mean``),
+        with the length of the embedding taken out.
+    """
+    moved, defined = _displacements(emb, msd_cosine, seen, "msd_cosine", _turn)
+    return std_seen(moved, defined) if spread else mean_seen(moved, defined)
 
 
 @metric(
@@ -187,23 +241,38 @@ def feature_norm_std(
 
 
 def _displacements(
-    emb: np.ndarray | None, msd: np.ndarray | None, seen: np.ndarray | None
+    emb: np.ndarray | None,
+    recorded: np.ndarray | None,
+    seen: np.ndarray | None,
+    name: str,
+    between: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Displacement into each epoch but the first, and which of them are defined."""
-    if emb is not None and msd is None:
+    if emb is not None and recorded is None:
         seen = seen_entries(emb, seen)
         rows = np.empty((len(emb) - 1, emb.shape[1]))
         before = emb[0]
         for e in range(1, len(emb)):
-            rows[e - 1] = ((emb[e].astype(np.float64) - before) ** 2).mean(axis=1)
+            rows[e - 1] = between(emb[e].astype(np.float64), before.astype(np.float64))
             before = np.where(seen[e, :, None], emb[e], before)
-    elif msd is not None and emb is None:
-        seen = seen_entries(msd, seen)
-        rows = msd[1:]
+    elif recorded is not None and emb is None:
+        seen = seen_entries(recorded, seen)
+        rows = recorded[1:]
     else:
-        raise ValueError("expected either emb or msd; came both or neither")
+        raise ValueError(f"expected either emb or {name}; came both or neither")
     seen_before = np.logical_or.accumulate(seen, axis=0)[:-1]
     return rows, seen[1:] & seen_before
+
+
+def _mean_square(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    return ((new - old) ** 2).mean(axis=1)
+
+
+def _turn(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """``1 - cos`` as half the squared distance of unit vectors, exact for small angles."""
+    u, v = unit_length(new), unit_length(old)
+    dead, was_dead = ((x == 0).all(axis=1) for x in (new, old))
+    return np.where(dead | was_dead, dead != was_dead, ((u - v) ** 2).sum(axis=1) / 2)
 
 
 def _norms(

@@ -14,6 +14,7 @@ from hardness.metrics.registry import metric
     labels_used="own",
     summary="norm of the error vector in the last epoch",
     paper="Paul et al., NeurIPS 2021",
+    variants={f"e{epochs}": {"epoch": epochs - 1} for epochs in (1, 5, 10, 20)},
 )
 def el2n(
     el2n: Float[np.ndarray, "epochs samples"],
@@ -26,20 +27,27 @@ def el2n(
     High is hard: such samples still move the weights. Meant for an early epoch and a mean over
     runs; late in training it is what is left of the error on memorized samples.
 
+    The variants ``el2n.e1``, ``.e5``, ``.e10`` and ``.e20`` are taken after that many epochs of
+    training, as the paper counts its checkpoints, of which the one at epoch 0 is untrained:
+    ``el2n.e10`` reads the epoch stored as 9.
+
     Args:
         el2n: Signal of that name, one row per epoch.
         seen: Which samples were presented in which epoch; all, if left out.
         epoch: 0-based, from the end if negative; the last, if left out.
 
     Returns:
-        One value per sample in 0 to the root of 2; NaN where not seen in that epoch.
+        One value per sample in 0 to the root of 2; NaN where not seen in that epoch, and for all
+        samples of a run without it.
 
     Raises:
-        ValueError: If the arrays disagree in shape or have no such epoch.
+        ValueError: If the arrays disagree in shape.
 
     Example:
         >>> el2n(np.array([[1.0, 1.2], [0.1, 0.9]])).tolist()
         [0.1, 0.9]
+        >>> el2n(np.array([[1.0, 1.2], [0.1, 0.9]]), epoch=9).tolist()
+        [nan, nan]
 
     References:
         Paul et al., "Deep Learning on a Data Diet: Finding Important Examples Early in Training",
@@ -48,5 +56,5 @@ def el2n(
     """
     seen = seen_entries(el2n, seen)
     if not -len(el2n) <= epoch < len(el2n):
-        raise ValueError(f"expected one of {len(el2n)} epochs; came {epoch}")
+        return np.full(el2n.shape[1], np.nan)
     return np.where(seen[epoch], el2n[epoch].astype(np.float64), np.nan)

@@ -180,6 +180,7 @@ def vog_prob(
     sign_origin="published",
     labels_used="own",
     summary="variance of gradients against the others of the class",
+    whole=True,
     paper=AGARWAL,
     signals=("vog", "labels"),
     signal_variants={"prob": {"vog": "vog_prob"}},

@@ -26,8 +26,7 @@ def aum(
     negative.
 
     Args:
-        label_margin: Signal of that name, in logits, one row per epoch; those before the first
-            decay of the learning rate for the authors' protocol.
+        label_margin: Signal of that name, in logits, one row per epoch.
         seen: Which samples were presented in which epoch; all, if left out.
 
     Returns:
@@ -44,6 +43,60 @@ def aum(
     References:
         Pleiss et al., "Identifying Mislabeled Data using the Area Under the Margin Ranking",
         NeurIPS 2020. Agrees with asappresearch/aum, which fails on a batch of one. Like it, divides
-        by the number of epochs in which the sample was seen.
+        by the number of epochs in which the sample was seen. The authors train for it at a constant
+        rate; see ``aum_pre_decay``.
     """
     return mean_seen(label_margin, seen_entries(label_margin, seen))
+
+
+@metric(
+    family="supervised",
+    sign=-1,
+    sign_origin="published",
+    labels_used="own",
+    summary="aum over the epochs before the learning rate first falls",
+    paper="Pleiss et al., NeurIPS 2020",
+    train_variant=True,
+)
+def aum_pre_decay(
+    label_margin: Float[np.ndarray, "epochs samples"],
+    lr: Float[np.ndarray, " epochs"],
+    seen: Bool[np.ndarray, "epochs samples"] | None = None,
+) -> Float64[np.ndarray, " samples"]:
+    """Area under the margin over the epochs before the first decay of the learning rate.
+
+    Low is hard, as for ``aum``. Once the rate falls the network memorizes, and the margins of
+    mislabeled samples follow the others. The epochs that count end before the first whose rate is
+    below that of the epoch before: all of them at a constant rate, those of the warm-up and the
+    peak of one that rises first, and the first alone under a cosine, which falls from the start.
+
+    Args:
+        label_margin: Signal of that name, in logits, one row per epoch.
+        lr: Learning rate at the first step of each epoch, as the epochs' summaries keep it.
+        seen: Which samples were presented in which epoch; all, if left out.
+
+    Returns:
+        One raw score per sample, in logit units, unbounded; NaN where not seen in those epochs,
+        with a single class, and for all samples if the rate of an epoch is not known (NaN), as in
+        runs that did not record it.
+
+    Raises:
+        ValueError: If the arrays disagree in shape.
+
+    Example:
+        >>> margins = np.array([[1.0, -2.0], [3.0, -1.0], [9.0, 9.0]])
+        >>> aum_pre_decay(margins, np.array([0.1, 0.1, 0.01])).tolist()
+        [2.0, -1.5]
+
+    References:
+        Pleiss et al., "Identifying Mislabeled Data using the Area Under the Margin Ranking",
+        NeurIPS 2020, who train for it at a constant rate, or up to the first drop of it.
+    """
+    seen = seen_entries(label_margin, seen)
+    if lr.shape != (len(label_margin),):
+        raise ValueError(f"expected lr of {len(label_margin)} epochs; came shape {lr.shape}")
+    if np.isnan(lr).any():
+        return np.full(label_margin.shape[1], np.nan)
+    falls = np.append(np.diff(lr) < 0, True)
+    before = slice(int(np.argmax(falls)) + 1)
+    return mean_seen(label_margin[before], seen[before])

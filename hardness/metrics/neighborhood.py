@@ -1,11 +1,12 @@
-"""What the nearest neighbors of a sample's embedding say about it."""
+"""What the nearest neighbors of a sample's embedding, or of its image, say about it."""
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Integer, UInt8
 
+from hardness.metrics.embedding import last_epoch
 from hardness.metrics.registry import metric
-from hardness.neighbors import neighbors
+from hardness.neighbors import neighbors, pixel_distances
 
 # Below three distances the maximum-likelihood estimate has no variance to speak of.
 _FEWEST = 3
@@ -200,6 +201,131 @@ def lid_mle_harmonic(
         return defined.sum(axis=1) / np.sum(inverses, axis=1, where=defined)
 
 
+@metric(
+    family="unsupervised",
+    sign=1,
+    sign_origin="hypothesis",
+    labels_used="none",
+    scope="pixels",
+    signals={"distances": "pixel_distances"},
+    summary="intrinsic dimension of the neighborhood of the image itself",
+    paper="Levina and Bickel, NIPS 2004",
+    variants={"harmonic": {"harmonic": True}},
+)
+def lid_mle_pixels(
+    images: UInt8[np.ndarray, "samples height width channels"] | None = None,
+    *,
+    distances: Float[np.ndarray, "samples neighbors"] | None = None,
+    k1: int = 10,
+    k2: int = 20,
+    unbiased: bool = False,
+    harmonic: bool = False,
+) -> Float64[np.ndarray, " samples"]:
+    """Local intrinsic dimension of the images, by maximum likelihood on their pixels.
+
+    ``lid_mle`` of Euclidean distances between pixels in 0 to 1, neither centred nor scaled to unit
+    length: an image that is darker than another is another image. The estimate does not depend on
+    the unit of the distances. High is taken to be hard. A hypothesis, and a baseline: it needs no
+    training.
+
+    Args:
+        images: As stored, before any normalization.
+        distances: Instead of ``images``, their distances, nearest first.
+        k1: Smallest neighborhood, at least 3.
+        k2: Largest neighborhood, cut to the number of other samples or of distances given.
+        unbiased: With k - 2 in place of k - 1.
+        harmonic: The harmonic mean over neighborhoods instead, as in ``lid_mle_harmonic``.
+
+    Returns:
+        One dimension per sample, positive; NaN with fewer than 3 positive distances and where all
+        of them are equal. Above 200,000 images neighbors come from a fixed subset of that size.
+
+    Raises:
+        ValueError: Unless exactly one of ``images`` and ``distances`` is given, or unless
+            3 <= k1 <= k2.
+
+    Example:
+        >>> images = np.array([0, 1, 3, 7], dtype=np.uint8).reshape(4, 1, 1, 1)
+        >>> lid_mle_pixels(images, k1=3, k2=3).round(3).tolist()
+        [0.716, 0.692, 2.039, 2.802]
+
+    References:
+        Levina and Bickel, "Maximum Likelihood Estimation of Intrinsic Dimension", NIPS 2004; see
+        ``lid_mle``, also for duplicates.
+    """
+    if (images is None) == (distances is None):
+        raise ValueError("expected either images or distances; came both or neither")
+    if images is not None:
+        _check(k1, k2)
+        distances = pixel_distances(torch.tensor(images), k2).numpy()
+    function = lid_mle_harmonic if harmonic else lid_mle
+    return function(neighbor_distances=distances, k1=k1, k2=k2, unbiased=unbiased)
+
+
+@metric(
+    family="supervised",
+    sign=1,
+    sign_origin="published",
+    labels_used="own",
+    signals=("labels", "neighbor_rows"),
+    summary="share of the 10 nearest neighbors with another label",
+    paper="Smith et al., Machine Learning 2014",
+)
+def knn_label_disagreement(
+    labels: Integer[np.ndarray, " samples"],
+    emb: Float[np.ndarray, "*epochs samples width"] | None = None,
+    *,
+    neighbor_rows: Integer[np.ndarray, "samples neighbors"] | None = None,
+    k: int = 10,
+    normalize: bool = True,
+) -> Float64[np.ndarray, " samples"]:
+    """Share of the k nearest other samples whose label is not the sample's own.
+
+    High is hard: what looks like the sample is called otherwise, so that its label is wrong, or its
+    class does not hold together there.
+
+    Args:
+        labels: Given class per sample, any integers.
+        emb: Embeddings, of the last epoch if there are several.
+        neighbor_rows: Instead of ``emb``, the rows of the neighbors, nearest first; -1 for none.
+        k: Number of neighbors, cut to the number of other samples or of rows given.
+        normalize: Scale embeddings to length 1 first; rows given are taken as they are.
+
+    Returns:
+        One share per sample in 0 to 1; NaN for a single sample and for embeddings that are not
+        finite.
+
+    Raises:
+        ValueError: Unless exactly one of ``emb`` and ``neighbor_rows`` is given, if there is not
+            one label for each sample, or if k is below 1.
+
+    Example:
+        >>> emb = np.array([[0.0], [1.0], [3.0]])
+        >>> knn_label_disagreement(np.array([0, 0, 1]), emb, k=1, normalize=False).tolist()
+        [0.0, 0.0, 1.0]
+
+    References:
+        Smith, Martinez and Giraud-Carrier, "An Instance Level Analysis of Data Complexity", Machine
+        Learning 95, 2014: k-disagreeing neighbors, there in the space of the features. Equal
+        distances are cut off in the order of their rows.
+    """
+    if k < 1:
+        raise ValueError(f"expected k of at least 1; came {k}")
+    if (emb is None) == (neighbor_rows is None):
+        raise ValueError("expected either emb or neighbor_rows; came both or neither")
+    if emb is not None:
+        found = neighbors(torch.tensor(last_epoch(emb)), k, normalize=normalize)[1]
+        neighbor_rows = found.numpy()
+    assert neighbor_rows is not None
+    if labels.shape != neighbor_rows.shape[:1]:
+        samples = len(neighbor_rows)
+        raise ValueError(f"expected one label for each of {samples} samples; came {labels.shape}")
+    nearest = neighbor_rows[:, :k]
+    others = (labels[nearest] != labels[:, None]) & (nearest >= 0)
+    with np.errstate(invalid="ignore"):
+        return others.sum(axis=1) / (nearest >= 0).sum(axis=1)
+
+
 def _check(k1: int, k2: int) -> None:
     if not _FEWEST <= k1 <= k2:
         raise ValueError(f"expected {_FEWEST} <= k1 <= k2; came k1={k1}, k2={k2}")
@@ -233,7 +359,4 @@ def _distances(
         return given[:, :k]
     if emb is None or given is not None:
         raise ValueError("expected either emb or neighbor_distances; came both or neither")
-    if emb.ndim not in (2, 3):
-        raise ValueError(f"expected emb as samples by width; came shape {emb.shape}")
-    last = emb[-1] if emb.ndim == 3 else emb  # noqa: PLR2004 - epochs, samples, width
-    return neighbors(torch.tensor(last), k, normalize=normalize)[0].numpy()
+    return neighbors(torch.tensor(last_epoch(emb)), k, normalize=normalize)[0].numpy()

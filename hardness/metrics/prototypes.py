@@ -3,11 +3,12 @@
 import warnings
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Integer
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
 
+from hardness.metrics.embedding import finite_rows
 from hardness.metrics.registry import metric
 
 
@@ -55,17 +56,102 @@ def prototypicality(
         NeurIPS 2022. Clustered by scikit-learn's KMeans with n_init=10. nn_example_difficulty does
         not normalize; H-CAT takes the cosine to the mean of the class.
     """
-    if emb.ndim not in (2, 3):
-        raise ValueError(f"expected emb as samples by width; came shape {emb.shape}")
     clusters = n_classes * clusters_per_class
     if clusters < 1:
         raise ValueError(f"expected at least one cluster; came {clusters}")
-    last = emb[-1] if emb.ndim == 3 else emb  # noqa: PLR2004 - epochs, samples, width
-    finite = np.isfinite(last).all(axis=1)
-    raw = np.full(len(last), np.nan)
-    if finite.sum() >= clusters:
-        raw[finite] = _distance_to_centroid(_normalized(last[finite]), clusters, random_state)
+    x, finite = finite_rows(emb, normalize=True)
+    raw = np.full(len(finite), np.nan)
+    if len(x) >= clusters:
+        raw[finite] = _distance_to_centroid(x, clusters, random_state)
     return raw
+
+
+@metric(
+    family="supervised",
+    sign=1,
+    sign_origin="published",
+    labels_used="own",
+    signals=("emb", "labels"),
+    summary="distance to the mean embedding of the given class",
+    paper="Sorscher et al., NeurIPS 2022",
+)
+def prototypicality_supervised(
+    emb: Float[np.ndarray, "*epochs samples width"],
+    labels: Integer[np.ndarray, " samples"],
+    *,
+    normalize: bool = True,
+) -> Float64[np.ndarray, " samples"]:
+    """Euclidean distance of the normalized embedding to the mean of its given class.
+
+    High is hard: the sample is unlike the others that bear its label. The mean is of the normalized
+    embeddings and is not scaled to length 1 itself, as a k-means centroid is not, so that with one
+    cluster for each class both metrics measure the same. The sample is part of its mean.
+
+    Args:
+        emb: Embeddings, of the last epoch if there are several.
+        labels: Given class per sample, any integers.
+        normalize: Scale embeddings to length 1 first; zeros stay.
+
+    Returns:
+        One distance per sample, in 0 to 2 if normalized: 0 for the only sample of a class, which is
+        its own mean; NaN for embeddings that are not finite, which enter no mean.
+
+    Raises:
+        ValueError: If the embeddings have another number of axes or there is not one label for
+            each sample.
+
+    Example:
+        >>> emb = np.array([[1.0, 0.0], [-3.0, 0.0], [0.0, 5.0]])
+        >>> prototypicality_supervised(emb, np.array([0, 0, 1])).tolist()
+        [1.0, 1.0, 0.0]
+
+    References:
+        Sorscher et al., "Beyond Neural Scaling Laws: Beating Power Law Scaling via Data Pruning",
+        NeurIPS 2022, with classes in place of clusters. Agrees with scikit-learn's NearestCentroid
+        fitted to rows scaled to length 1. H-CAT takes the cosine to the mean of the class instead.
+    """
+    x, finite = finite_rows(emb, normalize=normalize)
+    if labels.shape != finite.shape:
+        raise ValueError(
+            f"expected one label for each of {len(finite)} samples; came {labels.shape}"
+        )
+    _, codes = np.unique(labels[finite], return_inverse=True)
+    sums = np.zeros((codes.max(initial=-1) + 1, x.shape[1]))
+    np.add.at(sums, codes, x)
+    means = sums / np.bincount(codes)[:, None]
+    raw = np.full(len(finite), np.nan)
+    raw[finite] = np.linalg.norm(x - means[codes], axis=1)
+    return raw
+
+
+def prototypicality_of_random_states(
+    emb: Float[np.ndarray, "*epochs samples width"],
+    n_classes: int,
+    *,
+    clusters_per_class: int = 1,
+    states: int = 5,
+) -> Float64[np.ndarray, "states samples"]:
+    """``prototypicality`` of one embedding under several random states of k-means.
+
+    For ``hardness.stability``, which takes the rows as it takes runs: what the clustering alone
+    adds to the spread over seeds.
+
+    Args:
+        emb: As in ``prototypicality``, like all that follows.
+        n_classes: Of the dataset.
+        clusters_per_class: Centroids for each of them.
+        states: Random states 0, 1, ..., each a k-means of its own.
+
+    Example:
+        >>> from hardness.stability import spearman_pair_mean
+        >>> emb = np.random.default_rng(0).normal(size=(60, 4))
+        >>> scores = prototypicality_of_random_states(emb, n_classes=8, states=4)
+        >>> 0 < spearman_pair_mean(scores).value < 1
+        True
+    """
+    options = {"clusters_per_class": clusters_per_class}
+    found = [prototypicality(emb, n_classes, random_state=s, **options) for s in range(states)]
+    return np.stack(found)
 
 
 def _distance_to_centroid(
@@ -77,9 +163,3 @@ def _distance_to_centroid(
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
         nearest = kmeans.fit_predict(x)
     return np.linalg.norm(x - kmeans.cluster_centers_[nearest], axis=1)
-
-
-def _normalized(x: Float[np.ndarray, "samples width"]) -> Float64[np.ndarray, "samples width"]:
-    wide = x.astype(np.float64)
-    length = np.linalg.norm(wide, axis=1, keepdims=True)
-    return wide / np.where(length > 0, length, 1.0)

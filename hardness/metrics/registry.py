@@ -45,6 +45,8 @@ class Metric:
         version: Raised when a fix changes its numbers.
         function: From inputs by keyword to one raw score per sample.
         flag: An extra boolean column named after it, called with those inputs that it asks for.
+        whole: Whether a sample's score depends on the other samples, so that the function has to
+            see all of a run at once and not a block of it. One that reads a snapshot always does.
     """
 
     key: str
@@ -60,6 +62,7 @@ class Metric:
     version: int
     function: Callable[..., np.ndarray] = field(repr=False)
     flag: Callable[..., np.ndarray] | None = field(repr=False)
+    whole: bool = False
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -94,6 +97,7 @@ def metric(
     signals: Sequence[str] | Mapping[str, str] | None = None,
     version: int = 1,
     flag: Callable[..., np.ndarray] | None = None,
+    whole: bool = False,
     train_variant: bool = False,
     variants: Mapping[str, Mapping[str, Any]] | None = None,
     signal_variants: Mapping[str, Mapping[str, str]] | None = None,
@@ -113,6 +117,7 @@ def metric(
             its signal; those without a default, if left out.
         version: As in ``Metric``.
         flag: As in ``Metric``.
+        whole: As in ``Metric``.
         train_variant: Also register ``key.train``, which reads the logit signals of the training
             step instead of those of the evaluation pass.
         variants: Also register ``key.name`` with these keyword arguments fixed.
@@ -159,6 +164,7 @@ def metric(
                 version=version,
                 function=call,
                 flag=flag,
+                whole=whole,
             )
         return function
 

@@ -84,3 +84,70 @@ def ssft(
             )
         kept = kept & learned_at_switch(first_split)
     return np.where(kept, forgotten, np.nan)
+
+
+def seed_fsrt(first_split: Bool[np.ndarray, "epochs samples"]) -> Float64[np.ndarray, " samples"]:
+    """Last epoch, counted from 0, at which a sample turned from wrong to correct; -1 for none.
+
+    One of three columns of Natifick/Unsupervisely-Hard, calculate_metrics.ipynb, kept for
+    comparison with its table and for nothing else: its -1 stands both for always right and for
+    always wrong, and what happens between epochs 0 and 1 is overlooked. The metric is ``fslt``.
+
+    Args:
+        first_split: Correct on the first split, one row per epoch.
+
+    Example:
+        >>> seed_fsrt(np.array([[False, False], [True, False], [False, False], [True, False]]))
+        array([ 3., -1.])
+    """
+    return _last_turn(~first_split)
+
+
+def seed_ssft(correct: Bool[np.ndarray, "epochs samples"]) -> Float64[np.ndarray, " samples"]:
+    """Last epoch, counted from 0, at which a sample turned from correct to wrong; -1 for none.
+
+    As ``seed_fsrt``. Also of samples that are learned again, so that it is not the time from which
+    one stays forgotten. The metric is ``ssft``.
+
+    Args:
+        correct: Correct on the first split while training on the second, one row per epoch.
+
+    Example:
+        >>> seed_ssft(np.array([[True, True], [False, True], [True, True], [False, True]]))
+        array([ 3., -1.])
+    """
+    return _last_turn(correct)
+
+
+def seed_changes(
+    first_split: Bool[np.ndarray, "first_epochs samples"],
+    correct: Bool[np.ndarray, "second_epochs samples"],
+) -> Float64[np.ndarray, " samples"]:
+    """How often a sample turned from correct to wrong in both stages of training together.
+
+    As ``seed_fsrt``. Never learned counts as 0. The metric is ``forgetting_events``.
+
+    Args:
+        first_split: Correct on the first split, one row per epoch.
+        correct: The same while training on the second.
+
+    Example:
+        >>> stage = np.array([[True], [False], [True], [False]])
+        >>> seed_changes(stage, stage)
+        array([2.])
+    """
+    stages = (first_split, correct)
+    return sum((_turns(stage).sum(axis=0) for stage in stages), np.zeros(correct.shape[1]))
+
+
+def _turns(correct: Bool[np.ndarray, "epochs samples"]) -> Bool[np.ndarray, "turns samples"]:
+    """From correct to wrong, into epoch 2 and those after it."""
+    return correct[1:-1] & ~correct[2:]
+
+
+def _last_turn(correct: Bool[np.ndarray, "epochs samples"]) -> Float64[np.ndarray, " samples"]:
+    turns = _turns(correct)
+    if not len(turns):
+        return np.full(correct.shape[1], -1.0)
+    last = last_seen(turns)
+    return np.where(last < 0, -1.0, last + 2.0)

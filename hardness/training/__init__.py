@@ -49,7 +49,8 @@ class Regimen:
         return (*self.signals, *of_passes, *self.snapshots)
 
 
-_EMBEDDING = ("feature_norm", "msd")
+_EMBEDDING = ("feature_norm", "msd", "msd_cosine")
+_NEIGHBORS = ("neighbor_distances", "neighbor_rows")
 _LOGITS = (
     "loss", "p_label", "label_margin", "correct", "entropy", "el2n", "max_softmax", "margin",
     "energy",
@@ -67,7 +68,7 @@ REGIMENS: dict[str, Regimen] = {
             *_EMBEDDING,
             *(f"{name}.train" for name in _supervised.TRAIN_PHASE),
         ),
-        snapshots=("emb", "logits", "neighbor_distances"),
+        snapshots=("emb", "logits", *_NEIGHBORS),
         objective=("val_accuracy", "maximize"),
         labels=True,
         passes=_classifier_passes.PASSES,
@@ -86,7 +87,7 @@ REGIMENS: dict[str, Regimen] = {
         options=_contrastive.Contrastive,
         numerics_version=_contrastive.NUMERICS_VERSION,
         signals=_EMBEDDING,
-        snapshots=("emb", "neighbor_distances"),
+        snapshots=("emb", *_NEIGHBORS),
         objective=("val_loss", "minimize"),
         labels=False,
         passes=_contrastive_passes.PASSES,
@@ -96,7 +97,7 @@ REGIMENS: dict[str, Regimen] = {
         options=_autoencoder.Autoencoder,
         numerics_version=_autoencoder.NUMERICS_VERSION,
         signals=("reconstruction_error", *_EMBEDDING),
-        snapshots=("emb", "neighbor_distances"),
+        snapshots=("emb", *_NEIGHBORS),
         objective=("val_loss", "minimize"),
         labels=False,
     ),

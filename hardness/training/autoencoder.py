@@ -120,8 +120,8 @@ def autoencoder(
     """Train an encoder whose embedding suffices to draw the image again; labels are never read.
 
     The loss is the mean squared error over pixels in 0..1. Signals, of clean images in eval mode:
-    ``reconstruction_error``, that same mean of each sample, and ``feature_norm`` and ``msd`` of
-    the embedding. The validation loss is the mean error of the validation images.
+    ``reconstruction_error``, that same mean of each sample, and ``feature_norm``, ``msd`` and
+    ``msd_cosine`` of the embedding. The validation loss is the mean error of the validation images.
 
     Args:
         dataset: Training and validation samples; of these only the images are used.
@@ -163,9 +163,11 @@ def autoencoder(
         order = torch.randperm(n, generator=streams.generator("order", epoch)).to(device)
         draws = options.augmentation.draw(n, streams.generator("augmentation", epoch))
         network.train()
-        loss = _train_epoch(step_network, optim, pixels, order, draws.to(device), options, epoch)
+        loss, first_lr = _train_epoch(
+            step_network, optim, pixels, order, draws.to(device), options, epoch
+        )
         trained = time.perf_counter()
-        summary = {"train_loss": loss.item() / n}
+        summary = {"train_loss": loss.item() / n, "lr": first_lr}
         check_finite(summary["train_loss"], "the training loss", epoch)
         emb, error = _evaluate(network, pixels)
         check_finite(emb.double().sum().item(), "the sum of embeddings", epoch)
@@ -193,14 +195,15 @@ def _train_epoch(
     draws: Float[Tensor, "samples parameters"],
     options: Autoencoder,
     epoch: int,
-) -> Float64[Tensor, ""]:
-    """One epoch of steps; the sum over the samples of their batch's loss."""
+) -> tuple[Float64[Tensor, ""], float]:
+    """One epoch of steps: the loss summed over the samples, the first step's learning rate."""
     train = options.train
     presented = batches(order, train.batch_size)
+    steps = len(presented)
     total = torch.zeros((), dtype=torch.float64, device=pixels.device)
-    for step, batch in enumerate(presented, epoch * len(presented)):
+    for step, batch in enumerate(presented, epoch * steps):
         for group in optim.param_groups:
-            group["lr"] = learning_rate(step, train.max_epochs * len(presented), train)
+            group["lr"] = learning_rate(step, train.max_epochs * steps, train)
         unit = options.augmentation.apply(pixels.unit(batch), draws[batch])
         with autocast(train, pixels.device):
             again = forward(pixels.normalize(unit))
@@ -209,7 +212,7 @@ def _train_epoch(
         loss.backward()
         optim.step()
         total += loss.detach().double() * len(batch)
-    return total
+    return total, learning_rate(epoch * steps, train.max_epochs * steps, train)
 
 
 def _network(

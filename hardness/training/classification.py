@@ -26,11 +26,12 @@ class Presentations(NamedTuple):
     """What one epoch of training saw.
 
     ``loss`` is the sum over the samples of their batch's mean loss; ``logits`` stand in the order
-    in which the samples were presented.
+    in which the samples were presented; ``lr`` is the learning rate of the first step.
     """
 
     loss: Float[Tensor, ""]
     logits: Float[Tensor, "presented classes"]
+    lr: float
 
 
 def train_epoch(
@@ -61,11 +62,12 @@ def train_epoch(
         epochs: Length of that schedule.
     """
     presented = batches(order, options.batch_size)
+    steps = len(presented)
     total = torch.zeros((), dtype=torch.float64, device=labels.device)
     found = []
-    for step, batch in enumerate(presented, epoch * len(presented)):
+    for step, batch in enumerate(presented, epoch * steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, epochs * len(presented), options)
+            group["lr"] = learning_rate(step, epochs * steps, options)
         images = augmentation.apply(pixels.unit(batch), parameters[batch])
         with autocast(options, labels.device):
             logits = forward(pixels.normalize(images))
@@ -75,7 +77,8 @@ def train_epoch(
         optimizer.step()
         found.append(logits.detach().float())
         total += loss.detach().double() * len(batch)
-    return Presentations(loss=total, logits=torch.cat(found))
+    first_lr = learning_rate(epoch * steps, epochs * steps, options)
+    return Presentations(loss=total, logits=torch.cat(found), lr=first_lr)
 
 
 @torch.inference_mode()

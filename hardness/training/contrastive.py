@@ -95,9 +95,10 @@ def contrastive(
 ) -> Iterator[EpochRecord]:
     """Train an encoder to give two views of one image the same place; labels are never read.
 
-    Signals: ``feature_norm`` and ``msd`` of the encoder's output on the clean images, in eval
-    mode; in some epochs those of the scoring passes that are asked for, on views drawn for them.
-    The validation loss is the objective's own, on fixed views of the validation images.
+    Signals: ``feature_norm``, ``msd`` and ``msd_cosine`` of the encoder's output on the clean
+    images, in eval mode; in some epochs those of the scoring passes that are asked for, on views
+    drawn for them. The validation loss is the objective's own, on fixed views of the validation
+    images.
 
     Args:
         dataset: Training and validation samples; of these only the images are used. Scoring
@@ -149,9 +150,9 @@ def contrastive(
         generator = streams.generator("augmentation", epoch)
         draws = [options.augmentation.draw(n, generator).to(device) for _ in range(2)]
         network.train()
-        loss = _train_epoch(step_network, optim, pixels, order, draws, options, epoch)
+        loss, first_lr = _train_epoch(step_network, optim, pixels, order, draws, options, epoch)
         trained = time.perf_counter()
-        summary = {"train_loss": loss.item() / n}
+        summary = {"train_loss": loss.item() / n, "lr": first_lr}
         check_finite(summary["train_loss"], "the training loss", epoch)
         emb = _embed(network, pixels)
         check_finite(emb.double().sum().item(), "the sum of embeddings", epoch)
@@ -193,14 +194,15 @@ def _train_epoch(
     draws: Sequence[Float[Tensor, "samples parameters"]],
     options: Contrastive,
     epoch: int,
-) -> Float64[Tensor, ""]:
-    """One epoch of steps; the sum over the samples of their batch's loss."""
+) -> tuple[Float64[Tensor, ""], float]:
+    """One epoch of steps: the loss summed over the samples, the first step's learning rate."""
     train, objective = options.train, _objective(options)
     presented = batches(order, train.batch_size)
+    steps = len(presented)
     total = torch.zeros((), dtype=torch.float64, device=pixels.device)
-    for step, batch in enumerate(presented, epoch * len(presented)):
+    for step, batch in enumerate(presented, epoch * steps):
         for group in optim.param_groups:
-            group["lr"] = learning_rate(step, train.max_epochs * len(presented), train)
+            group["lr"] = learning_rate(step, train.max_epochs * steps, train)
         unit = pixels.unit(batch)
         views = torch.cat([options.augmentation.apply(unit, d[batch]) for d in draws])
         with autocast(train, pixels.device):
@@ -210,7 +212,7 @@ def _train_epoch(
         loss.backward()
         optim.step()
         total += loss.detach().double() * len(batch)
-    return total
+    return total, learning_rate(epoch * steps, train.max_epochs * steps, train)
 
 
 def _objective(options: Contrastive) -> Objective:

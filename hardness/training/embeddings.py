@@ -8,16 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hardness import signals
-from hardness.neighbors import neighbors
-
-NEIGHBORS = 20
+from hardness.neighbors import NEIGHBORS, neighbors
 
 
 class EmbeddingTracker:
-    """Turns each epoch's embeddings into ``feature_norm`` and ``msd``.
+    """Turns each epoch's embeddings into ``feature_norm``, ``msd`` and ``msd_cosine``.
 
-    ``msd`` is undefined (NaN) until there is an earlier epoch; the embedding before training is
-    not one.
+    The latter two are undefined (NaN) until there is an earlier epoch; the embedding before
+    training is not one.
     """
 
     def __init__(self) -> None:
@@ -25,28 +23,31 @@ class EmbeddingTracker:
 
     def update(self, emb: Float[Tensor, "samples width"]) -> dict[str, np.ndarray]:
         """Signals of this epoch, float32; keeps ``emb`` for the next."""
+        norm = signals.feature_norm(emb)
         if self.previous is None:
-            msd = torch.full((len(emb),), torch.nan)
+            msd = cosine = torch.full((len(emb),), torch.nan)
         elif not self.previous.any():
             # A dead encoder, not the unwritten buffer that `signals.msd` refuses.
-            msd = signals.feature_norm(emb)
+            msd, cosine = norm, (norm > 0).double()
         else:
             msd = signals.msd(emb, self.previous)
+            cosine = signals.msd_cosine(emb, self.previous)
         self.previous = emb
-        return {
-            "feature_norm": signals.feature_norm(emb).float().cpu().numpy(),
-            "msd": msd.float().cpu().numpy(),
-        }
+        found = {"feature_norm": norm, "msd": msd, "msd_cosine": cosine}
+        return {name: values.float().cpu().numpy() for name, values in found.items()}
 
 
 def snapshots(wanted: tuple[str, ...], available: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """Arrays to keep of the last epoch, float32.
+    """Arrays to keep of the last epoch, float32; ``neighbor_rows`` int32.
 
     Args:
-        wanted: Out of ``emb``, ``logits`` and ``neighbor_distances``.
+        wanted: Out of ``emb``, ``logits``, ``neighbor_distances`` and ``neighbor_rows``.
         available: What the regimen has; a name that it lacks is left out.
     """
-    kept = {name: available[name] for name in wanted if name in available}
-    if "neighbor_distances" in wanted:
-        kept["neighbor_distances"], _ = neighbors(available["emb"], NEIGHBORS, normalize=True)
-    return {name: tensor.float().cpu().numpy() for name, tensor in kept.items()}
+    kept = {name: available[name].float() for name in wanted if name in available}
+    graph = {"neighbor_distances", "neighbor_rows"}.intersection(wanted)
+    if graph:
+        distances, rows = neighbors(available["emb"], NEIGHBORS, normalize=True)
+        found = {"neighbor_distances": distances.float(), "neighbor_rows": rows.int()}
+        kept |= {name: found[name] for name in sorted(graph)}
+    return {name: tensor.cpu().numpy() for name, tensor in kept.items()}

@@ -75,7 +75,7 @@ def second_split(
     those on the second; no epoch has both. Snapshot of the last epoch, whatever else is recorded:
     ``fold``, 0 for half A and 1 for half B. The summary's ``train_loss`` and ``train_accuracy``
     are those of the presentations themselves, ``val_loss`` and ``val_accuracy`` the mean of the
-    two networks.
+    two networks, ``lr`` the rate of the epoch's first step.
 
     Args:
         dataset: Training and validation samples.
@@ -149,6 +149,7 @@ def second_split(
         summary = {
             "train_loss": sum(loss.item() for loss in losses) / n,
             "train_accuracy": sum(count.item() for count in right) / n,
+            "lr": presented.lr,
         }
         trained = time.perf_counter()
         check_finite(summary["train_loss"], "the training loss", epoch)

@@ -59,9 +59,9 @@ def supervised(
 
     Signals: the logit signals of ``hardness.signals`` in the eval phase, ``grand_last_layer`` and
     ``gradnorm``; ``p_label.train``, ``label_margin.train`` and ``correct.train`` from the
-    presentations themselves; ``feature_norm`` and ``msd`` of the embedding; in some epochs those
-    of the scoring passes that are asked for. Whoever iterates decides what to keep and when to
-    stop.
+    presentations themselves; ``feature_norm``, ``msd`` and ``msd_cosine`` of the embedding; in some
+    epochs those of the scoring passes that are asked for. Whoever iterates decides what to keep and
+    when to stop.
 
     Args:
         dataset: Training and validation samples.
@@ -114,7 +114,7 @@ def supervised(
         order = torch.randperm(len(labels), generator=streams.generator("order", epoch)).to(device)
         draws = options.augmentation.draw(len(labels), streams.generator("augmentation", epoch))
         network.train()
-        loss, logits = train_epoch(
+        presented = train_epoch(
             step_network,
             optim,
             pixels,
@@ -127,7 +127,7 @@ def supervised(
             epochs=train.max_epochs,
         )
         trained = time.perf_counter()
-        summary = {"train_loss": loss.item() / len(labels)}
+        summary = {"train_loss": presented.loss.item() / len(labels), "lr": presented.lr}
         check_finite(summary["train_loss"], "the training loss", epoch)
         evaluation = evaluate(network, pixels)
         check_finite(evaluation.logits.double().sum().item(), "the sum of logits", epoch)
@@ -136,7 +136,7 @@ def supervised(
         recorded: dict[str, np.ndarray] = {}
         if recording.signals:
             recorded = _eval_signals(evaluation, labels, tracker)
-            recorded |= _train_signals(logits, labels[order], order)
+            recorded |= _train_signals(presented.logits, labels[order], order)
             due = [name for name, epochs in passes.items() if epoch in epochs]
             scored = classifier_signals(
                 due, network, pixels, labels, streams=streams, epoch=epoch, kept=kept

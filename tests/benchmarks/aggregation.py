@@ -146,9 +146,10 @@ def _make(folder, seed):
     for epoch in range(INIT, EPOCHS):
         recorded = _signals(epoch, labels, difficulty, confusion, own)
         # What stays of the last epoch where the embedding itself is not kept.
-        kept = {"neighbor_distances": _distances(difficulty, own)} if epoch == EPOCHS - 1 else {}
+        kept = _neighbors(difficulty, own) if epoch == EPOCHS - 1 else {}
+        summary = {"lr": 0.1 if epoch < EPOCHS // 2 else 0.01}
         record = EpochRecord(
-            epoch=epoch, signals=recorded, summary={}, snapshots=kept, checkpoint=None
+            epoch=epoch, signals=recorded, summary=summary, snapshots=kept, checkpoint=None
         )
         names += write_epoch(folder, record)
     (folder / SPEC).write_text(
@@ -189,14 +190,18 @@ def _signals(epoch, labels, difficulty, confusion, generator):
         **found,
         "feature_norm": norm.astype(np.float32),
         "msd": (np.full(SAMPLES, np.nan) if epoch <= 0 else moved).astype(np.float32),
+        "msd_cosine": (np.full(SAMPLES, np.nan) if epoch <= 0 else moved / norm).astype(np.float32),
         **{f"{name}.train": trained[name] for name in TRAIN_PHASE},
     }
 
 
-def _distances(difficulty, generator):
-    """To the 20 nearest neighbours, ascending, wider for the hard."""
+def _neighbors(difficulty, generator):
+    """The 20 nearest neighbours: any, at ascending distances that are wider for the hard."""
     steps = (0.2 + difficulty[:, None]) * generator.gamma(2, 0.02, size=(SAMPLES, NEIGHBORS))
-    return (0.1 + steps.cumsum(axis=1)).astype(np.float32)
+    return {
+        "neighbor_distances": (0.1 + steps.cumsum(axis=1)).astype(np.float32),
+        "neighbor_rows": generator.integers(SAMPLES, size=(SAMPLES, NEIGHBORS), dtype=np.int32),
+    }
 
 
 def _bytes(path):

@@ -160,6 +160,27 @@ def test_an_epoch_without_signals_still_has_its_summary(tmp_path):
     assert read_summary(tmp_path / name) == {"val_accuracy": 0.5}
 
 
+def test_a_number_of_every_summary_is_a_row_over_the_epochs(tmp_path):
+    """NaN in an epoch without it, and for a run that never had it."""
+    folder = write_run(tmp_path)
+    for epoch in range(EPOCHS):
+        lr = {} if epoch == 1 else {"lr": 0.1 / (epoch + 1)}
+        write_epoch(folder, record(epoch, **lr))
+    names = [p.relative_to(folder).as_posix() for p in folder.glob("*/*")]
+    write_manifest(
+        folder,
+        Manifest(
+            epochs=EPOCHS, rows=ROWS, signals=("loss",),
+            files={name: fingerprint(folder / name) for name in [*names, "samples.parquet"]},
+        ),
+    )  # fmt: skip
+    found = Dynamics(folder).summaries("lr")
+    expected = [0.1 / (epoch + 1) for epoch in range(EPOCHS)]
+    expected[1] = math.nan
+    np.testing.assert_array_equal(found, expected)
+    assert np.isnan(Dynamics(folder).summaries("nothing")).all()
+
+
 def test_a_replayed_epoch_leaves_the_same_file(tmp_path):
     files = []
     for folder, seconds in (("one", 1.0), ("other", 2.0)):

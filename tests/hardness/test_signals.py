@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.special import entr, logsumexp, softmax
 
@@ -294,3 +294,52 @@ def test_reconstruction_error_does_not_show_its_blocks(monkeypatch):
 def test_a_reconstruction_of_another_shape_is_refused():
     with pytest.raises(ValueError, match="expected a reconstruction of the images' shape"):
         unchecked(signals.reconstruction_error)(np.ones((2, 3)), np.ones((2, 4)))
+
+
+def test_turns_worked_by_hand():
+    now = np.array([[0.0, 2.0], [3.0, 3.0], [-1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [4.0, 0.0]])
+    before = np.array([[0.0, 9.0], [1.0, 0.0], [2.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    expected = [0.0, 1 - np.sqrt(0.5), 2.0, 0.0, 1.0, 1.0]
+    np.testing.assert_allclose(signals.msd_cosine(now, before), expected, atol=1e-15)
+
+
+@given(emb=embeddings(epochs=st.just(2)))
+def test_turns_agree_with_torch_and_are_symmetric(emb):
+    old, new = emb
+    assume(old.any() and new.any())
+    raw = signals.msd_cosine(new, old)
+    np.testing.assert_allclose(raw, signals.msd_cosine(old, new), atol=1e-15)
+    assert (signals.msd_cosine(new, new) == 0).all()
+    similarity = torch.nn.functional.cosine_similarity(
+        torch.tensor(new).double(), torch.tensor(old).double(), eps=1e-300
+    )
+    moved = new.any(axis=1) | old.any(axis=1)
+    np.testing.assert_allclose(raw[moved], 1 - similarity.numpy()[moved], atol=1e-12)
+    assert (raw[~moved] == 0).all()
+    tensors = signals.msd_cosine(torch.tensor(new), torch.tensor(old))
+    np.testing.assert_array_equal(tensors.numpy(), raw)
+
+
+def test_a_small_turn_keeps_its_digits():
+    now = np.array([[1e3, 1e-4]], dtype=np.float32)
+    before = np.array([[1e3, 0.0]], dtype=np.float32)
+    np.testing.assert_allclose(signals.msd_cosine(now, before), [0.5e-14], rtol=1e-6)
+
+
+@pytest.mark.parametrize("block", [1, 3])
+def test_turns_in_blocks_and_with_a_nan(monkeypatch, block):
+    rng = np.random.default_rng(0)
+    now, before = rng.standard_normal((2, 9, 4))
+    now[4, 1] = np.nan
+    whole = signals.msd_cosine(now, before)
+    monkeypatch.setattr(signals, "_CPU_BLOCK", block * 4)
+    np.testing.assert_array_equal(signals.msd_cosine(now, before), whole)
+    assert np.isnan(whole).nonzero()[0].tolist() == [4]
+
+
+def test_turns_from_a_buffer_that_was_never_written_are_refused():
+    emb = np.random.default_rng(0).standard_normal((5, 3))
+    with pytest.raises(ValueError, match="came all zeros"):
+        signals.msd_cosine(emb, np.zeros_like(emb))
+    with pytest.raises(ValueError, match="embeddings of one shape"):
+        unchecked(signals.msd_cosine)(np.ones((2, 3)), np.ones((3, 3)))

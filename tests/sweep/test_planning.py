@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from hardness.metrics import METRICS
+from hardness.training import REGIMENS
 from sweep.experiment_file import ExperimentError, check
 from sweep.planning import (
     DEFAULT_CONFIGURATIONS,
@@ -21,7 +22,7 @@ from sweep.planning import (
     to_train,
     wanted_passes,
 )
-from sweep.spec import Configuration, Trace, canonical_json
+from sweep.spec import GIVEN, Configuration, Trace, canonical_json
 
 RATE = {"train.lr": {"min": 1e-4, "max": 1.0, "distribution": "log_uniform"}}
 PLANE = {"train.lr": {"min": 0.01, "max": 1}, "train.momentum": {"min": 0, "max": 0.9}}
@@ -479,15 +480,17 @@ def test_explicit_metrics_need_their_own_signals_alone():
 def test_all_metrics_need_whatever_any_of_them_reads():
     spec = sweep({}, metrics="all")
     needed = needed_signals(spec, "supervised")
-    read = {s for m in METRICS.values() if m.scope == "run" for s in m.signals}
+    read = {s for m in METRICS.values() if m.scope != "pixels" for s in m.signals}
     splits = {"correct_first_split", "correct_second_split"}
-    of_embedding = {"msd", "feature_norm", "emb", "neighbor_distances"}
+    of_embedding = {
+        "msd", "msd_cosine", "feature_norm", "emb", "neighbor_distances", "neighbor_rows"
+    }  # fmt: skip
     of_views = {
         "ssl_loss_ntxent", "barlow_influence", "barlow_alignment", "ssl_param_grad_norm",
-        "ssl_param_grad_norm.l1", "ssl_perturbation_gain",
+        "ssl_param_grad_norm.l1", "ssl_perturbation_gain", "lgn", "lgn.stacked", "lgn.own",
     }  # fmt: skip
-    elsewhere = {*splits, *of_views, "reconstruction_error"}
-    assert needed == read - elsewhere - {"labels", "n_classes", "images"}
+    assert needed == (read & {*REGIMENS["supervised"].offered}) - GIVEN
+    assert not needed & splits
     assert needed_signals(spec, "second_split") == splits
     assert needed_signals(spec, "contrastive") == of_embedding | of_views
     assert needed_signals(spec, "autoencoder") == of_embedding | {"reconstruction_error"}
@@ -516,5 +519,12 @@ def test_a_snapshot_ruled_out_is_kept_only_for_a_metric_asked_for_by_name():
     assert ruled_out(sweep({})) == set()
 
 
-def test_metrics_of_the_images_need_nothing_of_a_run():
-    assert needed_signals(sweep({}, metrics=["image_entropy"]), "supervised") == frozenset()
+@pytest.mark.parametrize("key", ["image_entropy", "lid_mle_pixels"])
+def test_metrics_of_the_images_need_nothing_of_a_run(key):
+    assert needed_signals(sweep({}, metrics=[key]), "supervised") == frozenset()
+
+
+def test_a_run_without_its_learning_rate_is_not_trained_again_for_it():
+    """The rate stands in the summaries, or not; no signal is missing."""
+    spec = sweep({}, metrics=["aum_pre_decay"])
+    assert needed_signals(spec, "supervised") == {"label_margin"}

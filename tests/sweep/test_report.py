@@ -342,3 +342,38 @@ def test_a_cut_through_equal_ranks_is_told():
     assert report._side_title(side.assign(rank=[1.0, 2.0]), ranks, "hardest") == (
         "2 hardest, hardest first"
     )
+
+
+@pytest.fixture(scope="module")
+def too_short():
+    """No value for any sample in any run, of a metric and of a variant of another."""
+    one = scores("supervised", (*SUPERVISED, "msd_discrepancy", "el2n.e20"))
+    nothing = np.full_like(one.raw["aum"], np.nan)
+    raw = {**one.raw, "msd_discrepancy": nothing, "el2n.e20": nothing}
+    return aggregated(dataclasses.replace(one, raw=raw))
+
+
+class TestAMetricThatRunsAreTooShortFor:
+    @pytest.mark.parametrize("key", ["msd_discrepancy", "el2n.e20"])
+    def test_its_row_of_stability_says_why_there_is_nothing(self, too_short, key):
+        row = too_short.stability.set_index("metric").loc[key]
+        assert np.isnan(row["spearman_pair_mean"])
+        assert (row["samples"], row["dropped"]) == (0, SAMPLES)
+        assert row["reason"] == "needs 2 samples with a score in every run, got 0"
+
+    def test_its_agreement_says_why_there_is_none(self, too_short):
+        table = too_short.agreement
+        mine = (table[["left", "right"]] == "msd_discrepancy.supervised").any(axis=1)
+        assert mine.any()
+        assert table.loc[mine, "spearman"].isna().all()
+        assert {*table.loc[mine, "reason"]} == {"needs 2 samples with both scores, got 0"}
+        assert table.loc[~mine, "spearman"].notna().all()
+
+    def test_its_samples_have_neither_mean_nor_rank(self, too_short):
+        for key in ("msd_discrepancy", "el2n.e20"):
+            columns = [key, f"{key}.std", f"{key}.rank", f"{key}.mean_rank"]
+            assert too_short.samples[columns].isna().all(axis=None)
+        assert too_short.samples["aum.rank"].notna().all()
+
+    def test_the_figures_are_drawn_without_it(self, too_short, tmp_path):
+        assert {"stability.png", "agreement.png"} <= {*drawn(too_short, tmp_path / "figures")}

@@ -1,4 +1,4 @@
-"""Neighbor distance and intrinsic dimension, duplicates above all."""
+"""Neighbor distance, intrinsic dimension and neighbors' labels, duplicates above all."""
 
 import inspect
 
@@ -8,10 +8,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.preprocessing import normalize as sklearn_normalize
 
-from hardness.metrics import METRICS, has_duplicate, knn_distance, lid_mle, lid_mle_harmonic
+from hardness.metrics import (
+    METRICS,
+    has_duplicate,
+    knn_distance,
+    knn_label_disagreement,
+    lid_mle,
+    lid_mle_harmonic,
+    lid_mle_pixels,
+)
 from hardness.neighbors import neighbors
 from tests.strategies import embeddings
 
@@ -212,3 +220,136 @@ def test_numbers_of_neighbors_that_make_no_sense_are_refused():
         lid_mle(np.ones((3, 2)), k1=5, k2=4)
     with pytest.raises(ValueError, match="3 <= k1 <= k2; came k1=2, k2=4"):
         lid_mle_harmonic(np.ones((3, 2)), k1=2, k2=4)
+
+
+def pictures(samples, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (samples, 4, 3, 2), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("harmonic", [False, True])
+def test_the_dimension_of_pixels_equals_the_equation(harmonic):
+    images = pictures(40)
+    images[7] = images[3]
+    key = "lid_mle_pixels.harmonic" if harmonic else "lid_mle_pixels"
+    entry = METRICS[key]
+    distances = distances_of(images.reshape(40, -1) / 255, 20)
+    expected = [slow_lid(row, harmonic=harmonic) for row in distances]
+    np.testing.assert_allclose(lid_mle_pixels(images, harmonic=harmonic), expected, rtol=1e-9)
+    np.testing.assert_allclose(entry.score({"pixel_distances": distances}), expected, rtol=1e-9)
+    assert (entry.scope, entry.labels_used, entry.sign_origin) == ("pixels", "none", "hypothesis")
+
+
+def test_the_dimension_of_pixels_is_lid_mle_of_rows_as_they_are():
+    """In 0 to 1, not scaled to unit length: brightness counts."""
+    images = pictures(60)
+    unit = images.reshape(60, -1) / 255
+    raw = lid_mle_pixels(images)
+    np.testing.assert_allclose(raw, lid_mle(unit, normalize=False), rtol=1e-9)
+    np.testing.assert_allclose(raw, lid_mle(unit * 255, normalize=False), rtol=1e-9)
+    assert not np.allclose(raw, lid_mle(unit, normalize=True))
+
+
+@pytest.mark.parametrize("dimension", [2, 4])
+def test_finds_the_number_of_ways_in_which_images_differ(dimension):
+    """Each image is flat but for as many pixels as there are ways."""
+    rng = np.random.default_rng(dimension)
+    images = np.full((2000, 4, 4, 1), 128, dtype=np.uint8)
+    images.reshape(2000, -1)[:, :dimension] = rng.integers(0, 256, (2000, dimension))
+    estimate = np.nanmedian(lid_mle_pixels(images, unbiased=True))
+    assert estimate == pytest.approx(dimension, rel=0.25)
+
+
+def test_duplicated_images_and_too_few_of_them():
+    images = pictures(30)
+    doubled = np.concatenate([images, images[:1]])
+    raw = lid_mle_pixels(doubled)
+    assert raw[0] == raw[-1]
+    assert np.isfinite(raw).all()
+    assert np.isnan(lid_mle_pixels(images[:1])).all()
+    assert np.isnan(lid_mle_pixels(images[:3])).all()
+    assert np.isnan(lid_mle_pixels(np.zeros((25, 2, 2, 1), np.uint8))).all()
+
+
+def test_pixels_or_their_distances():
+    message = "either images or distances; came both or neither"
+    with pytest.raises(ValueError, match=message):
+        lid_mle_pixels()
+    with pytest.raises(ValueError, match=message):
+        lid_mle_pixels(pictures(4), distances=np.ones((4, 3)))
+    with pytest.raises(ValueError, match="3 <= k1 <= k2; came k1=2, k2=20"):
+        lid_mle_pixels(pictures(4), k1=2)
+
+
+def test_disagreement_worked_by_hand():
+    emb = np.array([[0.0], [1.0], [2.5], [4.5]])
+    labels = np.array([0, 0, 1, 0])
+    raw = knn_label_disagreement(labels, emb, k=2, normalize=False)
+    assert raw.tolist() == [0.5, 0.5, 1.0, 0.5]
+    rows = np.array([[1, 2, 3], [0, 2, 3], [1, 3, 0], [2, 1, 0]], dtype=np.int32)
+    assert knn_label_disagreement(labels, neighbor_rows=rows, k=2).tolist() == raw.tolist()
+    assert knn_label_disagreement(labels, neighbor_rows=rows, k=1).tolist() == [0, 0, 1, 1]
+
+
+def test_a_mislabeled_sample_scores_harder():
+    rng = np.random.default_rng(0)
+    emb = np.concatenate([rng.normal([5, 0], 0.1, (30, 2)), rng.normal([0, 5], 0.1, (30, 2))])
+    labels = np.repeat([0, 1], 30)
+    labels[7] = 1
+    entry = METRICS["knn_label_disagreement"]
+    recorded = {"labels": labels, "neighbor_rows": neighbors(torch.tensor(emb), 20)[1].numpy()}
+    hardness = entry.sign * entry.score(recorded)
+    assert hardness.argmax() == 7
+    assert hardness[7] == 1.0
+    assert (entry.sign_origin, entry.labels_used) == ("published", "own")
+
+
+def test_disagreement_agrees_with_scikit_learn():
+    """One less the probability that the other samples' vote gives the sample's own label."""
+    rng = np.random.default_rng(0)
+    emb, labels = rng.standard_normal((80, 5)), rng.integers(0, 3, 80)
+    unit = sklearn_normalize(emb)
+    raw = knn_label_disagreement(labels, emb)
+    for i in range(80):
+        rest = np.arange(80) != i
+        vote = KNeighborsClassifier(10).fit(unit[rest], labels[rest]).predict_proba(unit[i : i + 1])
+        assert raw[i] == pytest.approx(1 - vote[0, labels[i]])
+
+
+@given(emb=embeddings(max_samples=12), k=st.integers(1, 12), data=st.data())
+def test_disagreement_counts_labels_whatever_they_are_called(emb, k, data):
+    labels = data.draw(hnp.arrays(np.int64, len(emb), elements=st.integers(0, 2)))
+    raw = knn_label_disagreement(labels, emb, k=k)
+    renamed = np.array([17, -3, 5])[labels]
+    np.testing.assert_array_equal(knn_label_disagreement(renamed, emb, k=k), raw)
+    recorded = neighbors(torch.tensor(emb), 20, normalize=True)[1].numpy().astype(np.int32)
+    np.testing.assert_array_equal(knn_label_disagreement(labels, neighbor_rows=recorded, k=k), raw)
+    shares = raw * min(k, len(emb) - 1)
+    assert len(emb) == 1 or ((raw >= 0) & (raw <= 1) & np.isclose(shares % 1, 0)).all()
+    one_class = np.zeros_like(labels)
+    np.testing.assert_array_equal(knn_label_disagreement(one_class, emb, k=k), raw * 0)
+
+
+def test_a_sample_without_an_embedding_neither_votes_nor_is_scored():
+    emb = np.array([[0.0], [np.nan], [1.0], [5.0]])
+    labels = np.array([0, 1, 0, 1])
+    raw = knn_label_disagreement(labels, emb, k=1, normalize=False)
+    np.testing.assert_array_equal(raw, [0.0, np.nan, 0.0, 1.0])
+    assert np.isnan(knn_label_disagreement(labels[:1], emb[:1])).all()
+
+
+def test_duplicates_with_different_labels_disagree():
+    emb = np.zeros((3, 2))
+    assert knn_label_disagreement(np.array([0, 0, 1]), emb).tolist() == [0.5, 0.5, 1.0]
+
+
+def test_neighbors_of_an_embedding_or_given():
+    labels, rows = np.zeros(3, int), np.array([[1], [0], [0]])
+    message = "either emb or neighbor_rows; came both or neither"
+    with pytest.raises(ValueError, match=message):
+        knn_label_disagreement(labels)
+    with pytest.raises(ValueError, match=message):
+        knn_label_disagreement(labels, np.ones((3, 2)), neighbor_rows=rows)
+    with pytest.raises(ValueError, match="k of at least 1; came 0"):
+        knn_label_disagreement(labels, np.ones((3, 2)), k=0)
+    with pytest.raises(ValueError, match=r"one label for each of 3 samples; came \(2,\)"):
+        inspect.unwrap(knn_label_disagreement)(labels[:2], neighbor_rows=rows)

@@ -1,5 +1,6 @@
 """Pixel baselines against sums over every pixel."""
 
+import io
 import zlib
 
 import numpy as np
@@ -7,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 from scipy.stats import entropy
 
-from hardness.metrics import image_compressed_size, image_entropy, image_l2_norm, total_variation
+from hardness.metrics import (
+    METRICS,
+    image_compressed_size,
+    image_entropy,
+    image_l2_norm,
+    total_variation,
+)
 from hardness.metrics import pixels as module
 
 pictures = hnp.arrays(
@@ -81,6 +89,32 @@ def test_blocks_do_not_show(monkeypatch, function):
     whole = function(images)
     monkeypatch.setattr(module, "_BLOCK", 3)
     np.testing.assert_array_equal(function(images), whole)
+
+
+@given(images=pictures)
+def test_a_png_of_that_size_holds_the_image(images):
+    """The bytes counted are those of a file from which the image can be read back."""
+    sizes = image_compressed_size(images, codec="png")
+    for image, size in zip(images, sizes, strict=True):
+        picture = Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image)
+        file = io.BytesIO()
+        picture.save(file, format="png", compress_level=9)
+        assert len(file.getvalue()) == size
+        np.testing.assert_array_equal(np.asarray(Image.open(file)).reshape(image.shape), image)
+
+
+def test_a_png_sees_that_neighboring_pixels_are_alike():
+    """A slope that no byte repeats: nothing for zlib, one number for a filter."""
+    slope = np.add.outer(3 * np.arange(32), 5 * np.arange(32)).astype(np.uint8)[None, :, :, None]
+    noise = np.random.default_rng(0).permuted(slope.ravel()).reshape(slope.shape)
+    png = METRICS["image_compressed_size.png"].function
+    assert png(slope)[0] < image_compressed_size(noise)[0] / 4
+    assert png(noise)[0] > 4 * png(slope)[0]
+
+
+def test_a_png_of_two_channels_is_refused():
+    with pytest.raises(ValueError, match="1, 3 or 4 channels for a PNG; came 2"):
+        image_compressed_size(np.zeros((1, 2, 2, 2), np.uint8), codec="png")
 
 
 def test_noise_has_more_of_everything_than_a_flat_image():

@@ -8,7 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardness.metrics import METRICS, fslt, learned_at_switch, ssft
+from hardness.metrics import (
+    METRICS,
+    fslt,
+    learned_at_switch,
+    seed_changes,
+    seed_fsrt,
+    seed_ssft,
+    ssft,
+)
 from tests.strategies import histories
 
 # One row per sample on the other half, from the first epoch to the last.
@@ -140,3 +148,36 @@ def test_arrays_that_disagree_are_refused():
     other = np.ones((2, 4), bool)
     with pytest.raises(ValueError, match=r"first_split with 3 samples; came \(2, 4\)"):
         plain(np.ones((2, 3), bool), first_split=other, learned_only=True)
+
+
+def notebook(first, second):
+    """calculate_metrics.ipynb for one sample: epochs from the last down to 2, the latest wins."""
+    fsrt, forgotten, changes = -1, -1, 0
+    for i in range(len(first) - 1, 1, -1):
+        if fsrt == -1 and first[i] and not first[i - 1]:
+            fsrt = i
+        changes += first[i - 1] and not first[i]
+    for i in range(len(second) - 1, 1, -1):
+        if forgotten == -1 and second[i - 1] and not second[i]:
+            forgotten = i
+        changes += second[i - 1] and not second[i]
+    return fsrt, forgotten, changes
+
+
+@given(case=histories(bool))
+def test_the_seed_projects_columns_are_those_of_its_notebook(case):
+    first, second = case
+    found = seed_fsrt(first), seed_ssft(second), seed_changes(first, second)
+    for i in range(first.shape[1]):
+        expected = notebook(first[:, i].tolist(), second[:, i].tolist())
+        assert tuple(column[i] for column in found) == expected
+    assert not {"seed_fsrt", "seed_ssft", "seed_changes"} & {*METRICS}
+
+
+def test_where_the_seed_projects_columns_part_from_the_metrics():
+    """Learned again, forgotten at once, and never anything at all."""
+    correct = columns("11011", "10000", "00000", "11111")
+    assert seed_ssft(correct).tolist() == [2, -1, -1, -1]
+    assert ssft(correct).tolist() == [6, 2, 1, 6]
+    assert seed_fsrt(correct).tolist() == [3, -1, -1, -1]
+    assert fslt(correct).tolist() == [4, 6, 6, 1]

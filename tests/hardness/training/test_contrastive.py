@@ -16,7 +16,7 @@ from hardness.models import ModelOptions
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.contrastive import Contrastive, contrastive
-from hardness.training.optimization import TrainOptions
+from hardness.training.optimization import TrainOptions, learning_rate
 
 SEEDED = Streams(seed=0)
 OBJECTIVES = ("simclr", "barlow_twins")
@@ -151,6 +151,10 @@ def test_the_loss_falls_on_training_and_validation_images(digits, objective):
         losses = [record.summary[name] for record in records]
         assert losses[-1] < losses[0]
         assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    rates = [record.summary["lr"] for record in records]
+    assert rates == [
+        learning_rate(4 * epoch, 32, options(max_epochs=8).train) for epoch in range(8)
+    ]
 
 
 def few(digits, n_train, n_validation):

@@ -295,11 +295,12 @@ def test_the_learning_rate_starts_again_at_the_switch(digits, monkeypatch):
         return original(self, *rest)
 
     monkeypatch.setattr(torch.optim.SGD, "step", spy)
-    train(digits, options(schedule="cosine"))
+    records = train(digits, options(schedule="cosine"))
     a_lap = len(batches(torch.arange(len(digits.train) // 2), 32))
     laps = [rates[start : start + a_lap] for start in range(0, len(rates), a_lap)]
     assert len(laps) == 2 * (FIRST + SECOND)
     assert laps[0::2] == laps[1::2]
+    assert [record.summary["lr"] for record, _ in records[1:]] == [lap[0] for lap in laps[::2]]
     for stage in (laps[: 2 * FIRST : 2], laps[2 * FIRST :: 2]):
         flat = [rate for lap in stage for rate in lap]
         assert flat[0] == 0.1

@@ -282,6 +282,22 @@ def test_the_summary_is_that_of_the_checkpointed_network(digits):
     assert record.summary["train_accuracy"] > 0.3
 
 
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
+def test_the_summary_has_the_learning_rate_of_the_first_step(digits, monkeypatch, schedule):
+    rates = []
+    original = torch.optim.SGD.step
+
+    def spy(self, *rest):
+        rates.append(self.param_groups[0]["lr"])
+        return original(self, *rest)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", spy)
+    records = [record for record, _ in train(digits, options(schedule=schedule))]
+    steps = len(rates) // EPOCHS
+    assert steps > 1
+    assert [record.summary.get("lr") for record in records] == [None, *rates[::steps]]
+
+
 def test_every_sample_is_presented_in_every_epoch(digits):
     for n, batch_size in ((200, 64), (193, 64), (65, 64), (64, 64)):
         rows = torch.arange(n)

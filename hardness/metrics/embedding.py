@@ -1,0 +1,40 @@
+"""What metrics of an embedding share: the last epoch of it, its finite rows, rows of length 1."""
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64
+
+
+def last_epoch(emb: Float[np.ndarray, "..."]) -> Float[np.ndarray, "samples width"]:
+    """The embedding itself, or its last epoch.
+
+    Raises:
+        ValueError: If it has another number of axes.
+    """
+    if emb.ndim not in (2, 3):
+        raise ValueError(f"expected emb as samples by width; came shape {emb.shape}")
+    return emb[-1] if emb.ndim == 3 else emb  # noqa: PLR2004 - epochs, samples, width
+
+
+def finite_rows(
+    emb: Float[np.ndarray, "..."], *, normalize: bool
+) -> tuple[Float64[np.ndarray, "finite width"], Bool[np.ndarray, " samples"]]:
+    """The finite rows of the last epoch, and which samples' they are.
+
+    Args:
+        emb: Embeddings, of the last epoch if there are several.
+        normalize: Scale every row to length 1.
+
+    Raises:
+        ValueError: If it has another number of axes.
+    """
+    last = last_epoch(emb)
+    finite = np.isfinite(last).all(axis=1)
+    x = last[finite].astype(np.float64)
+    return unit_length(x) if normalize else x, finite
+
+
+def unit_length(x: Float[np.ndarray, "samples width"]) -> Float64[np.ndarray, "samples width"]:
+    """Rows scaled to length 1; a row of zeros stays."""
+    wide = x.astype(np.float64)
+    length = np.linalg.norm(wide, axis=1, keepdims=True)
+    return wide / np.where(length > 0, length, 1.0)
