@@ -76,8 +76,8 @@ class Recording:
 
     Args:
         signals: Record per-sample signals; without them a run only trains and evaluates.
-        snapshots: Which of ``emb``, ``logits`` and ``neighbor_distances`` to keep of the last
-            epoch; ``fold`` is kept wherever there is one.
+        snapshots: Which of ``emb``, ``logits``, ``neighbor_distances`` and ``holdout_probs`` to
+            keep of the last epoch; ``fold`` and ``holdout_loss`` are kept wherever there are any.
         passes: Names of the scoring passes to make, each dear beside an evaluation; none of them
             without ``signals``.
         score_epochs: Epochs in which to make them, from the end if negative; those that suit each
@@ -85,7 +85,7 @@ class Recording:
     """
 
     signals: bool = True
-    snapshots: tuple[str, ...] = ("emb", "logits", "neighbor_distances")
+    snapshots: tuple[str, ...] = ("emb", "logits", "neighbor_distances", "holdout_probs")
     passes: tuple[str, ...] = ()
     score_epochs: tuple[int, ...] | None = None
 

@@ -210,7 +210,7 @@ def _known(store: Store) -> list[Proposal]:
 def _recording(spec: SweepSpec) -> Recording:
     """Keep what the file wants kept, and record what its metrics read."""
     asked = set().union(*(planning.needed_signals(spec, r) for r in spec.regimens))
-    offered = ("emb", "logits", "neighbor_distances")
+    offered = Recording().snapshots
     ruled_out = planning.ruled_out(spec)
     kept = {name for name in ("emb", "logits") if name not in ruled_out}
     passes = dict.fromkeys(p for r in spec.regimens for p in planning.wanted_passes(spec, r))

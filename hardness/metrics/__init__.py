@@ -19,7 +19,12 @@ from hardness.metrics.forgetting import (
     learned_first_epoch,
     never_learned,
 )
+from hardness.metrics.holdout import irreducible_loss, rho_loss
 from hardness.metrics.label_margin import aum
+from hardness.metrics.label_quality import (
+    label_quality_normalized_margin,
+    label_quality_self_confidence,
+)
 from hardness.metrics.loss import mean_loss
 from hardness.metrics.neighborhood import (
     has_duplicate,
@@ -56,7 +61,10 @@ __all__ = [
     "image_compressed_size",
     "image_entropy",
     "image_l2_norm",
+    "irreducible_loss",
     "knn_distance",
+    "label_quality_normalized_margin",
+    "label_quality_self_confidence",
     "labels_used",
     "learned_at_switch",
     "learned_first_epoch",
@@ -71,6 +79,7 @@ __all__ = [
     "never_learned",
     "predictive_entropy",
     "prototypicality",
+    "rho_loss",
     "ssft",
     "total_variation",
 ]

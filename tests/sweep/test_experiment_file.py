@@ -282,7 +282,10 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         ("model.depth=3", "unknown key 'depth' in 'model'; known: dropout, name, width"),
         (
             "regimens.suprvised={}",
-            "unknown key 'suprvised' in 'regimens'; known: contrastive, second_split, supervised",
+            (
+                "unknown key 'suprvised' in 'regimens'; "
+                "known: contrastive, cross_fit, second_split, supervised"
+            ),
         ),
         (
             "regimens.supervised.objective=simclr",
@@ -562,7 +565,10 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         ("name=a b", f"{NAME} 'a b'"),
         (
             "regimens={}",
-            "regimens: expected at least one of supervised, second_split, contrastive; came none",
+            (
+                "regimens: expected at least one of supervised, second_split, cross_fit, "
+                "contrastive; came none"
+            ),
         ),
         (
             "storage_path=s3://bucket/x",

@@ -480,8 +480,10 @@ def test_all_metrics_need_whatever_any_of_them_reads():
     needed = needed_signals(spec, "supervised")
     read = {s for m in METRICS.values() if m.scope == "run" for s in m.signals}
     splits = {"correct_first_split", "correct_second_split"}
-    assert needed == read - splits - {"labels", "n_classes", "images"}
+    holdouts = {"own_loss", "holdout_loss", "holdout_probs"}
+    assert needed == read - splits - holdouts - {"labels", "n_classes", "images"}
     assert needed_signals(spec, "second_split") == splits
+    assert holdouts < needed_signals(spec, "cross_fit") < needed | holdouts
     assert needed_signals(spec, "contrastive") == {
         "msd", "feature_norm", "emb", "neighbor_distances"
     }  # fmt: skip
@@ -495,7 +497,8 @@ def test_a_snapshot_ruled_out_is_kept_only_for_a_metric_asked_for_by_name():
     assert "neighbor_distances" in needed_signals(every, "supervised")
     named = sweep({}, metrics=["prototypicality"], keep={"embedding": "none"})
     assert needed_signals(named, "supervised") == {"emb"}
-    assert ruled_out(sweep({}, keep={"logits": "none", "embedding": "none"})) == {"emb", "logits"}
+    nothing = ruled_out(sweep({}, keep={"logits": "none", "embedding": "none"}))
+    assert nothing == {"emb", "logits", "holdout_probs"}
     assert ruled_out(sweep({})) == set()
 
 

@@ -12,13 +12,16 @@ from hardness.metrics import METRICS
 HISTORY = {*signals.LOGIT_SIGNALS, "msd", "feature_norm"}
 HISTORY |= {f"{name}.train" for name in signals.LOGIT_SIGNALS}
 SPLITS = {"correct_first_split", "correct_second_split"}
-HISTORY |= SPLITS
+HISTORY |= SPLITS | {"own_loss"}
 SUPPLIED = HISTORY | {"emb", "neighbor_distances", "n_classes", "labels", "images"}
+SUPPLIED |= {"holdout_loss", "holdout_probs"}
 
 KEYS = sorted(key for key, m in METRICS.items() if {*m.signals} <= SUPPLIED)
 FROM_HISTORIES = [key for key in KEYS if {*METRICS[key].signals} <= HISTORY]
 FROM_ROWS = [
-    key for key in KEYS if not {*METRICS[key].signals} & {"emb", "n_classes"}
+    key
+    for key in KEYS
+    if not {*METRICS[key].signals} & {"emb", "n_classes"} and not key.endswith(".adjusted")
 ]  # each sample alone, once its neighbors' distances are known
 NO_FLOATS = {"correct", "correct.train", *SPLITS, "images"}
 FROM_FLOATS = [key for key in FROM_ROWS if not {*METRICS[key].signals} & NO_FLOATS]
@@ -36,6 +39,9 @@ def recorded(epochs=6, samples=40, classes=3, seed=0):
     for name in sorted(SPLITS):
         found[name] = rng.random((epochs, samples)) < 0.5
     found["correct_first_split"][-1] = True  # all learned at the switch
+    found["own_loss"] = rng.random((epochs, samples)).astype(np.float32)
+    found["holdout_loss"] = rng.random(samples).astype(np.float32)
+    found["holdout_probs"] = rng.dirichlet(np.ones(classes), samples)
     found["msd"] = rng.random((epochs, samples)).astype(np.float32)
     found["msd"][0] = np.nan
     found["feature_norm"] = rng.random((epochs, samples)).astype(np.float32)
@@ -120,7 +126,7 @@ def test_a_score_ignores_the_other_samples(key):
 def test_nan_in_gives_nan_for_that_sample_alone(key):
     found = recorded()
     raw = METRICS[key].score(found)
-    for name in METRICS[key].signals:
+    for name in {*METRICS[key].signals} - {"labels"}:
         found[name] = np.array(found[name])
         found[name][(slice(None), 0) if name in HISTORY else 0] = np.nan
     spoiled = METRICS[key].score(found)
@@ -152,7 +158,8 @@ def test_an_embedding_with_nan_has_no_score(key):
 def test_one_epoch(key):
     raw = METRICS[key].score(recorded(epochs=1))
     spreads = ("msd_mean", "msd_std", "feature_norm_std", "cartography_variability")
-    assert np.isnan(raw).all() == (key.removesuffix(".train") in spreads)
+    later = ("rho_loss.e5",)
+    assert np.isnan(raw).all() == (key.removesuffix(".train") in spreads + later)
     assert np.isnan(raw).any() == np.isnan(raw).all()
 
 
@@ -160,7 +167,7 @@ def test_one_epoch(key):
 def test_one_sample(key):
     raw = METRICS[key].score(recorded(samples=1, classes=1))
     lonely = ("knn_distance", "lid_mle", "prototypicality.ten_per_class")
-    without_a_second_class = ("aum", "margin")
+    without_a_second_class = ("aum", "margin", "label_quality_normalized_margin")
     assert raw.shape == (1,)
     assert np.isnan(raw).all() == key.startswith((*lonely, *without_a_second_class))
 
@@ -168,7 +175,8 @@ def test_one_sample(key):
 @pytest.mark.parametrize("key", KEYS)
 def test_one_class(key):
     raw = METRICS[key].score(recorded(classes=1))
-    assert np.isnan(raw).all() == key.startswith(("aum", "margin"))
+    without = ("aum", "margin", "label_quality_normalized_margin")
+    assert np.isnan(raw).all() == key.startswith(without)
 
 
 @pytest.mark.parametrize("key", FROM_ROWS)
