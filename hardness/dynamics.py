@@ -78,8 +78,9 @@ class Recording:
 
     Args:
         signals: Record per-sample signals; without them a run only trains and evaluates.
-        snapshots: Which of ``emb``, ``logits``, ``neighbor_distances`` and ``neighbor_rows`` to
-            keep of the last epoch; ``fold`` is kept wherever there is one.
+        snapshots: Which of ``emb``, ``logits``, ``neighbor_distances``, ``neighbor_rows`` and
+            ``holdout_probs`` to keep of the last epoch; ``fold`` and ``holdout_loss`` are kept
+            wherever there are any.
         passes: Names of the scoring passes to make, each dear beside an evaluation; none of them
             without ``signals``.
         score_epochs: Epochs in which to make them, from the end if negative; those that suit each
@@ -87,7 +88,13 @@ class Recording:
     """
 
     signals: bool = True
-    snapshots: tuple[str, ...] = ("emb", "logits", "neighbor_distances", "neighbor_rows")
+    snapshots: tuple[str, ...] = (
+        "emb",
+        "logits",
+        "neighbor_distances",
+        "neighbor_rows",
+        "holdout_probs",
+    )
     passes: tuple[str, ...] = ()
     score_epochs: tuple[int, ...] | None = None
 

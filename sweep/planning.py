@@ -175,7 +175,12 @@ def needed_passes(spec: SweepSpec, configuration: Configuration) -> dict[str, tu
 
 def ruled_out(spec: SweepSpec) -> set[str]:
     """Snapshots that the experiment file does not want kept."""
-    names = {"emb": spec.keep.embedding, "logits": spec.keep.logits}
+    # Probabilities are as large as the logits that they come from.
+    names = {
+        "emb": spec.keep.embedding,
+        "logits": spec.keep.logits,
+        "holdout_probs": spec.keep.logits,
+    }
     return {name for name, when in names.items() if when == "none"}
 
 

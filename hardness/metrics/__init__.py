@@ -34,7 +34,12 @@ from hardness.metrics.forgetting import (
     never_learned,
 )
 from hardness.metrics.gradients import grand, grand_last_layer, vog, vog_class_z, vog_prob
+from hardness.metrics.holdout import irreducible_loss, rho_loss
 from hardness.metrics.label_margin import aum, aum_pre_decay
+from hardness.metrics.label_quality import (
+    label_quality_normalized_margin,
+    label_quality_self_confidence,
+)
 from hardness.metrics.loss import mean_loss
 from hardness.metrics.loss_gradient import lgn_mean, lgn_std
 from hardness.metrics.neighborhood import (
@@ -100,9 +105,12 @@ __all__ = [
     "image_compressed_size",
     "image_entropy",
     "image_l2_norm",
+    "irreducible_loss",
     "isolation_forest",
     "knn_distance",
     "knn_label_disagreement",
+    "label_quality_normalized_margin",
+    "label_quality_self_confidence",
     "labels_used",
     "learned_at_switch",
     "learned_first_epoch",
@@ -130,6 +138,7 @@ __all__ = [
     "prototypicality_of_random_states",
     "prototypicality_supervised",
     "reconstruction_error",
+    "rho_loss",
     "seed_changes",
     "seed_fsrt",
     "seed_ssft",

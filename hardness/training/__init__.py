@@ -9,6 +9,7 @@ from hardness.training import autoencoder as _autoencoder
 from hardness.training import classifier_passes as _classifier_passes
 from hardness.training import contrastive as _contrastive
 from hardness.training import contrastive_passes as _contrastive_passes
+from hardness.training import cross_fit as _cross_fit
 from hardness.training import second_split as _second_split
 from hardness.training import supervised as _supervised
 from hardness.training.passes import Pass
@@ -81,6 +82,16 @@ REGIMENS: dict[str, Regimen] = {
         snapshots=("fold",),
         objective=("val_accuracy", "maximize"),
         labels=True,
+    ),
+    "cross_fit": Regimen(
+        train=_cross_fit.cross_fit,
+        options=_cross_fit.CrossFit,
+        numerics_version=_cross_fit.NUMERICS_VERSION,
+        signals=(*_LOGITS, "gradnorm", "own_loss"),
+        snapshots=("fold", "holdout_probs", "holdout_loss"),
+        objective=("val_accuracy", "maximize"),
+        labels=True,
+        passes=_cross_fit.PASSES,
     ),
     "contrastive": Regimen(
         train=_contrastive.contrastive,

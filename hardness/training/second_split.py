@@ -7,8 +7,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Int64
-from torch import Tensor, nn
+from torch import nn
 
 from hardness import signals
 from hardness.augmentation import Augmentation
@@ -17,7 +16,8 @@ from hardness.datasets import Dataset
 from hardness.dynamics import INIT, EpochRecord, Recording
 from hardness.models import ModelOptions, build
 from hardness.seeding import Streams
-from hardness.training.classification import evaluate, train_epoch, validate
+from hardness.training.classification import evaluate, validate
+from hardness.training.folds import deal, train_in_step
 from hardness.training.optimization import TrainOptions, check_finite, optimizer, prepare
 from hardness.training.pixels import Pixels
 
@@ -108,7 +108,7 @@ def second_split(
     pixels, labels = Pixels(samples.images, device), samples.labels.to(device)
     held_out = Pixels(dataset.validation.images, device, like=pixels)
     held_out_labels = dataset.validation.labels.to(device)
-    fold = halves(samples.labels, options.split_seed)
+    fold = deal(samples.labels, HALVES, options.split_seed)
     rows = [(fold == half).nonzero()[:, 0].to(device) for half in range(HALVES)]
     step_networks = [torch.compile(network) if train.compile else network for network in networks]
     # One optimizer for both: of the network that does not train it finds no gradients.
@@ -127,30 +127,20 @@ def second_split(
         started = time.perf_counter()
         order = torch.randperm(n, generator=streams.generator("order", epoch))
         draws = options.augmentation.draw(n, streams.generator("augmentation", epoch)).to(device)
-        losses, right = [], []
         both.train()
-        for network, half in zip(step_networks, (1, 0) if second else (0, 1), strict=True):
-            torch.manual_seed(streams.integer("dropout", epoch))
-            mine = order[fold[order] == half].to(device)
-            presented = train_epoch(
-                network,
-                optim,
-                pixels,
-                labels,
-                mine,
-                augmentation=options.augmentation,
-                parameters=draws,
-                options=train,
-                epoch=epoch - train.max_epochs if second else epoch,
-                epochs=options.second_epochs if second else train.max_epochs,
-            )
-            losses.append(presented.loss)
-            right.append(signals.correct(presented.logits, labels[mine]).sum())
-        summary = {
-            "train_loss": sum(loss.item() for loss in losses) / n,
-            "train_accuracy": sum(count.item() for count in right) / n,
-            "lr": presented.lr,
-        }
+        summary = train_in_step(
+            step_networks,
+            optim,
+            pixels,
+            labels,
+            [order[fold[order] == half].to(device) for half in ((1, 0) if second else (0, 1))],
+            dropout_seed=streams.integer("dropout", epoch),
+            augmentation=options.augmentation,
+            parameters=draws,
+            options=train,
+            epoch=epoch - train.max_epochs if second else epoch,
+            epochs=options.second_epochs if second else train.max_epochs,
+        )
         trained = time.perf_counter()
         check_finite(summary["train_loss"], "the training loss", epoch)
         correct = torch.empty(n, dtype=torch.bool, device=device)
@@ -173,26 +163,3 @@ def second_split(
             snapshots={"fold": fold.numpy().astype(np.int32)} if last else {},
             checkpoint=partial(capture, epoch, both, optim),
         )
-
-
-def halves(labels: Int64[Tensor, " samples"], seed: int) -> Int64[Tensor, " samples"]:
-    """0 for half A and 1 for half B: the samples of each class dealt out in random order.
-
-    The halves differ by at most one sample, in all and in every class.
-
-    Args:
-        labels: Whose classes are split evenly.
-        seed: Of the deal.
-
-    Example:
-        >>> fold = halves(torch.tensor([0, 0, 0, 0, 1, 1]), seed=0)
-        >>> fold[:4].sum().item(), fold[4:].sum().item()
-        (2, 1)
-    """
-    shuffled = torch.randperm(
-        len(labels), generator=Streams(seed=seed, salt="halves").generator("order")
-    )
-    by_class = shuffled[labels[shuffled].argsort(stable=True)]
-    fold = torch.empty_like(labels)
-    fold[by_class] = torch.arange(len(labels)) % HALVES
-    return fold

@@ -28,6 +28,7 @@ from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.autoencoder import Autoencoder
 from hardness.training.contrastive import Contrastive
+from hardness.training.cross_fit import CrossFit
 from hardness.training.optimization import TrainOptions
 from hardness.training.second_split import SecondSplit
 from hardness.training.supervised import Supervised
@@ -37,12 +38,13 @@ EPOCHS, CLASSES = 4, 10
 # Metrics of epochs that so short a run does not have.
 LATER = ("el2n.e5", "el2n.e10", "el2n.e20")
 LATER += tuple(key for key in METRICS if "_discrepancy" in key)
-LATER += ("vog.early", "vog.late")
+LATER += ("vog.early", "vog.late", "rho_loss.e5")
 OPTIONS = {
     "supervised": Supervised(train=TrainOptions(max_epochs=EPOCHS, batch_size=64)),
     "second_split": SecondSplit(
         train=TrainOptions(max_epochs=EPOCHS, batch_size=32), second_epochs=EPOCHS - 1
     ),
+    "cross_fit": CrossFit(folds=3, train=TrainOptions(max_epochs=EPOCHS, batch_size=32)),
     "contrastive": Contrastive(
         projection=16, train=TrainOptions(max_epochs=EPOCHS, batch_size=64, optimizer="adamw")
     ),
@@ -86,6 +88,11 @@ def second_split(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def cross_fit(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("cross_fit"), "cross_fit")
+
+
+@pytest.fixture(scope="module")
 def contrastive(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("contrastive"), "contrastive")
 
@@ -100,7 +107,7 @@ def test_a_supervised_run_scores_every_metric_of_a_run_for_every_sample(supervis
     given = {*REGIMENS["supervised"].offered, *module.GIVEN}
     every = [key for key, metric in METRICS.items() if metric.scope == "run"]
     assert keys == [key for key in every if given.issuperset(METRICS[key].signals)]
-    later = {key for key in LATER if not key.startswith("lgn")}
+    later = {key for key in LATER if not key.startswith(("lgn", "rho_loss"))}
     assert later | {"grand", "odin", "mc_dropout_bald", "vog_class_z"} <= {*keys}
     scores = score_run(supervised, keys, n_classes=CLASSES)
     assert scores["sample_id"].tolist() == supervised.samples["sample_id"].tolist()
@@ -147,6 +154,23 @@ def test_a_second_split_run_scores_every_sample_of_both_halves(second_split):
     np.testing.assert_array_equal(scores["learned_at_switch"], first[-1])
     np.testing.assert_array_equal(scores["ssft.learned"].isna(), ~first[-1])
     assert scores["fold"].value_counts().to_dict() == {0: 100, 1: 100}
+
+
+def test_a_cross_fit_run_scores_every_sample_out_of_fold(cross_fit):
+    keys = scorable(METRICS, cross_fit.manifest.signals)
+    assert {"irreducible_loss", "rho_loss", "mean_loss", "max_softmax", "fslt"} <= {*keys}
+    assert not {"ssft", "knn_distance", "feature_norm_mean", "aum.train"} & {*keys}
+    scores = score_run(cross_fit, keys, n_classes=CLASSES)
+    assert {*scores["fold"]} == {0, 1, 2}
+    late = [key for key in keys if key in LATER]
+    assert "rho_loss.e5" in late
+    assert np.isnan(scores[late]).all(axis=None)
+    assert np.isfinite(scores[[key for key in keys if key not in late]]).all(axis=None)
+    loss = cross_fit.signals(["loss"])["loss"]
+    assert (loss == scores["irreducible_loss"].to_numpy()).any(axis=0).all()
+    confidence = cross_fit.signals(["p_label"])["p_label"][-1]
+    quality = scores["label_quality_self_confidence"]
+    np.testing.assert_allclose(quality, confidence, rtol=1e-6)
 
 
 def test_ranks_within_folds_forget_the_level_of_a_fold(second_split):

@@ -284,7 +284,7 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
             "regimens.suprvised={}",
             (
                 "unknown key 'suprvised' in 'regimens'; "
-                "known: autoencoder, contrastive, second_split, supervised"
+                "known: autoencoder, contrastive, cross_fit, second_split, supervised"
             ),
         ),
         (
@@ -566,8 +566,8 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         (
             "regimens={}",
             (
-                "regimens: expected at least one of "
-                "supervised, second_split, contrastive, autoencoder; came none"
+                "regimens: expected at least one of supervised, second_split, cross_fit, "
+                "contrastive, autoencoder; came none"
             ),
         ),
         (

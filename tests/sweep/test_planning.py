@@ -490,7 +490,9 @@ def test_all_metrics_need_whatever_any_of_them_reads():
         "ssl_param_grad_norm.l1", "ssl_perturbation_gain", "lgn", "lgn.stacked", "lgn.own",
     }  # fmt: skip
     assert needed == (read & {*REGIMENS["supervised"].offered}) - GIVEN
-    assert not needed & splits
+    holdouts = {"own_loss", "holdout_loss", "holdout_probs"}
+    assert not needed & (splits | holdouts)
+    assert holdouts < needed_signals(spec, "cross_fit") < needed | holdouts
     assert needed_signals(spec, "second_split") == splits
     assert needed_signals(spec, "contrastive") == of_embedding | of_views
     assert needed_signals(spec, "autoencoder") == of_embedding | {"reconstruction_error"}
@@ -515,7 +517,8 @@ def test_a_snapshot_ruled_out_is_kept_only_for_a_metric_asked_for_by_name():
     assert "neighbor_distances" in needed_signals(every, "supervised")
     named = sweep({}, metrics=["prototypicality"], keep={"embedding": "none"})
     assert needed_signals(named, "supervised") == {"emb"}
-    assert ruled_out(sweep({}, keep={"logits": "none", "embedding": "none"})) == {"emb", "logits"}
+    nothing = ruled_out(sweep({}, keep={"logits": "none", "embedding": "none"}))
+    assert nothing == {"emb", "logits", "holdout_probs"}
     assert ruled_out(sweep({})) == set()
 
 

@@ -19,12 +19,13 @@ SPLITS = {"correct_first_split", "correct_second_split"}
 MOVES = {"msd", "msd_cosine"}
 # Anything from 0 will do: what makes them is tested where they are made.
 FROM_ZERO = {s for r in REGIMENS.values() for each in r.passes.values() for s in each.signals}
-FROM_ZERO |= {"feature_norm", "grand_last_layer", "gradnorm", "reconstruction_error"}
+FROM_ZERO |= {"feature_norm", "grand_last_layer", "gradnorm", "reconstruction_error", "own_loss"}
 HISTORY = {*signals.LOGIT_SIGNALS, *MOVES, *FROM_ZERO, *SPLITS}
 HISTORY |= {f"{name}.train" for name in signals.LOGIT_SIGNALS}
 GRAPH = {"neighbor_distances", "neighbor_rows"}
 OF_ALL = {"n_classes", "lr"}
 SUPPLIED = HISTORY | GRAPH | OF_ALL | {"emb", "labels", "images", "pixel_distances"}
+SUPPLIED |= {"holdout_loss", "holdout_probs"}
 
 KEYS = sorted(key for key, m in METRICS.items() if {*m.signals} <= SUPPLIED)
 FROM_HISTORIES = [key for key in KEYS if {*METRICS[key].signals} <= HISTORY | {"lr"}]
@@ -33,6 +34,7 @@ FROM_ROWS = [
     for key in KEYS
     if not METRICS[key].whole
     and not {*METRICS[key].signals} & {"emb", "n_classes", "neighbor_rows"}
+    and not key.endswith(".adjusted")
 ]  # each sample alone, once its neighbors' distances are known
 NO_FLOATS = {"correct", "correct.train", *SPLITS, "images"}
 FROM_FLOATS = [key for key in FROM_ROWS if not {*METRICS[key].signals} & NO_FLOATS]
@@ -63,6 +65,8 @@ def _recorded(epochs, samples, classes, seed):
     for name in MOVES:
         found[name][0] = np.nan
     found["lr"] = np.where(np.arange(epochs) < 12, 0.1, 0.01)
+    found["holdout_loss"] = rng.random(samples).astype(np.float32)
+    found["holdout_probs"] = rng.dirichlet(np.ones(classes), samples)
     found["emb"] = make_blobs(samples, 5, centers=classes, random_state=seed)[0].astype(np.float32)
     found |= graph(found["emb"])
     found["images"] = rng.integers(0, 256, (samples, 6, 5, 3), dtype=np.uint8)
@@ -153,7 +157,7 @@ def test_a_score_ignores_the_other_samples(key):
 def test_nan_in_gives_nan_for_that_sample_alone(key):
     found = recorded()
     raw = METRICS[key].score(found)
-    for name in {*METRICS[key].signals} - OF_ALL:
+    for name in {*METRICS[key].signals} - OF_ALL - {"labels"}:
         found[name] = np.array(found[name])
         found[name][(slice(None), 0) if name in HISTORY else 0] = np.nan
     spoiled = METRICS[key].score(found)
@@ -192,7 +196,7 @@ def test_one_epoch(key):
     raw = METRICS[key].score(recorded(epochs=1))
     spreads = ("msd_mean", "msd_std", "msd_cosine", "feature_norm_std", "lgn_std")
     spreads = (*spreads, "cartography_variability")
-    later = "discrepancy" in key or key in ("el2n.e5", "el2n.e10", "el2n.e20")
+    later = "discrepancy" in key or key in ("el2n.e5", "el2n.e10", "el2n.e20", "rho_loss.e5")
     assert np.isnan(raw).all() == (later or key.startswith(spreads))
     assert np.isnan(raw).any() == np.isnan(raw).all()
 
@@ -202,7 +206,7 @@ def test_one_sample(key):
     raw = METRICS[key].score(recorded(samples=1, classes=1))
     lonely = ("knn_", "lid_mle", "lof", "isolation_forest", "prototypicality.ten_per_class")
     lonely += ("vog_class_z",)
-    without_a_second_class = ("aum", "margin")
+    without_a_second_class = ("aum", "margin", "label_quality_normalized_margin")
     assert raw.shape == (1,)
     assert np.isnan(raw).all() == key.startswith((*lonely, *without_a_second_class))
 
@@ -210,7 +214,8 @@ def test_one_sample(key):
 @pytest.mark.parametrize("key", KEYS)
 def test_one_class(key):
     raw = METRICS[key].score(recorded(classes=1))
-    assert np.isnan(raw).all() == key.startswith(("aum", "margin"))
+    without = ("aum", "margin", "label_quality_normalized_margin")
+    assert np.isnan(raw).all() == key.startswith(without)
 
 
 @pytest.mark.parametrize("key", FROM_ROWS)

@@ -33,8 +33,13 @@ KEYS = [
     "image_entropy",
     "image_entropy.channel_mean",
     "image_l2_norm",
+    "irreducible_loss",
     "knn_distance",
     "knn_distance.kth",
+    "label_quality_normalized_margin",
+    "label_quality_normalized_margin.adjusted",
+    "label_quality_self_confidence",
+    "label_quality_self_confidence.adjusted",
     "learned_first_epoch",
     "learned_first_epoch.train",
     "lid_mle",
@@ -52,6 +57,8 @@ KEYS = [
     "predictive_entropy.mean",
     "prototypicality",
     "prototypicality.ten_per_class",
+    "rho_loss",
+    "rho_loss.e5",
     "ssft",
     "ssft.learned",
     "total_variation",
@@ -218,6 +225,8 @@ def test_a_metric_cannot_be_changed():
         ("max_softmax", "supervised", "own"),
         ("max_softmax", "second_split", "own"),
         ("max_softmax", "cross_fit", "others"),
+        ("irreducible_loss", "cross_fit", "own"),
+        ("label_quality_self_confidence", "cross_fit", "own"),
         ("lid_mle", "contrastive", "none"),
         ("lid_mle", "autoencoder", "none"),
         ("lid_mle", "supervised", "own"),
@@ -243,11 +252,22 @@ def test_signs_follow_the_specification():
         "feature_norm_mean",
         "feature_norm_std",
         "image_l2_norm",
+        "label_quality_normalized_margin",
+        "label_quality_self_confidence",
         "margin",
         "max_softmax",
         "ssft",
     }
-    assert not low_is_hard & {"forgetting_events", "fslt", "el2n", "mean_loss", "energy", "lid_mle"}
+    assert not low_is_hard & {
+        "el2n",
+        "energy",
+        "forgetting_events",
+        "fslt",
+        "irreducible_loss",
+        "lid_mle",
+        "mean_loss",
+        "rho_loss",
+    }
 
 
 def _module(entry):

@@ -5,8 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from hardness import checkpoint as checkpoints
@@ -16,10 +14,11 @@ from hardness.dynamics import INIT, Diverged, Recording
 from hardness.metrics import ssft
 from hardness.models import ModelOptions, build
 from hardness.seeding import Streams
-from hardness.training import REGIMENS
+from hardness.training import REGIMENS, folds
 from hardness.training import second_split as module
+from hardness.training.folds import deal
 from hardness.training.optimization import TrainOptions, batches, learning_rate, optimizer
-from hardness.training.second_split import SecondSplit, halves, second_split
+from hardness.training.second_split import SecondSplit, second_split
 
 SEEDED = Streams(seed=0)
 MODEL = ModelOptions(name="small_cnn", width=4)
@@ -125,24 +124,14 @@ def tiny(labels, n_classes):
     )
 
 
-@given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=60), seed=st.integers(0, 2**40))
-def test_halves_are_equal_up_to_one_sample_in_all_and_in_every_class(labels, seed):
-    labels = torch.tensor(labels)
-    fold = halves(labels, seed)
-    assert set(fold.tolist()) <= {0, 1}
-    assert torch.equal(fold, halves(labels, seed))
-    for rows in (labels >= 0, *(labels == c for c in labels.unique())):
-        assert abs(2 * fold[rows].sum().item() - rows.sum().item()) <= 1
-
-
 def test_the_split_follows_its_own_seed_alone(digits):
-    folds = [
+    splits = [
         train(digits, options(split_seed=split), Streams(seed=seed))[-1][0].snapshots["fold"]
         for split, seed in ((0, 0), (0, 1), (1, 0))
     ]
-    np.testing.assert_array_equal(folds[0], folds[1])
-    assert (folds[0] != folds[2]).any()
-    np.testing.assert_array_equal(folds[0], halves(digits.train.labels, 0))
+    np.testing.assert_array_equal(splits[0], splits[1])
+    assert (splits[0] != splits[2]).any()
+    np.testing.assert_array_equal(splits[0], deal(digits.train.labels, 2, 0))
 
 
 def test_each_stage_records_its_own_signal_and_the_last_epoch_the_fold(digits):
@@ -187,13 +176,13 @@ def test_a_sample_is_evaluated_by_the_network_that_saw_it_first(digits):
 def test_the_networks_train_on_one_half_and_then_on_the_other(digits, monkeypatch):
     """The rows that each network is shown, stage by stage."""
     shown = []
-    original = module.train_epoch
+    original = folds.train_epoch
 
     def spy(forward, optim, pixels, labels, order, **rest):
         shown.append((rest["epoch"], rest["epochs"], order.clone()))
         return original(forward, optim, pixels, labels, order, **rest)
 
-    monkeypatch.setattr(module, "train_epoch", spy)
+    monkeypatch.setattr(folds, "train_epoch", spy)
     fold = torch.from_numpy(train(digits)[-1][0].snapshots["fold"])
     assert len(shown) == 2 * (FIRST + SECOND)
     for call, (epoch, epochs, order) in enumerate(shown):
@@ -208,7 +197,7 @@ def test_one_network_trains_as_by_a_plain_loop(digits):
     """Half A then half B, momentum and schedule from the start at the switch."""
     chosen = options(augmentation=Augmentation(), **SCHEDULES["sgd and one_cycle"])
     whole = train(digits, chosen, model=PLAIN)
-    fold = halves(digits.train.labels, 0)
+    fold = deal(digits.train.labels, 2, 0)
     x, y = normalised(digits.train, digits.train), digits.train.labels
     for network in (0, 1):
         alone = fresh(digits, PLAIN, SEEDED)
@@ -241,7 +230,7 @@ def test_both_networks_start_from_the_same_weights_and_come_apart(digits):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_network_that_does_not_train_stays_as_it_is(digits, monkeypatch, schedule):
     """Neither momentum nor weight decay touches it, nor do running statistics."""
-    original = module.train_epoch
+    original = folds.train_epoch
     networks = []
     calls = []
 
@@ -259,7 +248,7 @@ def test_the_network_that_does_not_train_stays_as_it_is(digits, monkeypatch, sch
         calls.append(forward)
         return found
 
-    monkeypatch.setattr(module, "train_epoch", spy)
+    monkeypatch.setattr(folds, "train_epoch", spy)
     train(digits, options(weight_decay=0.1, **SCHEDULES[schedule]))
     assert [call is networks[0] for call in calls] == [True, False] * (FIRST + SECOND)
 
@@ -267,7 +256,7 @@ def test_the_network_that_does_not_train_stays_as_it_is(digits, monkeypatch, sch
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_switch_starts_a_fresh_optimizer_and_schedule(digits, monkeypatch, schedule):
     seen = []
-    original = module.train_epoch
+    original = folds.train_epoch
 
     def spy(forward, optim, *rest, **options):
         before = len(optim.state)
@@ -275,7 +264,7 @@ def test_the_switch_starts_a_fresh_optimizer_and_schedule(digits, monkeypatch, s
         seen.append((before, optim))
         return found
 
-    monkeypatch.setattr(module, "train_epoch", spy)
+    monkeypatch.setattr(folds, "train_epoch", spy)
     train(digits, options(**SCHEDULES[schedule]))
     used = [(before, seen.index(next(s for s in seen if s[1] is optim))) for before, optim in seen]
     parameters = len([*fresh(digits, MODEL, SEEDED).parameters()])
@@ -341,7 +330,7 @@ def test_the_summary_is_of_the_presentations_and_the_mean_of_both_networks(digit
     """One batch a half, nothing dropped, nothing augmented: the first weights in training mode."""
     chosen = options(augmentation=Augmentation(), batch_size=len(digits.train), max_epochs=1)
     (_, init), (record, state), *_ = train(digits, chosen, model=PLAIN)
-    fold = halves(digits.train.labels, 0)
+    fold = deal(digits.train.labels, 2, 0)
     x, y = normalised(digits.train, digits.train), digits.train.labels
     with torch.no_grad():
         logits = torch.empty(len(y), 10)

@@ -1,0 +1,103 @@
+"""Cross-fit runs in a sweep: scores out of fold, ranked within the fold, passes where asked for."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sweeps import experiment
+
+from hardness.metrics.registry import METRICS
+from sweep import aggregate, driver, experiment_file, planning, tables
+from sweep.spec import Pack, RunSpec
+from sweep.tracking import Store
+from sweep.trial import Places, run_pack
+
+EPOCHS, FOLDS, SEEDS = 2, 3, (0, 1)
+KEYS = ["rho_loss", "irreducible_loss", "label_quality_self_confidence", "max_softmax", "mean_loss"]
+
+
+def read(workdir, **keys):
+    path = experiment(workdir, subset=150)
+    text = path.read_text().partition("regimens:")[0]
+    more = "".join(f"{key}: {value}\n" for key, value in keys.items())
+    path.write_text(
+        f"{text}regimens: {{cross_fit: {{folds: {FOLDS}, train: {{max_epochs: {EPOCHS}, "
+        f"batch_size: 32}}}}}}\nseeds: {len(SEEDS)}\n{more}"
+    )
+    return experiment_file.check(experiment_file.read(path), str(path))
+
+
+def test_runs_leave_scores_of_every_sample_ranked_within_the_fold(workdir):
+    spec, dataset = driver.load(read(workdir))
+    (proposal,) = planning.proposals(spec, [], {})
+    assert driver.estimate(dataset, planning.cells(spec, [proposal.configuration], {})) > 0
+    store = Store.create(f"sqlite:///{workdir / 'mlflow.db'}", "small")
+    places = Places(
+        tracking_uri=store.uri,
+        experiment_id=store.experiment_id,
+        name="small",
+        storage_path=str(workdir / "storage"),
+        recording=driver._recording(spec),
+        checkpoint_seconds=0,
+    )
+    parent = store.save_configuration(proposal.configuration, {}, 0)
+    pack = Pack(configuration=proposal.configuration, seeds=SEEDS, parent_run=parent)
+    reports = [*run_pack(pack, dataset, places)]
+    assert reports[-1].state == "done"
+    traces = store.traces()
+    cells = planning.cells(spec, [proposal.configuration], traces)
+    assert [cell.state for cell in cells] == ["done", "done"]
+    (workdir / "scores").mkdir()
+    for seed in SEEDS:
+        run_id = RunSpec(configuration=proposal.configuration, seed=seed).run_id
+        task = {"run_id": run_id, "tracking_run": traces[run_id].tracking_run, "keys": KEYS}
+        found = aggregate._reduce(task, store)
+        assert found["error"] == ""
+        aggregate._merge(workdir / "scores" / f"{run_id}.parquet", found["scores"])
+    scores = aggregate._configuration_scores(proposal, cells, KEYS, workdir, {})
+    assert {*scores.folds.ravel()} == {*range(FOLDS)}
+    np.testing.assert_array_equal(*scores.folds)
+    for key in KEYS:
+        assert scores.raw[key].shape == (len(SEEDS), len(dataset.train))
+        assert np.isfinite(scores.raw[key]).all()
+        for run, fold, hardness in zip(
+            scores.raw[key], scores.folds, scores.hardness(key), strict=True
+        ):
+            for one in range(FOLDS):
+                mine = METRICS[key].sign * run[fold == one], hardness[fold == one]
+                assert {0.0, 1.0} <= {*mine[1]}
+                assert spearmanr(*mine).statistic > 0.999
+
+
+def test_what_is_kept_follows_the_metrics_and_keep(workdir):
+    everything = planning.needed_signals(read(workdir), "cross_fit")
+    assert {"own_loss", "holdout_loss", "holdout_probs", "loss", "max_softmax"} <= everything
+    assert driver._recording(read(workdir)).snapshots == ("emb", "logits", "holdout_probs")
+    sparing = read(workdir, keep="{logits: none}")
+    assert planning.needed_signals(sparing, "cross_fit") == everything - {"holdout_probs"}
+    assert driver._recording(sparing).snapshots == ("emb",)
+    named = read(workdir, keep="{logits: none}", metrics="[label_quality_self_confidence]")
+    assert planning.needed_signals(named, "cross_fit") == {"holdout_probs"}
+    assert driver._recording(named).snapshots == ("emb", "holdout_probs")
+
+
+def test_metrics_that_need_a_holdout_need_this_regimen(workdir):
+    rows = tables.metrics().set_index("metric")
+    for key in ("rho_loss", "rho_loss.e5", "irreducible_loss", "label_quality_self_confidence"):
+        assert rows.loc[key, "regimens"] == "cross_fit"
+    assert rows.loc["max_softmax", "regimens"] == "supervised, cross_fit"
+    assert rows.loc["knn_distance", "regimens"] == "supervised, contrastive"
+    path = experiment(workdir)
+    with pytest.raises(
+        experiment_file.ExperimentError, match="'rho_loss' needs own_loss, holdout_loss; expected"
+    ):
+        experiment_file.check(experiment_file.read(path, ["metrics=[rho_loss]"]), str(path))
+
+
+def test_bad_folds_are_refused_with_their_place(workdir):
+    path = experiment(workdir)
+    overrides = ["regimens={cross_fit: {folds: 1}}"]
+    with pytest.raises(
+        experiment_file.ExperimentError,
+        match=r"regimens\.cross_fit\.folds: expected at least 2; came 1",
+    ):
+        experiment_file.check(experiment_file.read(path, overrides), str(path))
