@@ -1,7 +1,7 @@
 """From one run's recorded dynamics to its scores: every metric whose inputs are there."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,15 +19,18 @@ FOLD = "fold"
 GIVEN = frozenset({"labels", "n_classes", "lr"})
 
 
-def scorable(keys: Iterable[str], signals: Iterable[str]) -> list[str]:
-    """Those metrics of scope ``run`` whose inputs are among a run's signals.
+def scorable(
+    keys: Iterable[str], signals: Iterable[str], scope: Literal["run", "seeds"] = "run"
+) -> list[str]:
+    """Those metrics of one scope whose inputs are among a run's signals.
 
     Args:
         keys: Of ``METRICS``.
         signals: What the run's manifest lists.
+        scope: Of the metrics wanted.
     """
     have = {*signals, *GIVEN}
-    return [k for k in keys if METRICS[k].scope == "run" and have.issuperset(METRICS[k].signals)]
+    return [k for k in keys if METRICS[k].scope == scope and have.issuperset(METRICS[k].signals)]
 
 
 def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.DataFrame:
@@ -65,6 +68,32 @@ def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.
     columns |= _columns(whole, given | snapshots | dynamics.signals(per_epoch))
     fold = {FOLD: snapshots[FOLD]} if FOLD in snapshots else {}
     return pd.DataFrame({"sample_id": samples["sample_id"], **fold, **columns})
+
+
+def score_ensemble(runs: Sequence[Dynamics], keys: Iterable[str]) -> pd.DataFrame:
+    """Raw scores of the metrics of scope ``seeds``: ``sample_id`` and one column a metric.
+
+    Args:
+        runs: Members of one ensemble: of one configuration, each with another seed.
+        keys: Metrics of that scope whose signals all of them kept of the last epoch.
+
+    Raises:
+        Damaged: If a file of a run is not what its manifest says.
+        ValueError: If there are too few members, or they are not of the same samples.
+    """
+    ids = [run.samples["sample_id"].to_numpy() for run in runs]
+    if any(not np.array_equal(ids[0], other) for other in ids[1:]):
+        raise ValueError("expected an ensemble's runs to have the same samples in the same order")
+    metrics = [METRICS[key] for key in keys]
+    kept = [run.snapshots() for run in runs]
+    blocks = []
+    for first in range(0, len(ids[0]), BLOCK):
+        rows = slice(first, first + BLOCK)
+        names = {signal for m in metrics for signal in m.signals}
+        inputs = {name: np.stack([arrays[name][rows] for arrays in kept]) for name in sorted(names)}
+        blocks.append(_columns(metrics, inputs))
+    columns = {m.key: np.concatenate([b[m.key] for b in blocks]) for m in metrics}
+    return pd.DataFrame({"sample_id": ids[0], **columns})
 
 
 def rank_within_folds(

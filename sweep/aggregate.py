@@ -1,10 +1,12 @@
 """Ray Data over finished runs: dynamics to scores, scores to stability and agreement.
 
-The unit of parallel work is a run, then a (configuration, metric); rows are never shuffled. Raw
-scores stay as published, and ``hardness = sign * raw`` is formed here, once; where several models
-scored one run's samples, it is the rank of that among the samples of the same model.
+The unit of parallel work is a run or an ensemble of runs, then a (configuration, metric); rows are
+never shuffled. Raw scores stay as published, and ``hardness = sign * raw`` is formed here, once;
+where several models scored one run's samples, it is the rank of that among the samples of the same
+model.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -15,7 +17,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -37,19 +39,21 @@ from hardness.datasets import Dataset
 from hardness.dynamics import MANIFEST, Damaged, Dynamics
 from hardness.estimate import Estimate
 from hardness.metrics import METRICS, labels_used
+from hardness.metrics.disagreement import ensembles
 from hardness.neighbors import NEIGHBORS, pixel_distances
-from hardness.scoring import FOLD, rank_within_folds, scorable, score_run
+from hardness.scoring import FOLD, rank_within_folds, scorable, score_ensemble, score_run
 from hardness.stability import stability
 from sweep import planning
 from sweep.driver import Sweep
 from sweep.plugins import Plugin
-from sweep.spec import Cell, Configuration
+from sweep.spec import Cell, Configuration, identity
 from sweep.tracking import Store
 from sweep.trial import SPEC
 
 REFERENCE = "supervised_reference"
 MEMBERS = tuple(member for cluster in REFERENCE_CLUSTERS for member in cluster)
 _VERSIONS = b"metric_versions"
+_JOIN = "+".join
 _ESTIMATES = (
     "spearman_pair_mean",
     "spearman_within_class_pair_mean",
@@ -76,11 +80,13 @@ class ConfigurationScores:
         runs: Their run ids.
         sample_ids: In the order of the columns.
         labels: Given class per sample.
-        raw: Metric key to ``[runs, samples]``.
+        raw: Metric key to ``[runs, samples]``, or ``[ensembles, samples]`` for those that take
+            several runs.
         flags: Flag's name to ``[runs, samples]`` booleans.
         missing: Seeds without scores, each with the reason.
         objective: Mean over the runs of what its search optimises.
         folds: ``[runs, samples]``, which model scored which sample; None where one scored all.
+        ensembles: Run ids of each ensemble's members; no run is in two of them.
     """
 
     configuration: Configuration
@@ -94,6 +100,13 @@ class ConfigurationScores:
     missing: Mapping[int, str]
     objective: float
     folds: np.ndarray | None = None
+    ensembles: tuple[tuple[str, ...], ...] = ()
+
+    def score_set(self, key: str, name: str) -> ScoreSet:
+        """Hardness by one metric, each row with the id of its run or of its runs."""
+        several = METRICS[key].scope == "seeds"
+        runs = tuple(map(_JOIN, self.ensembles)) if several else self.runs
+        return ScoreSet(name=name, scores=self.hardness(key), runs=runs)
 
     def hardness(self, key: str) -> np.ndarray:
         """``sign * raw`` of one metric, ``[runs, samples]``; with folds, its rank within them."""
@@ -145,24 +158,16 @@ def collect(
     Returns:
         The scores by configuration, and notes.
     """
-    keys = [k for k in planning.asked_metrics(sweep.spec) if METRICS[k].scope == "run"]
+    keys = planning.asked_metrics(sweep.spec)
     (folder / "scores").mkdir(parents=True, exist_ok=True)
     done = [c for c in sweep.cells if c.state == "done" and c.trace]
-    tasks = [task for cell in done if (task := _task(cell, keys, folder))]
-    damaged: dict[str, str] = {}
-    for result in _over_runs(tasks, store, sweep.spec.plugins):
-        if result["error"]:
-            damaged[result["run_id"]] = result["error"]
-            store.fail(result["tracking_run"], result["error"], final=False)
-        else:
-            _merge(folder / "scores" / f"{result['run_id']}.parquet", result["scores"])
+    damaged = _score([[cell] for cell in done], keys, folder, store, sweep.spec.plugins)
+    whole = [c for c in done if c.run.run_id not in damaged]
+    groups = [g for p in sweep.proposals for g in _ensembles(_of(p, whole), keys)]
+    damaged |= _score(groups, keys, folder, store, sweep.spec.plugins)
     found = []
     for proposal in sweep.proposals:
-        cells = [
-            c
-            for c in sweep.cells
-            if c.run.configuration.configuration_id == proposal.configuration.configuration_id
-        ]
+        cells = _of(proposal, sweep.cells)
         scores = _configuration_scores(proposal, cells, keys, folder, damaged)
         if scores is not None:
             found.append(_with_objective(scores, cells, sweep))
@@ -312,6 +317,7 @@ def agreement_table(
             pairs.append((left, places[right]))
     if not pairs:
         return pd.DataFrame()
+    sets, pairs = _on_common_units(sets, pairs)
     table = agreement_of_pairs(sets, pairs, scores[0].labels, draws=1000 if intervals else 0)
     for side in ("left", "right"):
         for column in ("family", "labels_used", "configuration_id", "missing_seeds"):
@@ -351,7 +357,7 @@ def samples_table(
         for key in one.raw:
             mean = mean_over_runs(one.raw[key])
             columns[key] = mean
-            columns[f"{key}.std"] = one.raw[key].std(axis=0) if len(one.runs) > 1 else math.nan
+            columns[f"{key}.std"] = one.raw[key].std(axis=0) if len(one.raw[key]) > 1 else math.nan
             hardness = one.hardness(key)
             columns[f"{key}.rank"] = _rank(mean_over_runs(hardness))
             columns[f"{key}.mean_rank"] = _mean_normalised_rank(hardness)
@@ -404,47 +410,94 @@ def publish(sweep: Sweep, store: Store, result: Aggregate, folder: Path) -> None
             store.set_tags(parents[configuration_id], {"missing_seeds": one.missing_seeds[:4000]})
 
 
-def _task(cell: Cell, keys: Sequence[str], folder: Path) -> dict[str, Any] | None:
-    """What has to be computed for a run, or None if its scores are all there."""
-    assert cell.trace is not None
-    wanted = scorable(keys, cell.trace.signals)
-    cached = _cached_versions(folder / "scores" / f"{cell.run.run_id}.parquet")
+def _of(proposal: planning.Proposal, cells: Iterable[Cell]) -> list[Cell]:
+    wanted = proposal.configuration.configuration_id
+    return [c for c in cells if c.run.configuration.configuration_id == wanted]
+
+
+def _ensembles(cells: Sequence[Cell], keys: Sequence[str]) -> list[list[Cell]]:
+    """Finished runs of one configuration in groups that share none, if a metric takes several."""
+    able = [c for c in cells if c.trace and scorable(keys, c.trace.signals, "seeds")]
+    return [[able[place] for place in places] for places in ensembles(len(able))]
+
+
+def _scores_file(runs: Sequence[str]) -> str:
+    """Where the scores of a run are cached, or those of an ensemble."""
+    return f"{runs[0] if len(runs) == 1 else identity(list(runs))}.parquet"
+
+
+def _score(
+    groups: Sequence[Sequence[Cell]],
+    keys: Sequence[str],
+    folder: Path,
+    store: Store,
+    plugins: Sequence[Plugin],
+) -> dict[str, str]:
+    """Score runs, or ensembles of them, where the cache lacks it; what is wrong, by run id."""
+    damaged: dict[str, str] = {}
+    tasks = [task for cells in groups if (task := _task(cells, keys, folder))]
+    for result in _in_parallel(tasks, store, plugins):
+        if result["error"]:
+            damaged[result["run_id"]] = result["error"]
+            store.fail(result["tracking_run"], result["error"], final=False)
+        else:
+            _merge(folder / "scores" / result["file"], result["scores"])
+    return damaged
+
+
+def _task(cells: Sequence[Cell], keys: Sequence[str], folder: Path) -> dict[str, Any] | None:
+    """What has to be computed for a run or an ensemble, or None if its scores are all there."""
+    traces = [cell.trace for cell in cells if cell.trace]
+    scope: Literal["run", "seeds"] = "run" if len(cells) == 1 else "seeds"
+    wanted = scorable(keys, frozenset.intersection(*(t.signals for t in traces)), scope)
+    runs = [cell.run.run_id for cell in cells]
+    file = _scores_file(runs)
+    cached = _cached_versions(folder / "scores" / file)
     todo = [k for k in wanted if cached.get(k) != _version(k)]
     if not todo:
         return None
-    return {"run_id": cell.run.run_id, "tracking_run": cell.trace.tracking_run, "keys": todo}
+    return {
+        "file": file,
+        "run_ids": runs,
+        "tracking_runs": [trace.tracking_run for trace in traces],
+        "keys": todo,
+    }
 
 
-def _over_runs(
+def _in_parallel(
     tasks: Sequence[dict[str, Any]], store: Store, plugins: Sequence[Plugin]
 ) -> list[dict[str, Any]]:
     if not tasks:
         return []
     address = (store.uri, store.experiment_id, store.name)
 
-    def reduce_run(task: dict[str, Any]) -> dict[str, Any]:
+    def reduce_runs(task: dict[str, Any]) -> dict[str, Any]:
         for plugin in plugins:
             plugin.load()
         return _reduce(task, Store(*address))
 
-    found = ray.data.from_items(list(tasks), override_num_blocks=len(tasks)).map(reduce_run)
+    found = ray.data.from_items(list(tasks), override_num_blocks=len(tasks)).map(reduce_runs)
     return found.take_all()
 
 
 def _reduce(task: dict[str, Any], store: Store) -> dict[str, Any]:
-    """Scores of one run, as the bytes of a parquet file, or why there are none."""
-    answer = {"run_id": task["run_id"], "tracking_run": task["tracking_run"]}
-    with tempfile.TemporaryDirectory(prefix="sweep-run-") as scratch:
-        try:
-            folder = _fetch(store, task["tracking_run"], Path(scratch))
-            dynamics = Dynamics(folder)
-            dynamics.verify()
-            n_classes = len(json.loads((folder / SPEC).read_text())["classes"])
-            scores = score_run(dynamics, task["keys"], n_classes=n_classes)
-        except Damaged as error:
-            return {**answer, "error": f"damaged: {error}", "scores": b""}
-        labels = dynamics.samples["label"].to_numpy()
-    scores.insert(1, "label", labels)
+    """Scores of one run or ensemble, as the bytes of a parquet file, or why there are none."""
+    with contextlib.ExitStack() as stack:
+        runs: list[Dynamics] = []
+        for run_id, tracking_run in zip(task["run_ids"], task["tracking_runs"], strict=True):
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-run-"))
+            answer = {"file": task["file"], "run_id": run_id, "tracking_run": tracking_run}
+            try:
+                runs.append(Dynamics(_fetch(store, tracking_run, Path(scratch))))
+                runs[-1].verify()
+            except Damaged as error:
+                return {**answer, "error": f"damaged: {error}", "scores": b""}
+        if len(runs) == 1:
+            n_classes = len(json.loads((runs[0].folder / SPEC).read_text())["classes"])
+            scores = score_run(runs[0], task["keys"], n_classes=n_classes)
+            scores.insert(1, "label", runs[0].samples["label"].to_numpy())
+        else:
+            scores = score_ensemble(runs, task["keys"])
     table = pa.Table.from_pandas(scores, preserve_index=False)
     return {**answer, "error": "", "scores": _to_bytes(table, task["keys"])}
 
@@ -525,9 +578,16 @@ def _configuration_scores(
     # A regimen that records nothing that an asked metric reads has no scores.
     if not any(c.trace and scorable(keys, c.trace.signals) for c in done):
         return None
-    tables = [pd.read_parquet(folder / "scores" / f"{c.run.run_id}.parquet") for c in done]
+    tables = [pd.read_parquet(folder / "scores" / _scores_file([c.run.run_id])) for c in done]
+    groups = tuple(tuple(c.run.run_id for c in cells) for cells in _ensembles(done, keys))
+    of_groups = [pd.read_parquet(folder / "scores" / _scores_file(runs)) for runs in groups]
     flags = [str(c) for c in tables[0] if tables[0][c].dtype == bool]
-    present = [k for k in keys if all(k in table for table in tables)]
+    raw = {
+        key: np.stack([table[key].to_numpy() for table in found])
+        for key in keys
+        for found in (of_groups if METRICS[key].scope == "seeds" else tables,)
+        if found and all(key in table for table in found)
+    }
     folds = [table[FOLD].to_numpy() for table in tables if FOLD in table]
     return ConfigurationScores(
         configuration=proposal.configuration,
@@ -536,11 +596,12 @@ def _configuration_scores(
         runs=tuple(c.run.run_id for c in done),
         sample_ids=tables[0]["sample_id"].to_numpy(),
         labels=tables[0]["label"].to_numpy(),
-        raw={k: np.stack([table[k].to_numpy() for table in tables]) for k in present},
+        raw=raw,
         flags={f: np.stack([table[f].to_numpy() for table in tables]) for f in flags},
         missing=missing,
         objective=math.nan,
         folds=np.stack(folds) if folds else None,
+        ensembles=groups,
     )
 
 
@@ -580,7 +641,7 @@ def _score_sets(
             score_key = f"{key}.{regimen}"
             wanted = "." not in key if keys is None else bool({key, score_key} & {*keys})
             if wanted:
-                sets.append(ScoreSet(name=score_key, scores=one.hardness(key), runs=one.runs))
+                sets.append(one.score_set(key, score_key))
                 about[score_key] = {
                     "metric": key,
                     "family": METRICS[key].family,
@@ -601,6 +662,31 @@ def _score_sets(
     return sets, about
 
 
+def _on_common_units(
+    sets: Sequence[ScoreSet], pairs: Sequence[tuple[int, int]]
+) -> tuple[list[ScoreSet], list[tuple[int, int]]]:
+    """Average a set's runs by ensemble where the other set of a pair has a value for each of these.
+
+    Both then have one row for each ensemble, and halves of the ensembles share no run.
+    """
+    sets = list(sets)
+    places: dict[tuple[int, tuple[str, ...]], int] = {}
+
+    def meet(place: int, other: int) -> int:
+        mine, units = sets[place].runs, sets[other].runs
+        groups = [unit.split("+") for unit in units]
+        if mine == units or not units or not all({*mine}.issuperset(group) for group in groups):
+            return place
+        if (place, units) not in places:
+            rows = [[mine.index(run) for run in group] for group in groups]
+            means = np.stack([mean_over_runs(sets[place].scores[row]) for row in rows])
+            places[place, units] = len(sets)
+            sets.append(ScoreSet(name=sets[place].name, scores=means, runs=units))
+        return places[place, units]
+
+    return sets, [(meet(left, right), meet(right, left)) for left, right in pairs]
+
+
 def _stability_row(one: ConfigurationScores, key: str, found: Mapping[str, Any]) -> dict[str, Any]:
     metric, regimen = METRICS[key], one.configuration.regimen
     row: dict[str, Any] = {
@@ -619,6 +705,8 @@ def _stability_row(one: ConfigurationScores, key: str, found: Mapping[str, Any])
         "dropped": found["dropped"],
     }
     reasons = []
+    if metric.scope == "seeds":
+        reasons.append(f"a unit is an ensemble of {len(one.ensembles[0])} runs")
     for statistic in _ESTIMATES:
         estimate = Estimate(**found[statistic])
         row |= {

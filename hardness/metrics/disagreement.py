@@ -178,6 +178,25 @@ def ensemble_mi(
     return signals.mutual_information(_log_probs(logits))
 
 
+def ensembles(runs: int) -> list[range]:
+    """Places of the runs that form one ensemble each.
+
+    The ensembles share no run and are of one size: their values are then as independent as those
+    of single runs, and comparable. There are as many as can have three members; runs that are left
+    over stay out, and fewer than three runs form none.
+
+    Args:
+        runs: How many there are of the configuration.
+
+    Example:
+        >>> ensembles(5), ensembles(8), ensembles(2)
+        ([range(0, 5)], [range(0, 4), range(4, 8)], [])
+    """
+    count = runs // MEMBERS
+    size = runs // count if count else 0
+    return [range(first * size, (first + 1) * size) for first in range(count)]
+
+
 def _log_probs(
     logits: Float[np.ndarray, "members samples classes"],
 ) -> Float64[np.ndarray, "members samples classes"]:

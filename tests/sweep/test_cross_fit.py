@@ -7,7 +7,7 @@ from sweeps import experiment
 
 from hardness.metrics.registry import METRICS
 from sweep import aggregate, driver, experiment_file, planning, tables
-from sweep.spec import Pack, RunSpec
+from sweep.spec import Pack
 from sweep.tracking import Store
 from sweep.trial import Places, run_pack
 
@@ -47,12 +47,10 @@ def test_runs_leave_scores_of_every_sample_ranked_within_the_fold(workdir):
     cells = planning.cells(spec, [proposal.configuration], traces)
     assert [cell.state for cell in cells] == ["done", "done"]
     (workdir / "scores").mkdir()
-    for seed in SEEDS:
-        run_id = RunSpec(configuration=proposal.configuration, seed=seed).run_id
-        task = {"run_id": run_id, "tracking_run": traces[run_id].tracking_run, "keys": KEYS}
-        found = aggregate._reduce(task, store)
+    for cell in cells:
+        found = aggregate._reduce(aggregate._task([cell], KEYS, workdir), store)
         assert found["error"] == ""
-        aggregate._merge(workdir / "scores" / f"{run_id}.parquet", found["scores"])
+        aggregate._merge(workdir / "scores" / found["file"], found["scores"])
     scores = aggregate._configuration_scores(proposal, cells, KEYS, workdir, {})
     assert {*scores.folds.ravel()} == {*range(FOLDS)}
     np.testing.assert_array_equal(*scores.folds)
@@ -85,7 +83,7 @@ def test_metrics_that_need_a_holdout_need_this_regimen(workdir):
     for key in ("rho_loss", "rho_loss.e5", "irreducible_loss", "label_quality_self_confidence"):
         assert rows.loc[key, "regimens"] == "cross_fit"
     assert rows.loc["max_softmax", "regimens"] == "supervised, cross_fit"
-    assert rows.loc["knn_distance", "regimens"] == "supervised, contrastive"
+    assert rows.loc["knn_distance", "regimens"] == "supervised, contrastive, autoencoder"
     path = experiment(workdir)
     with pytest.raises(
         experiment_file.ExperimentError, match="'rho_loss' needs own_loss, holdout_loss; expected"

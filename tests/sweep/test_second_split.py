@@ -9,7 +9,7 @@ from sweeps import experiment
 
 from hardness.training import REGIMENS
 from sweep import aggregate, driver, experiment_file, planning, tables
-from sweep.spec import Pack, RunSpec
+from sweep.spec import Pack
 from sweep.tracking import Store
 from sweep.trial import Places, run_pack
 
@@ -47,13 +47,10 @@ def test_runs_leave_scores_of_every_sample_ranked_within_the_half(spec, workdir)
     cells = planning.cells(spec, [proposal.configuration], store.traces())
     assert [cell.state for cell in cells] == ["done", "done"]
     (workdir / "scores").mkdir()
-    for seed in SEEDS:
-        run_id = RunSpec(configuration=proposal.configuration, seed=seed).run_id
-        trace = store.traces()[run_id]
-        task = {"run_id": run_id, "tracking_run": trace.tracking_run, "keys": keys}
-        found = aggregate._reduce(task, store)
+    for cell in cells:
+        found = aggregate._reduce(aggregate._task([cell], keys, workdir), store)
         assert found["error"] == ""
-        aggregate._merge(workdir / "scores" / f"{run_id}.parquet", found["scores"])
+        aggregate._merge(workdir / "scores" / found["file"], found["scores"])
     scores = aggregate._configuration_scores(proposal, cells, keys, workdir, {})
     assert scores.raw["ssft"].shape == scores.folds.shape == (2, len(dataset.train))
     assert np.isfinite(scores.raw["ssft"]).all()

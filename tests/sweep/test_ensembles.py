@@ -1,0 +1,83 @@
+"""Metrics of several runs of a configuration, from the runs that a sweep trained."""
+
+import numpy as np
+import pandas as pd
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from sweeps import cells, command, experiment
+
+from hardness.agreement import ScoreSet, mean_over_runs
+from hardness.dynamics import Dynamics
+from hardness.metrics import ensemble_entropy, ensemble_mi
+from hardness.metrics.disagreement import MEMBERS, ensembles
+from sweep import aggregate
+
+KEYS = "[ensemble_entropy, ensemble_mi, predictive_entropy]"
+
+
+@given(st.integers(0, 100))
+def test_ensembles_share_no_run_and_are_of_one_size(runs):
+    found = ensembles(runs)
+    used = [place for one in found for place in one]
+    assert used == [*range(len(used))]
+    assert len({len(one) for one in found}) == (runs >= MEMBERS)
+    assert len(found) == runs // MEMBERS
+    assert runs - len(used) < max(len(found), MEMBERS)
+
+
+def test_six_seeds_make_two_ensembles_of_three(ray_session, workdir):
+    path = experiment(workdir, subset=150, epochs=2, lrs="[0.05]", seeds="6")
+    code, out, err = command("run", path, f"metrics={KEYS}")
+    assert code == 0, err
+    store, sweep = cells("small")
+    supervised = [c for c in sweep.cells if c.run.configuration.regimen == "supervised"]
+    logits = np.stack(
+        [
+            Dynamics(store.local_folder(cell.trace.tracking_run)).snapshots()["logits"]
+            for cell in supervised
+        ]
+    )
+    folder = workdir / "sweeps" / "small"
+    samples = pd.read_parquet(folder / "samples.parquet").query("regimen == 'supervised'")
+    for metric in (ensemble_entropy, ensemble_mi):
+        halves = np.stack([metric(logits[:3]), metric(logits[3:])])
+        np.testing.assert_allclose(samples[metric.__name__], halves.mean(axis=0), rtol=1e-12)
+    stability = pd.read_csv(folder / "stability.csv").set_index("metric")
+    for key, units in (("ensemble_mi", 2), ("ensemble_entropy", 2), ("predictive_entropy", 6)):
+        assert stability.loc[key, "runs"] == units
+        assert np.isfinite(stability.loc[key, "spearman_pair_mean"])
+    assert "a unit is an ensemble of 3 runs" in stability.loc["ensemble_mi", "reason"]
+    agreement = pd.read_csv(folder / "agreement.csv").set_index(["left", "right"])
+    row = agreement.loc["ensemble_entropy.supervised", "predictive_entropy.supervised"]
+    assert np.isfinite(row["spearman"])
+    assert row["runs_left"] == row["runs_right"] == 1
+    # Either ensemble against the mean of the other one's runs.
+    single = np.stack(
+        [
+            pd.read_parquet(folder / "scores" / f"{cell.run.run_id}.parquet")["predictive_entropy"]
+            for cell in supervised
+        ]
+    )
+    crossed = [
+        spearmanr(ensemble_entropy(logits[mine]), single[others].mean(axis=0)).statistic
+        for mine, others in ((slice(3), slice(3, 6)), (slice(3, 6), slice(3)))
+    ]
+    np.testing.assert_allclose(row["spearman"], np.mean(crossed), rtol=1e-9)
+    assert "ensemble_mi" in out
+
+
+def test_runs_meet_ensembles_in_the_ensembles_own_groups():
+    rng = np.random.default_rng(0)
+    runs = ScoreSet(name="runs", scores=rng.random((7, 20)), runs=tuple("abcdefg"))
+    groups = ScoreSet(name="groups", scores=rng.random((2, 20)), runs=("a+b+c", "d+e+f"))
+    elsewhere = ScoreSet(name="elsewhere", scores=rng.random((2, 20)), runs=("x", "y"))
+    pixels = ScoreSet(name="pixels", scores=rng.random((1, 20)))
+    sets = [runs, groups, elsewhere, pixels]
+    pairs = [(0, 1), (1, 0), (0, 2), (1, 2), (0, 3), (1, 3), (1, 1)]
+    found, places = aggregate._on_common_units(sets, pairs)
+    assert places == [(4, 1), (1, 4), (0, 2), (1, 2), (0, 3), (1, 3), (1, 1)]
+    assert found[:4] == sets
+    assert (found[4].name, found[4].runs) == ("runs", groups.runs)
+    expected = np.stack([mean_over_runs(runs.scores[:3]), mean_over_runs(runs.scores[3:6])])
+    np.testing.assert_array_equal(found[4].scores, expected)
