@@ -28,7 +28,7 @@ check: $(READY)  ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## cost of recording, of the loop, of scheduling and of aggregation, as ratios
+bench: $(READY)  ## cost of recording, of the loop, of passes, of scheduling and of aggregation
 	$(BIN)/python -m tests.benchmarks
 
 lock: $(READY)  ## compile requirements.txt anew from pyproject.toml

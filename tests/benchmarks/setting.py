@@ -25,7 +25,7 @@ MODEL = ModelOptions(name="small_cnn")
 SIZE = f"small_cnn, {SAMPLES:,} images of 3x{PIXELS}x{PIXELS}, one thread"
 
 
-def images() -> Dataset:
+def images(samples: int = SAMPLES) -> Dataset:
     """Classes as blurred random patterns under noise: learnable, and no two pixels alike."""
     generator = np.random.default_rng(0)
     coarse = generator.normal(size=(CLASSES, 3, 4, 4))
@@ -41,14 +41,14 @@ def images() -> Dataset:
             sample_ids=torch.arange(first_id, first_id + n),
         )
 
-    train, validation = part(SAMPLES, 0), part(VALIDATION, SAMPLES)
+    train, validation = part(samples, 0), part(VALIDATION, samples)
     classes = tuple(map(str, range(CLASSES)))
     return Dataset(
         name="synthetic",
         classes=classes,
         train=train,
         validation=validation,
-        columns=pd.DataFrame(index=range(SAMPLES)),
+        columns=pd.DataFrame(index=range(samples)),
         digest=content_digest(classes, train, validation),
     )
 

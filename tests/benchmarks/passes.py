@@ -1,0 +1,36 @@
+"""What one scoring pass costs, in epochs of the training that it scores."""
+
+from hardness.dynamics import Recording
+from hardness.training import REGIMENS
+from hardness.training.optimization import TrainOptions
+from tests.benchmarks import setting
+from tests.benchmarks.figures import Figure, ratio
+
+SAMPLES = 1_000
+
+
+def measure(pairs: int) -> list[Figure]:
+    """One epoch with a pass at its end over the same epoch without it, less one."""
+    dataset = setting.images(SAMPLES)
+    figures = []
+    for name, regimen in REGIMENS.items():
+        options = regimen.options(train=TrainOptions(max_epochs=1, batch_size=128, lr=0.01))
+
+        def epoch(pair, passes, regimen=regimen, options=options):
+            recording = Recording(snapshots=(), passes=passes, score_epochs=(-1,))
+            for _ in regimen.train(
+                dataset, setting.MODEL, options, setting.streams(pair), recording=recording
+            ):
+                pass
+
+        for made, scoring in regimen.passes.items():
+            figures.append(
+                ratio(
+                    f"an epoch of {name} with the pass {made}: small_cnn, {SAMPLES:,} images",
+                    f"{scoring.forwards} forward passes",
+                    lambda pair, made=made, epoch=epoch: epoch(pair, (made,)),
+                    lambda pair, epoch=epoch: epoch(pair, ()),
+                    pairs,
+                )
+            )
+    return figures
