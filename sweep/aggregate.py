@@ -192,6 +192,7 @@ def aggregate(
         notes.append("pixel baselines and image figures are left out: the dataset is not here")
     elif scores:
         pixels = pixel_scores(planning.asked_metrics(sweep.spec), dataset, folder)
+    notes += _without_score(scores)
     failed = [c for c in sweep.cells if c.state == "failed" and c.trace]
     notes += [f"failed: {name(c)}: {c.trace.reason}" for c in failed if c.trace]
     return Aggregate(
@@ -692,7 +693,7 @@ def _stability_row(one: ConfigurationScores, key: str, found: Mapping[str, Any])
     row: dict[str, Any] = {
         "configuration_id": one.configuration.configuration_id,
         "regimen": regimen,
-        "parameters": ", ".join(f"{k}={v}" for k, v in one.parameters.items()),
+        "parameters": _values(one.parameters),
         "metric": key,
         "family": metric.family,
         "measures": metric.measures,
@@ -735,6 +736,28 @@ def _over_seeds(sweep: Sweep, one: ConfigurationScores) -> dict[str, float]:
             found[f"{metric}_low"] = found[f"{metric}_mean"] - half
             found[f"{metric}_high"] = found[f"{metric}_mean"] + half
     return found
+
+
+def _without_score(scores: Sequence[ConfigurationScores]) -> list[str]:
+    """Name the metrics that leave out more than one sample in a hundred, and say when they do."""
+    notes = []
+    for one in scores:
+        groups: dict[tuple[int, str], list[str]] = {}
+        for key, raw in one.raw.items():
+            count = int(np.isnan(raw).any(axis=0).sum())
+            if count > len(one.sample_ids) / 100:
+                groups.setdefault((count, METRICS[key].undefined), []).append(key)
+        which = " ".join((one.configuration.regimen, _values(one.parameters))).rstrip()
+        notes += [
+            f"{which}: no score for {count} of {len(one.sample_ids)} samples by {', '.join(keys)}"
+            + (f" ({why})" if why else "")
+            for (count, why), keys in groups.items()
+        ]
+    return notes
+
+
+def _values(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in parameters.items())
 
 
 def _mixed(store: Store, done: Sequence[Cell]) -> list[str]:

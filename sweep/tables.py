@@ -20,6 +20,8 @@ from sweep.spec import Cell, offered
 
 Format = Literal["table", "json", "csv"]
 _PLAIN_WIDTH = 132
+# Rows of a table on a terminal; its file has all of them.
+_ROWS = 20
 
 
 def console() -> Console:
@@ -73,36 +75,42 @@ def metrics() -> pd.DataFrame:
 def print_metrics() -> None:
     """Every metric: family, sign and its origin, what it needs, paper; variants in one line."""
     table = Table(box=SIMPLE_HEAD)
-    for column in ("metric", "family", "hard is", "sign", "labels", "needs", "what", "paper"):
-        table.add_column(column, no_wrap=column == "metric", overflow="fold")
+    for column in ("metric", "family", "hard is", "sign", "labels", "passes", "needs", "what"):
+        fold = column in ("needs", "what")
+        table.add_column(column, no_wrap=not fold, overflow="fold")
     for key, metric in METRICS.items():
         if "." in key:
             continue
         variants = [k.removeprefix(key) for k in METRICS if k.startswith(f"{key}.")]
-        row = _metric_row(metric)
-        shown = "\n  ".join([key, *variants])
         table.add_row(
-            shown,
-            row["family"],
+            "\n  ".join([key, *variants]),
+            metric.family,
             "high" if metric.sign > 0 else "low",
-            row["sign_origin"],
-            row["labels_used"],
-            row["signals"],
-            row["summary"],
-            row["paper"],
+            metric.sign_origin,
+            metric.labels_used,
+            _cost(metric),
+            "\n".join(metric.signals),
+            f"{metric.summary}\n{metric.paper}",
         )
+    table.caption = (
+        "passes: forward passes a sample beyond training and the evaluation after each epoch,\n"
+        "each time that the scoring pass is made; where regimens differ, of the dearest."
+    )
+    table.caption_justify = "left"
     console().print(table)
 
 
 def readme_metrics() -> str:
     """The README's table of metrics, in Markdown."""
-    rows = ["| metric | family | hard is | sign | reads | what | paper |", "|" + " --- |" * 7]
+    rows = ["| metric | family | hard is | sign | reads | passes | what | paper |"]
+    rows.append("|" + " --- |" * 8)
     for key, metric in METRICS.items():
         if "." not in key:
             row = _metric_row(metric)
             end = "high" if metric.sign > 0 else "low"
-            cells = (f"`{key}`", row["family"], end, row["sign_origin"], row["signals"])
-            rows.append(f"| {' | '.join((*cells, row['summary'], row['paper']))} |")
+            what = (row["signals"], _cost(metric), row["summary"], row["paper"])
+            cells = (f"`{key}`", row["family"], end, row["sign_origin"], *what)
+            rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -127,7 +135,8 @@ def print_stability(result: Aggregate, best: Sequence[str]) -> None:
         ):  # fmt: skip
             table.add_column(column, justify="right", no_wrap=True)
         plain = mine[~mine["metric"].str.contains(".", regex=False)]
-        for row in _records(plain.sort_values("spearman_pair_mean", ascending=False)):
+        plain = plain.sort_values("spearman_pair_mean", ascending=False)
+        for row in _records(plain.head(_ROWS)):
             table.add_row(
                 row["metric"],
                 row["labels_used"],
@@ -139,6 +148,8 @@ def print_stability(result: Aggregate, best: Sequence[str]) -> None:
                 _number(row["reliability"]),
                 _count(row["seeds_for_r90"]),
             )  # fmt: skip
+        if len(plain) > _ROWS:
+            table.add_row(*_more(len(plain) - _ROWS, len(table.columns), "stability.csv"))
         table.caption = (
             "two seeds: mean Spearman of two runs, 95 % jackknife interval. top 10 %: Jaccard of\n"
             f"the hardest. mean: reliability of the mean of {first.runs} seeds. for 0.9: seeds to\n"
@@ -170,18 +181,22 @@ def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) 
         shown.add_column(column, justify="right", no_wrap=True)
     order = ["labels_used_left", "spearman"] if reference else ["spearman"]
     rows = rows.sort_values(order, ascending=[column != "spearman" for column in order])
-    for row in _records(rows):
-        shown.add_row(
-            row["left"],
-            *(() if reference else (row["right"],)),
-            row["labels_used_left"],
-            _interval(row["spearman"], row["spearman_low"], row["spearman_high"]),
-            _number(row["spearman_within_class"]),
-            _number(row["kendall_tau_b"]),
-            _number(row["topk_overlap_10"]),
-            _number(row["disattenuated"]),
-            _number(row["disattenuated_within_class"]),
-        )  # fmt: skip
+    for _, group in rows.groupby("labels_used_left", sort=False) if reference else [("", rows)]:
+        limit = _ROWS if reference else len(group)
+        for row in _records(group.head(limit)):
+            shown.add_row(
+                row["left"],
+                *(() if reference else (row["right"],)),
+                row["labels_used_left"],
+                _interval(row["spearman"], row["spearman_low"], row["spearman_high"]),
+                _number(row["spearman_within_class"]),
+                _number(row["kendall_tau_b"]),
+                _number(row["topk_overlap_10"]),
+                _number(row["disattenuated"]),
+                _number(row["disattenuated_within_class"]),
+            )  # fmt: skip
+        if len(group) > limit:
+            shown.add_row(*_more(len(group) - limit, len(shown.columns), "agreement.csv"))
     shown.caption = (
         "Means over seeds, never of the same runs on both sides. Spearman: 95 % bootstrap over\n"
         "samples. top 10 %: overlap of the hardest. r / noise: Spearman with the seed noise of\n"
@@ -215,11 +230,27 @@ def _metric_row(metric: Metric) -> dict[str, Any]:
         "labels_used": metric.labels_used,
         "measures": metric.measures,
         "signals": ", ".join(metric.signals),
+        "forward_passes": _forward_passes(metric),
         "regimens": "any" if metric.scope == "pixels" else ", ".join(recorded_by),
         "summary": metric.summary,
         "paper": metric.paper,
         "version": metric.version,
     }
+
+
+def _forward_passes(metric: Metric) -> int:
+    """Of a sample each time, in the dearest of the passes that record what the metric reads."""
+    made = [one for regimen in REGIMENS.values() for one in regimen.passes.values()]
+    return max((one.forwards for one in made if {*one.signals} & {*metric.signals}), default=0)
+
+
+def _cost(metric: Metric) -> str:
+    return str(_forward_passes(metric) or "-")
+
+
+def _more(left_out: int, columns: int, file: str) -> list[str]:
+    """The row that stands for those that were left out."""
+    return [f"… {left_out} more in {file}", *[""] * (columns - 1)]
 
 
 def _records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:

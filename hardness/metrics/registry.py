@@ -1,6 +1,7 @@
 """The registry of metrics: what each needs, which way it points, and where that comes from."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -68,6 +69,14 @@ class Metric:
     def signals(self) -> tuple[str, ...]:
         """Names of the signals that it needs."""
         return tuple(self.inputs.values())
+
+    @property
+    def undefined(self) -> str:
+        """Which samples have no score: the clause about NaN in its function's docstring, or ""."""
+        documented = inspect.getdoc(getattr(self.function, "func", self.function)) or ""
+        returned = " ".join(documented.partition("Returns:")[2].partition("\n\n")[0].split())
+        clause = re.search(r"NaN[^;.]*", returned)
+        return clause[0].replace("``", "") if clause else ""
 
     def score(self, signals: Mapping[str, Any]) -> Float64[np.ndarray, " samples"]:
         """Raw scores from signals by name; those that it does not need are ignored."""

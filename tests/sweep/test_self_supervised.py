@@ -112,7 +112,10 @@ def test_a_contrastive_run_leaves_every_key_and_the_same_bits_when_taken_up(work
     scores = score_run(dynamics, keys, n_classes=len(dataset.classes))
     assert len(scores) == len(dataset.train)
     for key in keys:
-        assert np.isfinite(scores[key]).mean() >= 0.99, key
+        if "discrepancy" in key:  # of ten epochs at least
+            assert np.isnan(scores[key]).all(), key
+        else:
+            assert np.isfinite(scores[key]).mean() >= 0.99, key
         assert scores[key].nunique() > 1, key
     recorded = dynamics.signals(["lgn", "lgn.stacked", "lgn.own", "feature_norm"])
     assert {name: len(rows) for name, rows in recorded.items()} == {
