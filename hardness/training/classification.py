@@ -65,10 +65,10 @@ def train_epoch(
     steps = len(presented)
     total = torch.zeros((), dtype=torch.float64, device=labels.device)
     found = []
-    for step, batch in enumerate(presented, epoch * steps):
+    for step, (batch, unit) in enumerate(pixels.units(presented), epoch * steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, epochs * steps, options)
-        images = augmentation.apply(pixels.unit(batch), parameters[batch])
+        images = augmentation.apply(unit, parameters[batch])
         with autocast(options, labels.device):
             logits = forward(pixels.normalize(images))
         loss = cross_entropy(logits.float(), labels[batch])
