@@ -1,5 +1,6 @@
 """Networks by name, fresh or pretrained, each split into an encoder and a linear head."""
 
+import dataclasses
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +25,11 @@ class ModelOptions:
         width: Units of the hidden layers (``mlp``, default 128) or channels of the first
             convolution (``small_cnn``, default 16); the others have none.
         dropout: Share of units dropped before the head of ``mlp`` and ``small_cnn``.
-        pretrained: Start from torchvision's weights: ``true`` for its best, which becomes their
-            name, or a name such as ``IMAGENET1K_V1``. They are looked for where torch.hub keeps
-            its files (``$TORCH_HOME/hub/checkpoints``), and fetched once if absent. A head for
-            another number of classes than theirs is drawn afresh.
+        pretrained: Start from torchvision's weights: ``true`` for its best, or a name such as
+            ``IMAGENET1K_V1``. They are looked for where torch.hub keeps its files
+            (``$TORCH_HOME/hub/checkpoints``), and fetched once if absent. A head for another
+            number of classes than theirs is drawn afresh. Images are normalised by the mean and
+            spread of the dataset at hand, not by ImageNet's.
 
     Raises:
         ValueError: If the name is unknown or a number is out of range.
@@ -52,16 +54,20 @@ class ModelOptions:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: expected a share in [0, 1); came {self.dropout}")
-        # The name, since torchvision's best may be others one day; nothing, if that is asked for.
-        object.__setattr__(self, "pretrained", _weights_name(self.name, self.pretrained))
+        if self.pretrained:
+            _weights(self)
 
     @property
     def weights_file(self) -> Path | None:
         """Where torch.hub keeps the pretrained weights, there or not; None for a fresh network."""
         if not self.pretrained:
             return None
-        file = _weights(self.name, str(self.pretrained)).url.rpartition("/")[2]
-        return Path(torch.hub.get_dir()) / "checkpoints" / file
+        return Path(torch.hub.get_dir()) / "checkpoints" / _weights(self).url.rpartition("/")[2]
+
+    def named(self) -> "ModelOptions":
+        """The same with the name of the pretrained weights: the best may be others one day."""
+        name = _weights(self).name if self.pretrained else None
+        return dataclasses.replace(self, pretrained=name)
 
 
 class Network(nn.Module):
@@ -109,8 +115,8 @@ def fetch(options: ModelOptions) -> Mapping[str, Tensor]:
     Raises:
         ValueError: If they are neither there nor to be had, or are damaged.
     """
-    file, weights = options.weights_file, _weights(options.name, str(options.pretrained))
-    where = f"{options.name}: expected the weights {options.pretrained} at {file}"
+    weights = _weights(options)
+    where = f"{options.name}: expected the weights {weights.name} at {options.weights_file}"
     try:
         return torch.hub.load_state_dict_from_url(
             weights.url, progress=False, check_hash=True, weights_only=True
@@ -170,7 +176,7 @@ def _torchvision(options: ModelOptions, image_shape: Sequence[int], n_classes: i
         arguments |= {"aux_logits": False, "init_weights": True}
     if not options.pretrained:
         return _split(torchvision.models.get_model(name, **arguments), name, n_classes)
-    known = len(_weights(name, str(options.pretrained)).meta["categories"])
+    known = len(_weights(options).meta["categories"])
     arguments |= {"num_classes": known}
     if name in _AUXILIARY:
         arguments |= {"transform_input": True}
@@ -188,28 +194,26 @@ def _load(network: nn.Module, state: Mapping[str, Tensor], options: ModelOptions
         network.load_state_dict(kept)
     except (RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{options.weights_file}: expected those of {options.name}; {reason}") from error
-
-
-def _weights(name: str, pretrained: str) -> Any:
-    return torchvision.models.get_model_weights(name)[pretrained]
-
-
-def _weights_name(name: str, pretrained: bool | str | None) -> str | None:
-    """The name of the pretrained weights that are meant; None for none."""
-    if pretrained is None or pretrained is False:
-        return None
-    if name in _OWN:
-        raise ValueError(f"pretrained: expected only with torchvision's classifiers; came {name}")
-    known = torchvision.models.get_model_weights(name)
-    if pretrained is True:
-        return str(known.DEFAULT.name)
-    if pretrained not in known.__members__:
         raise ValueError(
-            f"pretrained: unknown weights {pretrained!r} of {name}; known: true, "
-            f"{', '.join(w.name for w in known)}"
+            f"{options.weights_file}: expected weights of {options.name}; {reason}"
+        ) from error
+
+
+def _weights(options: ModelOptions) -> Any:
+    """The pretrained weights that are meant, a member of torchvision's enumeration of them."""
+    if options.name in _OWN:
+        raise ValueError(
+            f"pretrained: expected only with torchvision's classifiers; came {options.name}"
         )
-    return pretrained
+    known = torchvision.models.get_model_weights(options.name)
+    if options.pretrained is True:
+        return known.DEFAULT
+    if options.pretrained not in known.__members__:
+        raise ValueError(
+            f"pretrained: unknown weights {options.pretrained!r} of {options.name}; known: true, "
+            f"{', '.join(known.__members__)}"
+        )
+    return known[options.pretrained]
 
 
 def _split(network: nn.Module, name: str, n_classes: int) -> Network:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hardness.neighbors import REFERENCE
+
 # Samples above which a cost that grows with their square, or with dozens of passes, is cut.
 LARGE = 200_000
 LOGITS_GIB = 1.0
@@ -45,7 +47,7 @@ def limits(samples: int, n_classes: int, image_shape: Sequence[int]) -> tuple[Li
             Limit(
                 names=("neighbor_distances", "neighbor_rows"),
                 off=False,
-                why=f"neighbors come from a fixed {LARGE:,} of the {samples:,} samples",
+                why=f"neighbors come from a fixed {REFERENCE:,} of the {samples:,} samples",
             ),
             Limit(
                 names=("prototypicality",),
@@ -71,7 +73,7 @@ def limits(samples: int, n_classes: int, image_shape: Sequence[int]) -> tuple[Li
     if gib > LOGITS_GIB:
         found.append(
             Limit(
-                names=("logits",),
+                names=("logits", "holdout_probs"),
                 off=True,
                 why=f"{gib:.1f} GiB a run; keep: {{logits: last}} keeps them",
             )

@@ -5,7 +5,6 @@ of bytes (110 kB), so that decoding and scaling cost what they cost there.
 """
 
 import dataclasses
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -79,7 +78,7 @@ def _write(root):
                 pixels = np.clip(np.asarray(smooth) + noise, 0, 255).astype(np.uint8)
                 path = place / f"{i}.JPEG"
                 Image.fromarray(pixels).save(path, "JPEG", quality=QUALITY)
-                sizes.append(os.path.getsize(path))
+                sizes.append(path.stat().st_size)
     return sum(sizes) / len(sizes) / 1e3
 
 

@@ -16,7 +16,9 @@ from hardness import images as module
 from hardness.augmentation import Augmentation
 from hardness.datasets import DatasetOptions, load
 from hardness.images import AHEAD, Cache, ImageFiles
+from hardness.metrics import METRICS
 from hardness.models import ModelOptions
+from hardness.scoring import score_images
 from hardness.seeding import Streams
 from hardness.training.contrastive import Contrastive, contrastive
 from hardness.training.optimization import TrainOptions
@@ -97,6 +99,20 @@ class TestReading:
         assert files.take(rows).read(torch.tensor([3, 0])).equal(whole[[300, 70]])
         assert files.take(rows).ids.tolist() == on_disk.train.sample_ids[rows].tolist()
         assert files.read(rows[:0]).shape == (0, 3, SIZE, SIZE)
+
+
+class TestScoring:
+    def test_metrics_of_the_images_equal_those_in_memory(self, on_disk, in_memory, monkeypatch):
+        keys = [key for key, metric in METRICS.items() if metric.scope == "pixels"]
+        assert {"image_entropy", "image_compressed_size.png", "lid_mle_pixels"} <= {*keys}
+        expected = score_images(keys, in_memory.train)
+        # Blocks that do not divide the number of samples.
+        monkeypatch.setattr("hardness.scoring._IMAGES", 50)
+        monkeypatch.setattr("hardness.scoring._A_TASK", 16)
+        found = score_images(keys, on_disk.train)
+        assert {*found} == {*expected} == {*keys}
+        for key in keys:
+            np.testing.assert_array_equal(found[key], expected[key])
 
 
 class TestReadingAhead:
@@ -248,6 +264,21 @@ class TestMoments:
         half = files.take(torch.arange(0, len(files), 2))
         drawn = {*files.ids[files.sample(100)].tolist()}
         assert drawn & {*half.ids.tolist()} <= {*half.ids[half.sample(100)].tolist()}
+
+
+@pytest.mark.parametrize(("size", "expected"), [(32, 512), (104, 512), (224, 111), (4097, 1)])
+def test_of_large_images_fewer_are_evaluated_at_once(on_disk, size, expected):
+    files = dataclasses.replace(on_disk.train.images, image_size=size)
+    like = Pixels(on_disk.train.images, CPU)
+    assert Pixels(files, CPU, like=like).eval_batch == expected
+
+
+def test_blocks_cover_all_images_in_order(on_disk, monkeypatch):
+    monkeypatch.setattr("hardness.training.pixels._EVAL_NUMBERS", 7 * 3 * SIZE * SIZE)
+    pixels = Pixels(on_disk.train.images, CPU)
+    blocks = [*pixels.blocks()]
+    assert {len(block) for block in blocks[:-1]} == {7}
+    assert (torch.cat(blocks) * 255).round().to(torch.uint8).equal(everything(on_disk.train))
 
 
 def trained(dataset, regimen, **more):
