@@ -1,12 +1,13 @@
-"""Labelled image sets as uint8 tensors, every sample with its id.
+"""Labelled image sets, every sample with its id: uint8 tensors, or files that are read on demand.
 
 A ``sample_id`` is the sample's position in the untouched source (torchvision's order), whatever
 subset or split it ends up in. The subset is drawn first, then split; ids ascend in the result.
 """
 
+import dataclasses
 import hashlib
-import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,22 +23,22 @@ import pyarrow.parquet as pq
 import torch
 import torchvision
 from jaxtyping import Int64, UInt8, UInt64
-from PIL import Image
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
-from torchvision.transforms import functional
+
+from hardness.images import Cache, ImageFiles, Picture, decoded, decoding_threads
 
 MEMORY_LIMIT_GIB = 8.0
+IMAGENET_SIZE = 224
 _DEFAULT_SHARE = 0.1
 _MAX_CLASSES = 100_000
 _IMAGE_COLUMNS = ("img", "image")
-# The raster formats behind torchvision's extensions: others that PIL reads start programs.
-_FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
+# What `_priorities` are drawn for: each purpose has a stream of its own.
+_SUBSET, _SPLIT, _MOMENTS = range(3)
 
 _Ids = Int64[np.ndarray, " ids"]
 _Labels = Int64[np.ndarray, " samples"]
 _Images = UInt8[np.ndarray, "images channels height width"]
-_Picture = UInt8[np.ndarray, "channels height width"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,15 +46,21 @@ class DatasetOptions:
     """What an experiment file says under ``dataset:``.
 
     Args:
-        name: ``digits``, ``mnist``, ``cifar10``, ``cifar100``, ``parquet`` or ``imagefolder``.
+        name: ``digits``, ``mnist``, ``cifar10``, ``cifar100``, ``imagenet``, ``imagefolder`` or
+            ``parquet``.
         root: File or folder that holds the data, ``~`` allowed; a place, so not part of a run's
-            identity. ``data``, if left out; ``parquet`` and ``imagefolder`` need one.
+            identity. ``data``, if left out; ``parquet`` and folders of images need one.
         download: Fetch ``mnist``, ``cifar10`` or ``cifar100`` into ``root`` if absent.
         subset: This many training samples, stratified by class; all, if left out.
         data_seed: Draws the subset, the split and the batches that samples are scored in.
         label_column: Column of a ``parquet`` source that holds the labels.
-        image_size: Resize the shorter side of an ``imagefolder``'s images to this many pixels
-            and crop the centre; needed where sizes differ.
+        image_size: Resize the shorter side of a folder's images to this many pixels and crop the
+            centre; needed where sizes differ and where images are read from disk. 224 for
+            ``imagenet``, if left out.
+        cache: Folder for the decoded images of what is read from disk, ``true`` for ``cache``
+            in ``root``: written once, then read instead of the files. It changes no number.
+        decode_threads: Images that are decoded at a time; as many as there are CPUs, up to 16,
+            if left out. They change no number.
 
     Raises:
         ValueError: If the name is unknown, a number is out of range, or an option does not
@@ -71,20 +78,27 @@ class DatasetOptions:
     data_seed: int = 0
     label_column: str = "label"
     image_size: int | None = None
+    cache: bool | str = False
+    decode_threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.name not in _SOURCES:
             raise ValueError(f"unknown dataset {self.name!r}; known: {', '.join(_SOURCES)}")
-        for key, value in (("subset", self.subset), ("image_size", self.image_size)):
+        for key in ("subset", "image_size", "decode_threads"):
+            value = getattr(self, key)
             if value is not None and value < 1:
                 raise ValueError(f"{key}: expected at least 1; came {value}")
         if self.data_seed < 0:
             raise ValueError(f"data_seed: expected at least 0; came {self.data_seed}")
-        if self.root is None and self.name in ("parquet", "imagefolder"):
+        if self.cache == "":
+            raise ValueError("cache: expected true, or a folder; came ''")
+        if self.root is None and self.name in ("parquet", *_FOLDERS):
             raise ValueError(f"{self.name}: expected a root, the place of the data; came none")
         self._belongs("download", self.download, "mnist", "cifar10", "cifar100")
         self._belongs("label_column", self.label_column != "label", "parquet")
-        self._belongs("image_size", self.image_size is not None, "imagefolder")
+        self._belongs("image_size", self.image_size is not None, *_FOLDERS)
+        self._belongs("cache", self.cache is not False, *_FOLDERS)
+        self._belongs("decode_threads", self.decode_threads is not None, *_FOLDERS)
 
     def _belongs(self, key: str, given: bool, *names: str) -> None:
         if given and self.name not in names:
@@ -95,18 +109,25 @@ class DatasetOptions:
         """``root`` as an absolute path."""
         return Path(self.root or "data").expanduser().absolute()
 
+    @property
+    def cache_place(self) -> Path | None:
+        """The cache's folder as an absolute path; None for no cache."""
+        if isinstance(self.cache, str):
+            return Path(self.cache).expanduser().absolute()
+        return self.place / "cache" if self.cache else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Samples:
     """Images with labels and ids, in one order.
 
     Args:
-        images: 0 is black, 255 full intensity.
+        images: 0 is black, 255 full intensity. A tensor, or files that are decoded on demand.
         labels: Indices of the classes trained on.
         sample_ids: Positions in the untouched source, ascending.
     """
 
-    images: UInt8[Tensor, "samples channels height width"]
+    images: UInt8[Tensor, "samples channels height width"] | ImageFiles
     labels: Int64[Tensor, " samples"]
     sample_ids: Int64[Tensor, " samples"]
 
@@ -114,10 +135,18 @@ class Samples:
         return len(self.labels)
 
     def take(self, rows: Int64[Tensor, " rows"]) -> "Samples":
-        """Copies of the samples at these positions (not ids)."""
-        return Samples(
-            images=self.images[rows], labels=self.labels[rows], sample_ids=self.sample_ids[rows]
-        )
+        """Copies of the samples at these positions (not ids); files stay unread."""
+        if isinstance(self.images, ImageFiles):
+            images: Tensor | ImageFiles = self.images.take(rows)
+        else:
+            images = self.images[rows]
+        return Samples(images=images, labels=self.labels[rows], sample_ids=self.sample_ids[rows])
+
+    def read(self, rows: Int64[Tensor, " rows"]) -> UInt8[Tensor, "rows channels height width"]:
+        """Images of the samples at these positions (not ids), in memory."""
+        if isinstance(self.images, ImageFiles):
+            return self.images.read(rows)
+        return self.images[rows]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -135,6 +164,7 @@ class Dataset:
         digest: The `content_digest` of the above.
         data_seed: That of the options. Whatever else has to be drawn alike for all runs, such as
             the batches that samples are scored in, is drawn from it.
+        caches: Those of its images that are asked for, written or not.
     """
 
     name: str
@@ -144,6 +174,7 @@ class Dataset:
     columns: pd.DataFrame
     digest: str
     data_seed: int = 0
+    caches: tuple[Cache, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -153,10 +184,14 @@ class _Part:
     Args:
         labels: All of them.
         pixels: Images ``[ids, channels, height, width]`` of the given ascending ids.
+        files: The same images left on disk; None where that cannot be.
+        on_disk: Never to be held in memory as a whole.
     """
 
     labels: _Labels
     pixels: Callable[[_Ids], _Images]
+    files: Callable[[_Ids], ImageFiles] | None = None
+    on_disk: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -169,8 +204,20 @@ class _Source:
     columns: pd.DataFrame | None = None
 
 
-def load(options: DatasetOptions, validation: Literal["test"] | float | None = None) -> Dataset:
+class _TooLargeError(ValueError):
+    """Images would take more memory than ``MEMORY_LIMIT_GIB``."""
+
+
+def load(
+    options: DatasetOptions,
+    validation: Literal["test"] | float | None = None,
+    *,
+    write_cache: bool = True,
+) -> Dataset:
     """Read a dataset, decoding only the images that end up in it.
+
+    Images that would take more than ``MEMORY_LIMIT_GIB`` stay on disk and are decoded whenever
+    they are read, as RGB of ``image_size``; so are those of ``imagenet`` at any number.
 
     Args:
         options: Which dataset, and how much of it.
@@ -178,12 +225,14 @@ def load(options: DatasetOptions, validation: Literal["test"] | float | None = N
             of the (possibly subset) training samples, stratified by class; where a class has
             two samples, it gives at least one and keeps at least one. If left out: ``"test"``
             where the source has a test set, else 0.1.
+        write_cache: Write what is missing of the cache that the options name.
 
     Returns:
         The same for the same options and files, on every machine.
 
     Raises:
-        ValueError: If the data is absent or unfit, or the subset exceeds it.
+        ValueError: If the data is absent or unfit, the subset exceeds it, or the cache exceeds
+            the free space.
 
     Example:
         >>> digits = load(DatasetOptions(name="digits", subset=100), 0.2)
@@ -193,21 +242,27 @@ def load(options: DatasetOptions, validation: Literal["test"] | float | None = N
     _check_validation(validation)
     source = _SOURCES[options.name](options)
     chosen = _samples(source.train, _subset(source.train.labels, options))
+    chosen, caches = _with_cache(chosen, options)
     if validation is None:
         validation = "test" if source.test else _DEFAULT_SHARE
     if not isinstance(validation, str):
         train, held = _split(chosen, validation, options)
     elif source.test:
         test = source.test()
-        train, held = _alike(chosen, _samples(test, np.arange(len(test.labels))), options.name)
+        on_disk = test.on_disk or isinstance(chosen.images, ImageFiles)
+        held = _samples(dataclasses.replace(test, on_disk=on_disk), np.arange(len(test.labels)))
+        held, more = _with_cache(held, options)
+        train, held = _alike(chosen, held, options.name)
+        caches += more
     else:
         raise ValueError(
             f"validation: expected a share such as 0.1, since {options.name} has no test set; "
             "came 'test'"
         )
+    _check_space(caches)
     columns = pd.DataFrame(index=range(len(source.train.labels)))
     columns = columns if source.columns is None else source.columns
-    return Dataset(
+    dataset = Dataset(
         name=options.name,
         classes=source.classes,
         train=train,
@@ -215,11 +270,20 @@ def load(options: DatasetOptions, validation: Literal["test"] | float | None = N
         columns=columns.iloc[train.sample_ids.numpy()].reset_index(drop=True),
         digest=content_digest(source.classes, train, held),
         data_seed=options.data_seed,
+        caches=caches,
     )
+    if write_cache:
+        for cache in caches:
+            cache.write()
+    return dataset
 
 
 def content_digest(classes: Sequence[str], train: Samples, validation: Samples) -> str:
-    """SHA-256 over what is really trained and validated on; places and names play no part.
+    """SHA-256 over what is really trained and validated on; the place of the data plays no part.
+
+    Of images on disk, reading all of which would take hours, it sees the files' names below the
+    root, their sizes and how they are decoded, but no pixel: a file that is overwritten by another
+    of the same size goes unnoticed.
 
     Args:
         classes: Class names.
@@ -227,18 +291,27 @@ def content_digest(classes: Sequence[str], train: Samples, validation: Samples) 
         validation: Samples to validate on.
 
     Returns:
-        64 hex digits over classes, shapes, dtypes, ids, labels and pixels.
+        64 hex digits over classes, shapes, dtypes, ids, labels and pixels or files.
     """
-    tensors = [
-        tensor.cpu().contiguous()
+    arrays = [
+        array
         for part in (train, validation)
-        for tensor in (part.sample_ids, part.labels, part.images)
+        for array in (part.sample_ids, part.labels, part.images)
     ]
-    shapes = [[str(t.dtype).removeprefix("torch."), *t.shape] for t in tensors]
+    shapes = [[_kind(array), *array.shape] for array in arrays]
     sha256 = hashlib.sha256(json.dumps([list(classes), shapes]).encode())
-    for tensor in tensors:
-        sha256.update(tensor.numpy().data)
+    for array in arrays:
+        if isinstance(array, ImageFiles):
+            sha256.update(array.digest().encode())
+        else:
+            sha256.update(array.cpu().contiguous().numpy().data)
     return sha256.hexdigest()
+
+
+def _kind(array: Tensor | ImageFiles) -> str:
+    if isinstance(array, ImageFiles):
+        return "files"
+    return str(array.dtype).removeprefix("torch.")
 
 
 # From a source to samples: subset, split, agreement of the two parts
@@ -253,12 +326,41 @@ def _check_validation(validation: object) -> None:
 
 
 def _samples(part: _Part, ids: _Ids) -> Samples:
-    images = np.ascontiguousarray(part.pixels(ids))
     return Samples(
-        images=torch.from_numpy(images),
+        images=_images(part, ids),
         labels=torch.from_numpy(part.labels[ids]),
         sample_ids=torch.from_numpy(ids),
     )
+
+
+def _images(part: _Part, ids: _Ids) -> Tensor | ImageFiles:
+    if part.on_disk and part.files is not None:
+        return part.files(ids)
+    try:
+        return torch.from_numpy(np.ascontiguousarray(part.pixels(ids)))
+    except _TooLargeError:
+        if part.files is None:
+            raise
+        return part.files(ids)
+
+
+def _with_cache(samples: Samples, options: DatasetOptions) -> tuple[Samples, tuple[Cache, ...]]:
+    """The samples with their images to be read from a cache, if one is asked for."""
+    folder = options.cache_place
+    if folder is None or not isinstance(samples.images, ImageFiles):
+        return samples, ()
+    cache = Cache.of(samples.images, folder)
+    return dataclasses.replace(samples, images=cache.images), (cache,)
+
+
+def _check_space(caches: Sequence[Cache]) -> None:
+    missing = sum(cache.missing_bytes for cache in caches)
+    if caches and missing > caches[0].free_bytes:
+        raise ValueError(
+            f"cache: expected {missing / 2**30:.1f} GiB free at {caches[0].path.parent} for "
+            f"{sum(len(cache.images) for cache in caches)} decoded images; "
+            f"came {caches[0].free_bytes / 2**30:.1f} GiB"
+        )
 
 
 def _subset(labels: _Labels, options: DatasetOptions) -> _Ids:
@@ -271,7 +373,7 @@ def _subset(labels: _Labels, options: DatasetOptions) -> _Ids:
             f"came {options.subset}"
         )
     quotas = _class_quotas(np.bincount(labels), options.subset)
-    return _first_of_each_class(labels, quotas, _priorities(len(labels), 0, options))
+    return _first_of_each_class(labels, quotas, _priorities(len(labels), _SUBSET, options))
 
 
 def _split(samples: Samples, share: float, options: DatasetOptions) -> tuple[Samples, Samples]:
@@ -284,7 +386,7 @@ def _split(samples: Samples, share: float, options: DatasetOptions) -> tuple[Sam
         raise ValueError("validation: expected a class of two samples to split; came none")
     # A sample's priority depends on its id alone, not on the subset around it.
     ids = samples.sample_ids.numpy()
-    held = _first_of_each_class(labels, quotas, _priorities(int(ids[-1]) + 1, 1, options)[ids])
+    held = _first_of_each_class(labels, quotas, _priorities(int(ids[-1]) + 1, _SPLIT, options)[ids])
     rest = np.setdiff1d(np.arange(len(labels)), held, assume_unique=True)
     return samples.take(torch.from_numpy(rest)), samples.take(torch.from_numpy(held))
 
@@ -331,13 +433,10 @@ def _alike(train: Samples, test: Samples, name: str) -> tuple[Samples, Samples]:
 
 
 def _with_channels(samples: Samples, channels: int) -> Samples:
-    if samples.images.shape[1] == channels:
+    # Files are RGB already.
+    if samples.images.shape[1] == channels or isinstance(samples.images, ImageFiles):
         return samples
-    return Samples(
-        images=samples.images.repeat(1, channels, 1, 1),
-        labels=samples.labels,
-        sample_ids=samples.sample_ids,
-    )
+    return dataclasses.replace(samples, images=samples.images.repeat(1, channels, 1, 1))
 
 
 # Sources that are arrays already
@@ -489,7 +588,7 @@ def _parquet_test(options: DatasetOptions, n_classes: int) -> _Part:
 
 
 def _stacked(shards: _Shards, ids: _Ids) -> _Images:
-    pictures = ((name, _decoded(name, data)) for name, data in shards.encoded(ids))
+    pictures = ((name, decoded(name, data)) for name, data in shards.encoded(ids))
     return _stack(pictures, len(ids), str(shards.files[0].parent))
 
 
@@ -544,50 +643,115 @@ def _labels(shards: _Shards, column: str) -> _Labels:
 def _imagefolder(options: DatasetOptions) -> _Source:
     place = options.place
     train = place / "train" if (place / "train").is_dir() else place
-    try:
-        classes, index = find_classes(train)
-        files = make_dataset(train, index, extensions=IMG_EXTENSIONS)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(
-            f"{place}: expected images in train/<class>/ or <class>/; {error}"
-        ) from error
+    classes, index = _classes(train, f"{place}: expected images in train/<class>/ or <class>/")
     tests = [place / name for name in ("val", "test")] if train != place else []
-    test = next((path for path in tests if any(p.is_dir() for p in path.glob("*"))), None)
+    test = next((path for path in tests if _class_folders(path)), None)
+    _check_cache_folder(options, train)
     return _Source(
         classes=tuple(classes),
-        train=_folder_part(files, options),
+        train=_folder_part(train, index, options),
         test=(lambda: _folder_test(test, index, options)) if test else None,
     )
+
+
+def _imagenet(options: DatasetOptions) -> _Source:
+    """ImageNet as torchvision and PyTorch's examples have it; all images stay on disk."""
+    options = dataclasses.replace(options, image_size=options.image_size or IMAGENET_SIZE)
+    train, val = options.place / "train", options.place / "val"
+    classes, index = _classes(train, f"{options.place}: expected images in train/<wnid>/")
+    _check_cache_folder(options, train)
+
+    def test() -> _Part:
+        if not _class_folders(val):
+            raise ValueError(
+                f"{val}: expected its images sorted into val/<wnid>/, as train is; came them all "
+                "in one folder. Sort them by the development kit's ground truth, or say "
+                "validation: {split: 0.05}"
+            )
+        return dataclasses.replace(_folder_test(val, index, options), on_disk=True)
+
+    has_val = val.is_dir() and any(val.iterdir())
+    return _Source(
+        classes=tuple(classes),
+        train=dataclasses.replace(_folder_part(train, index, options), on_disk=True),
+        test=test if has_val else None,
+    )
+
+
+def _classes(folder: Path, expected: str) -> tuple[list[str], dict[str, int]]:
+    try:
+        return find_classes(folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(f"{expected}; {error}") from error
+
+
+def _class_folders(folder: Path) -> bool:
+    return any(path.is_dir() for path in folder.glob("*"))
+
+
+def _check_cache_folder(options: DatasetOptions, train: Path) -> None:
+    folder = options.cache_place
+    if folder is not None and folder.is_relative_to(train):
+        raise ValueError(f"cache: expected a folder outside {train}, whose folders are classes")
 
 
 def _folder_test(folder: Path, index: dict[str, int], options: DatasetOptions) -> _Part:
     unknown = sorted(set(find_classes(folder)[0]) - set(index))
     if unknown:
         raise ValueError(f"{folder}: expected the classes of train; came also {unknown[0]!r}")
-    files = make_dataset(folder, index, extensions=IMG_EXTENSIONS, allow_empty=True)
-    if not files:
+    part = _folder_part(folder, index, options, allow_empty=True)
+    if not len(part.labels):
         raise ValueError(f"{folder}: expected images in <class>/; came none")
-    return _folder_part(files, options)
+    return part
 
 
-def _folder_part(files: Sequence[tuple[str, int]], options: DatasetOptions) -> _Part:
+def _folder_part(
+    folder: Path, index: dict[str, int], options: DatasetOptions, *, allow_empty: bool = False
+) -> _Part:
+    try:
+        found = make_dataset(folder, index, extensions=IMG_EXTENSIONS, allow_empty=allow_empty)
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder}: expected images in every <class>/; {error}") from error
+    place, size = options.place, options.image_size
+    threads = options.decode_threads or decoding_threads()
+
     def pixels(ids: _Ids) -> _Images:
-        names = [files[i][0] for i in ids]
-        pictures = _read_in_threads(names, options.image_size)
-        return _stack(pictures, len(ids), str(options.place), advice="; set image_size")
+        names = [found[i][0] for i in ids]
+        pictures = _read_in_threads(names, size, threads)
+        advice = "; set image_size, to read them from disk" if size is None else ""
+        return _stack(pictures, len(ids), str(place), sizes="; set image_size", memory=advice)
 
-    return _Part(labels=np.array([label for _, label in files]), pixels=pixels)
+    def files(ids: _Ids) -> ImageFiles:
+        assert size is not None
+        names = [found[i][0] for i in ids]
+        with ThreadPoolExecutor(threads) as pool:  # a network's answers take longer than asking
+            sizes = np.fromiter(pool.map(os.path.getsize, names, chunksize=256), np.int64)
+        return ImageFiles(
+            root=place,
+            names=np.array([os.fsencode(os.path.relpath(name, place)) for name in names]),
+            sizes=sizes,
+            ids=ids,
+            priorities=_priorities(len(found), _MOMENTS, options)[ids],
+            image_size=size,
+            threads=threads,
+        )
+
+    return _Part(
+        labels=np.array([label for _, label in found], dtype=np.int64),
+        pixels=pixels,
+        files=None if size is None else files,
+    )
 
 
 def _read_in_threads(
-    names: Sequence[str], image_size: int | None, block: int = 256
-) -> Iterator[tuple[str, _Picture]]:
+    names: Sequence[str], image_size: int | None, threads: int, block: int = 256
+) -> Iterator[tuple[str, Picture]]:
     """Name and pixels of each file; blocks bound how far the threads run ahead."""
 
-    def picture(name: str) -> tuple[str, _Picture]:
-        return name, _decoded(name, Path(name).read_bytes(), image_size)
+    def picture(name: str) -> tuple[str, Picture]:
+        return name, decoded(name, Path(name).read_bytes(), image_size)
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for first in range(0, len(names), block):
             yield from pool.map(picture, names[first : first + block])
 
@@ -595,56 +759,37 @@ def _read_in_threads(
 # From encoded images to one array
 
 
-def _decoded(name: str, data: bytes | None, image_size: int | None = None) -> _Picture:
-    """Pixels ``[channels, height, width]``: one channel if stored as 8-bit grey, else three."""
-    if data is None:
-        raise ValueError(f"{name}: expected an image; came null")
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            # PIL would clip 16-bit intensities to 255 without a word.
-            if image.mode[0] in "IF":
-                raise ValueError(f"{name}: expected 8 bits a channel; came mode {image.mode}")
-            plain = image.mode in ("L", "RGB")
-            ready = _resized(image if plain else image.convert("RGB"), image_size)
-            pixels = np.frombuffer(ready.tobytes(), np.uint8)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name}: expected an image; {error}") from error
-    return pixels.reshape(ready.height, ready.width, -1).transpose(2, 0, 1)
-
-
-def _resized(image: Image.Image, size: int | None) -> Image.Image:
-    if size is None:
-        return image
-    return functional.center_crop(functional.resize(image, [size]), [size, size])
-
-
 def _stack(
-    pictures: Iterable[tuple[str, _Picture]], n: int, place: str, advice: str = ""
+    pictures: Iterable[tuple[str, Picture]], n: int, place: str, sizes: str = "", memory: str = ""
 ) -> _Images:
-    """One array of ``n`` pictures of one size; grey becomes RGB where any is RGB."""
+    """One array of ``n`` pictures of one size; grey becomes RGB where any is RGB.
+
+    ``sizes`` and ``memory`` say what to do about too many of them.
+    """
     stack = np.empty((0, 0, 0, 0), dtype=np.uint8)
     for row, (name, picture) in enumerate(pictures):
         if row == 0:
-            _check_memory(n, picture.shape, place)
+            _check_memory(n, picture.shape, place, memory)
             stack = np.empty((n, *picture.shape), dtype=np.uint8)
         if picture.shape[1:] != stack.shape[2:]:
             raise ValueError(
                 f"{name}: expected one image size, {_size(stack.shape[2:])} as in the first "
-                f"image; came {_size(picture.shape[1:])}{advice}"
+                f"image; came {_size(picture.shape[1:])}{sizes}"
             )
         if len(picture) > stack.shape[1]:
-            _check_memory(n, picture.shape, place)
+            _check_memory(n, picture.shape, place, memory)
             stack = np.repeat(stack, len(picture), axis=1)
         stack[row] = picture  # a grey picture is broadcast to all three channels
     return stack
 
 
-def _check_memory(n: int, shape: tuple[int, ...], place: str) -> None:
+def _check_memory(n: int, shape: tuple[int, ...], place: str, advice: str) -> None:
     gib = n * float(np.prod(shape, dtype=float)) / 2**30
     if gib > MEMORY_LIMIT_GIB:
-        raise ValueError(
+        advice = advice or ". Take a subset or smaller images"
+        raise _TooLargeError(
             f"{place}: expected images that take at most {MEMORY_LIMIT_GIB:g} GiB decoded; "
-            f"came {n} of {_size(shape[1:])} pixels, {gib:.3g} GiB. Take a subset or smaller images"
+            f"came {n} of {_size(shape[1:])} pixels, {gib:.3g} GiB{advice}"
         )
 
 
@@ -660,4 +805,6 @@ _SOURCES: dict[str, Callable[[DatasetOptions], _Source]] = {
     "cifar100": _cifar100,
     "parquet": _parquet,
     "imagefolder": _imagefolder,
+    "imagenet": _imagenet,
 }
+_FOLDERS = ("imagefolder", "imagenet")

@@ -1,8 +1,12 @@
-"""Networks by name, each split into an encoder and a linear head."""
+"""Networks by name, fresh or pretrained, each split into an encoder and a linear head."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -21,6 +25,11 @@ class ModelOptions:
         width: Units of the hidden layers (``mlp``, default 128) or channels of the first
             convolution (``small_cnn``, default 16); the others have none.
         dropout: Share of units dropped before the head of ``mlp`` and ``small_cnn``.
+        pretrained: Start from torchvision's weights: ``true`` for its best, or a name such as
+            ``IMAGENET1K_V1``. They are looked for where torch.hub keeps its files
+            (``$TORCH_HOME/hub/checkpoints``), and fetched once if absent. A head for another
+            number of classes than theirs is drawn afresh. Images are normalised by the mean and
+            spread of the dataset at hand, not by ImageNet's.
 
     Raises:
         ValueError: If the name is unknown or a number is out of range.
@@ -29,6 +38,7 @@ class ModelOptions:
     name: str = "small_cnn"
     width: int | None = None
     dropout: float = 0.1
+    pretrained: bool | str | None = None
 
     def __post_init__(self) -> None:
         known = (*_OWN, *torchvision.models.list_models(module=torchvision.models))
@@ -44,6 +54,20 @@ class ModelOptions:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: expected a share in [0, 1); came {self.dropout}")
+        if self.pretrained:
+            _weights(self)
+
+    @property
+    def weights_file(self) -> Path | None:
+        """Where torch.hub keeps the pretrained weights, there or not; None for a fresh network."""
+        if not self.pretrained:
+            return None
+        return Path(torch.hub.get_dir()) / "checkpoints" / _weights(self).url.rpartition("/")[2]
+
+    def named(self) -> "ModelOptions":
+        """The same with the name of the pretrained weights: the best may be others one day."""
+        name = _weights(self).name if self.pretrained else None
+        return dataclasses.replace(self, pretrained=name)
 
 
 class Network(nn.Module):
@@ -67,19 +91,42 @@ class Network(nn.Module):
 def build(
     options: ModelOptions, *, image_shape: Sequence[int], n_classes: int, streams: Streams
 ) -> Network:
-    """A fresh network on the CPU, its weights drawn from the ``weights`` stream.
+    """A network on the CPU, what is not pretrained drawn from the ``weights`` stream.
 
     Args:
         options: Name and sizes.
         image_shape: Channels, height and width.
         n_classes: Width of the head.
         streams: The run's random streams.
+
+    Raises:
+        ValueError: If the images do not fit the network, or pretrained weights cannot be had.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(streams.integer("weights"))
         if options.name in _OWN:
             return _OWN[options.name](options, image_shape, n_classes)
-        return _torchvision(options.name, image_shape, n_classes)
+        return _torchvision(options, image_shape, n_classes)
+
+
+def fetch(options: ModelOptions) -> Mapping[str, Tensor]:
+    """Pretrained weights, out of torch.hub's folder or into it.
+
+    Raises:
+        ValueError: If they are neither there nor to be had, or are damaged.
+    """
+    weights = _weights(options)
+    where = f"{options.name}: expected the weights {weights.name} at {options.weights_file}"
+    try:
+        return torch.hub.load_state_dict_from_url(
+            weights.url, progress=False, check_hash=True, weights_only=True
+        )
+    except OSError as error:
+        # Without a network every attempt of every worker would fail alike.
+        raise ValueError(f"{where}, or a network to fetch them; {error}") from error
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{where} to be whole; {reason}") from error
 
 
 def _mlp(options: ModelOptions, image_shape: Sequence[int], n_classes: int) -> Network:
@@ -120,13 +167,53 @@ def _resnet18_cifar(_options: ModelOptions, image_shape: Sequence[int], n_classe
     return _split(network, "resnet18_cifar", n_classes)
 
 
-def _torchvision(name: str, image_shape: Sequence[int], n_classes: int) -> Network:
+def _torchvision(options: ModelOptions, image_shape: Sequence[int], n_classes: int) -> Network:
+    name = options.name
     if image_shape[0] != 3:  # noqa: PLR2004
         raise ValueError(f"{name}: expected images of 3 channels; came {image_shape[0]}")
-    options = {"num_classes": n_classes}
+    arguments: dict[str, Any] = {"num_classes": n_classes}
     if name in _AUXILIARY:
-        options |= {"aux_logits": False, "init_weights": True}
-    return _split(torchvision.models.get_model(name, **options), name, n_classes)
+        arguments |= {"aux_logits": False, "init_weights": True}
+    if not options.pretrained:
+        return _split(torchvision.models.get_model(name, **arguments), name, n_classes)
+    known = len(_weights(options).meta["categories"])
+    arguments |= {"num_classes": known}
+    if name in _AUXILIARY:
+        arguments |= {"transform_input": True}
+    network = torchvision.models.get_model(name, **arguments)
+    _load(network, fetch(options), options)
+    split = _split(network, name, known)
+    if n_classes == known:
+        return split
+    return Network(split.encoder, nn.Linear(split.width, n_classes))
+
+
+def _load(network: nn.Module, state: Mapping[str, Tensor], options: ModelOptions) -> None:
+    kept = {k: v for k, v in state.items() if not k.lower().startswith("aux")}
+    try:
+        network.load_state_dict(kept)
+    except (RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{options.weights_file}: expected weights of {options.name}; {reason}"
+        ) from error
+
+
+def _weights(options: ModelOptions) -> Any:
+    """The pretrained weights that are meant, a member of torchvision's enumeration of them."""
+    if options.name in _OWN:
+        raise ValueError(
+            f"pretrained: expected only with torchvision's classifiers; came {options.name}"
+        )
+    known = torchvision.models.get_model_weights(options.name)
+    if options.pretrained is True:
+        return known.DEFAULT
+    if options.pretrained not in known.__members__:
+        raise ValueError(
+            f"pretrained: unknown weights {options.pretrained!r} of {options.name}; known: true, "
+            f"{', '.join(known.__members__)}"
+        )
+    return known[options.pretrained]
 
 
 def _split(network: nn.Module, name: str, n_classes: int) -> Network:

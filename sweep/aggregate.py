@@ -40,8 +40,14 @@ from hardness.dynamics import MANIFEST, Damaged, Dynamics
 from hardness.estimate import Estimate
 from hardness.metrics import METRICS, labels_used
 from hardness.metrics.disagreement import ensembles
-from hardness.neighbors import NEIGHBORS, pixel_distances
-from hardness.scoring import FOLD, rank_within_folds, scorable, score_ensemble, score_run
+from hardness.scoring import (
+    FOLD,
+    rank_within_folds,
+    scorable,
+    score_ensemble,
+    score_images,
+    score_run,
+)
 from hardness.stability import stability
 from sweep import planning
 from sweep.driver import Sweep
@@ -67,6 +73,8 @@ _ESTIMATES = (
     "reliability",
     "seeds_for_r90",
 )
+
+_SUMMARY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_accuracy_top5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,11 +203,13 @@ def aggregate(
     notes += _without_score(scores)
     failed = [c for c in sweep.cells if c.state == "failed" and c.trace]
     notes += [f"failed: {name(c)}: {c.trace.reason}" for c in failed if c.trace]
+    notes += planning.statements(sweep.spec, sweep.proposals)
+    reasons = planning.approximated(sweep.spec)
     return Aggregate(
         scores=scores,
         pixels=pixels,
-        stability=stability_table(scores),
-        agreement=agreement_table(sweep, scores, pixels, intervals=intervals),
+        stability=marked(stability_table(scores), reasons),
+        agreement=marked(agreement_table(sweep, scores, pixels, intervals=intervals), reasons),
         samples=samples_table(scores, pixels),
         notes=notes,
     )
@@ -224,12 +234,8 @@ def pixel_scores(keys: Iterable[str], dataset: Dataset, folder: Path) -> dict[st
     cached = _cached_versions(path)
     todo = [key for key in wanted if cached.get(key) != _version(key)]
     if todo:
-        images = dataset.train.images
-        inputs: dict[str, Any] = {"images": images.permute(0, 2, 3, 1).numpy()}
-        if any("pixel_distances" in METRICS[key].signals for key in todo):
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            inputs["pixel_distances"] = pixel_distances(images.to(device), NEIGHBORS).numpy()
-        table = pa.table({key: METRICS[key].score(inputs) for key in todo})
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        table = pa.table(score_images(todo, dataset.train, device))
         path.parent.mkdir(parents=True, exist_ok=True)
         _merge(path, _to_bytes(table, todo))
     scores = pq.read_table(path) if wanted else {}
@@ -321,9 +327,24 @@ def agreement_table(
     sets, pairs = _on_common_units(sets, pairs)
     table = agreement_of_pairs(sets, pairs, scores[0].labels, draws=1000 if intervals else 0)
     for side in ("left", "right"):
-        for column in ("family", "labels_used", "configuration_id", "missing_seeds"):
+        for column in ("metric", "family", "labels_used", "configuration_id", "missing_seeds"):
             table[f"{column}_{side}"] = [about[n][column] for n in table[side]]
     return table
+
+
+def marked(table: pd.DataFrame, reasons: Mapping[str, str]) -> pd.DataFrame:
+    """A table of metrics that also says which of them are approximated, and how.
+
+    Args:
+        table: With columns ``metric``, or ``metric_left`` and ``metric_right``.
+        reasons: Of the metrics that are.
+    """
+    columns = [c for c in ("metric", "metric_left", "metric_right") if c in table]
+    why = {
+        column.replace("metric", "approximated"): [reasons.get(key, "") for key in table[column]]
+        for column in columns
+    }
+    return table.assign(**why)
 
 
 def score_keys(
@@ -372,12 +393,13 @@ def samples_table(
 
 
 def write(result: Aggregate, folder: Path) -> list[Path]:
-    """Write the tables into ``folder``, each whole or not at all."""
+    """Write the tables and notes into ``folder``, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = {
         "samples.parquet": result.samples,
         "stability.csv": result.stability,
         "agreement.csv": result.agreement,
+        "notes.csv": pd.DataFrame({"note": [*result.notes]}),
     }
     written = []
     for file, table in tables.items():
@@ -724,7 +746,7 @@ def _over_seeds(sweep: Sweep, one: ConfigurationScores) -> dict[str, float]:
     traces = {c.run.run_id: c.trace for c in sweep.cells if c.trace}
     kept = [traces[run].objectives for run in one.runs]
     found: dict[str, float] = {"seeds": float(len(kept))}
-    for metric in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+    for metric in _SUMMARY:
         values = np.array([k[metric] for k in kept if metric in k])
         if len(values) == 0:
             continue

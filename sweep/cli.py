@@ -60,6 +60,7 @@ def run(
     if dry_run:
         _dry_run(spec, dataset, uri, retry_failed=retry_failed)
         return
+    dataset = driver.prepare(spec, dataset, _say)
     store = tracking.Store.create(uri, spec.name)
     content = driver.resolved(content, spec)
     try:
@@ -113,7 +114,7 @@ def aggregate(name: str, tracking_uri: str | None, *, no_intervals: bool) -> Non
 def compare(name: str, metrics: tuple[str, ...], tracking_uri: str | None, form: Any) -> None:
     """Agreement of chosen metrics, such as ``aum msd_mean.contrastive``, with intervals."""
     from sweep import aggregate as aggregation  # noqa: PLC0415
-    from sweep import driver, fanout, tables  # noqa: PLC0415
+    from sweep import driver, fanout, planning, tables  # noqa: PLC0415
 
     store, sweep = driver.find(name, tracking_uri)
     with fanout.session():
@@ -128,6 +129,7 @@ def compare(name: str, metrics: tuple[str, ...], tracking_uri: str | None, form:
         if unknown:
             raise Mistake(f"unknown metric {unknown[0]!r}; known: {', '.join(known)}")
         table = aggregation.agreement_table(sweep, scores, pixels, intervals=True, keys=metrics)
+        table = aggregation.marked(table, planning.approximated(sweep.spec))
     if form == "table":
         tables.print_agreement(table, f"Agreement in {name}", reference=False)
     else:
@@ -248,6 +250,10 @@ def _dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
         f"{spec.name}: {dataset.name}, {n} samples of {shape}, {len(dataset.classes)} classes, "
         f"{len(dataset.validation.labels)} for validation"
     )
+    for line in _places_of_images(dataset):
+        click.echo(f"  {line}")
+    for line in planning.statements(spec, sweep.proposals):
+        click.echo(f"  {line}")
     for proposal in sweep.proposals:
         shown = ", ".join(f"{k}={v}" for k, v in proposal.parameters.items())
         configuration = proposal.configuration
@@ -262,6 +268,26 @@ def _dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
         click.echo(
             f"about {seconds:.0f} s of training on one core of this machine, measured on one epoch"
         )
+
+
+def _places_of_images(dataset: Any) -> list[str]:
+    """Where images are read from that are not held in memory, and what a cache takes."""
+    lines = []
+    parts = [p.images for p in (dataset.train, dataset.validation) if hasattr(p.images, "sizes")]
+    if parts:
+        gib = sum(int(images.sizes.sum()) for images in parts) / 2**30
+        lines.append(
+            f"on disk: {sum(map(len, parts)):,} files, {gib:.2f} GiB, decoded "
+            f"{parts[0].threads} at a time whenever they are read"
+        )
+    if dataset.caches:
+        first, total = dataset.caches[0], sum(c.nbytes for c in dataset.caches) / 2**30
+        missing = sum(c.missing_bytes for c in dataset.caches) / 2**30
+        lines.append(
+            f"cache: {total:.2f} GiB in {first.path.parent}, {missing:.2f} GiB to be written; "
+            f"{first.free_bytes / 2**30:.1f} GiB free"
+        )
+    return lines
 
 
 def _aggregate(sweep: Any, store: Any, dataset: Any, *, intervals: bool) -> None:
@@ -285,7 +311,7 @@ def _aggregate(sweep: Any, store: Any, dataset: Any, *, intervals: bool) -> None
     tables.print_agreement(result.agreement, "Agreement with the supervised reference ranking")
     for note in result.notes:
         click.echo(f"note: {note}")
-    click.echo(f"tables    {folder}/stability.csv, agreement.csv, samples.parquet")
+    click.echo(f"tables    {folder}/stability.csv, agreement.csv, samples.parquet, notes.csv")
     click.echo(f"figures   {folder}/figures/")
     where = f" --tracking-uri {sweep.spec.tracking_uri}" if sweep.spec.tracking_uri else ""
     click.echo(f"runs      sweep ui {sweep.spec.name}{where}")

@@ -1,14 +1,18 @@
 """A sweep from its spec to trained cells: dataset, store, what is left to do, progress."""
 
+import contextlib
 import dataclasses
+import math
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from hardness import datasets
+import torch
+
+from hardness import datasets, models
 from hardness.datasets import Dataset, DatasetOptions
 from hardness.dynamics import Recording
 from hardness.models import ModelOptions
@@ -22,6 +26,9 @@ from sweep.spec import Cell, Pack, RunSpec, SweepSpec
 from sweep.tracking import Store
 from sweep.trial import Places
 
+# Numbers in the images on which an epoch is timed: half a minute of work, or less.
+MEASURED = 1 << 23
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
@@ -33,16 +40,53 @@ class Sweep:
 
 
 def load(spec: SweepSpec) -> tuple[SweepSpec, Dataset]:
-    """The dataset, and the spec with its digest filled in.
+    """The dataset, and the spec with its digest and size filled in; no cache is written.
 
     Raises:
         ExperimentError: In one line, if the dataset cannot be had.
     """
+    with _in_one_line("dataset"):
+        dataset = datasets.load(spec.dataset, validation=spec.validation, write_cache=False)
+    size = (len(dataset.train), len(dataset.classes), *dataset.train.images.shape[1:])
+    return dataclasses.replace(spec, dataset_digest=dataset.digest, dataset_size=size), dataset
+
+
+def prepare(
+    spec: SweepSpec, dataset: Dataset, say: Callable[[str], None] = lambda _line: None
+) -> Dataset:
+    """Have what workers will look for: the dataset's caches, and pretrained weights.
+
+    Args:
+        spec: Of the sweep.
+        dataset: Its dataset.
+        say: Told what takes long.
+
+    Returns:
+        The dataset as it travels to the workers.
+
+    Raises:
+        ExperimentError: In one line, if something cannot be had.
+    """
+    for cache in dataset.caches:
+        if cache.missing_bytes:
+            say(
+                f"decoding {len(cache.images):,} images once into {cache.path}, "
+                f"{cache.nbytes / 2**30:.2f} GiB"
+            )
+            with _in_one_line("dataset"):
+                cache.write()
+    for model in planning.pretrained(planning.proposals(spec, [], {})):
+        with _in_one_line("model"):
+            models.fetch(model)
+    return dataclasses.replace(dataset, caches=())
+
+
+@contextlib.contextmanager
+def _in_one_line(key: str) -> Iterator[None]:
     try:
-        dataset = datasets.load(spec.dataset, validation=spec.validation)
+        yield
     except (ValueError, OSError) as error:
-        raise ExperimentError(f"dataset: {' '.join(str(error).split())}") from error
-    return dataclasses.replace(spec, dataset_digest=dataset.digest), dataset
+        raise ExperimentError(f"{key}: {' '.join(str(error).split())}") from error
 
 
 def places(content: Mapping[str, Any], spec: SweepSpec) -> tuple[str, str]:
@@ -83,7 +127,8 @@ def train(
         retry_failed: Start failed cells again.
     """
     tags = {"git_commit": commit} if (commit := _git_commit()) else {}
-    kept = {**content, "dataset_digest": spec.dataset_digest}
+    known = {"dataset_digest": spec.dataset_digest, "dataset_size": spec.dataset_size}
+    kept = {**content, **known}
     plugins = {f"plugin {p.path}": p.digest for p in spec.plugins}
     store.save_sweep(kept, {**tags, **plugins})
     session = _Session(spec, store, retry_failed=retry_failed)
@@ -141,23 +186,39 @@ def interrupt(store: Store) -> None:
 def estimate(dataset: Dataset, cells: Sequence[Cell]) -> float:
     """Seconds of training for these cells on one core of this machine, one after another.
 
-    One epoch of each regimen is trained and timed for it.
+    One epoch of each regimen is trained and timed for it, on some of the images where they hold
+    more than ``MEASURED`` numbers; weights are fresh ones, which cost the same.
     """
     seconds = 0.0
+    some, share = _some(dataset)
     for regimen in {c.run.configuration.regimen for c in cells}:
         mine = [c for c in cells if c.run.configuration.regimen == regimen]
         run = mine[0].run.configuration
         chosen = options(REGIMENS[regimen].options, run.options)
-        model = options(ModelOptions, run.model)
-        records = REGIMENS[regimen].train(dataset, model, chosen, Streams(seed=0))
+        model = dataclasses.replace(options(ModelOptions, run.model), pretrained=None)
+        records = REGIMENS[regimen].train(some, model, chosen, Streams(seed=0))
         next(records)
         started = time.perf_counter()
         next(records)
-        an_epoch = time.perf_counter() - started
+        an_epoch = (time.perf_counter() - started) / share
         seconds += an_epoch * sum(
             options(REGIMENS[regimen].options, c.run.configuration.options).epochs for c in mine
         )
     return seconds
+
+
+def _some(dataset: Dataset) -> tuple[Dataset, float]:
+    """At most ``MEASURED`` numbers' worth of the images, and their share of all."""
+    numbers = math.prod(dataset.train.images.shape[1:])
+    share = min(1.0, max(64, MEASURED // numbers) / len(dataset.train))
+    if share == 1:
+        return dataset, share
+    # From all over, since images of one class lie together.
+    train, held = (
+        part.take(torch.linspace(0, len(part) - 1, max(2, round(share * len(part)))).long())
+        for part in (dataset.train, dataset.validation)
+    )
+    return dataclasses.replace(dataset, train=train, validation=held), share
 
 
 class _Session:
@@ -246,5 +307,7 @@ def resolved(content: Mapping[str, Any], spec: SweepSpec) -> dict[str, Any]:
     dataset = {f.name: getattr(spec.dataset, f.name) for f in fields(DatasetOptions)}
     root = dataset["root"]
     dataset["root"] = os.path.abspath(os.path.expanduser(root)) if root else None  # noqa: PTH100, PTH111
+    if isinstance(dataset["cache"], str):
+        dataset["cache"] = str(spec.dataset.cache_place)
     dataset = {k: v for k, v in dataset.items() if v is not None}
     return {**content, "dataset": dataset, "storage_path": spec.storage_path}

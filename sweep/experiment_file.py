@@ -33,6 +33,7 @@ _DEEPEST = 20
 _RESERVED = ("parameters", "metric")
 _GOALS: dict[str, Literal["maximize", "minimize"]] = {
     "val_accuracy": "maximize",
+    "val_accuracy_top5": "maximize",
     "val_loss": "minimize",
     "train_accuracy": "maximize",
     "train_loss": "minimize",
@@ -147,8 +148,8 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
     Raises:
         ExperimentError: One line: file, key, what was expected, what came, known keys.
     """
-    digest = content.get("dataset_digest")
-    content = {k: v for k, v in content.items() if k != "dataset_digest"}
+    digest, size = content.get("dataset_digest"), content.get("dataset_size")
+    content = {k: v for k, v in content.items() if k not in ("dataset_digest", "dataset_size")}
     _refuse_strange(content, source, ())
     file = _section(_File, content, source, "")
     dataset = _section(DatasetOptions, file.dataset, source, "dataset")
@@ -156,6 +157,9 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
         dataset = dataclasses.replace(
             dataset, root=_folder(dataset.root, f"{source}: dataset.root")
         )
+    if isinstance(dataset.cache, str):
+        cache = _folder(dataset.cache, f"{source}: dataset.cache")
+        dataset = dataclasses.replace(dataset, cache=cache)
     model = _section(ModelOptions, file.model, source, "model")
     plugins = tuple(Plugin.read(Path(p), source) for p in file.plugins)
     for plugin in plugins:
@@ -183,6 +187,7 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
         storage_path=_storage(file.storage_path, source),
         tracking_uri=file.tracking_uri,
         dataset_digest=digest,
+        dataset_size=tuple(size) if size else None,
     )
 
 
@@ -231,7 +236,7 @@ def objectives(regimen: str) -> dict[str, Literal["maximize", "minimize"]]:
     Training without labels is not to be chosen by labels either, so no accuracy there.
     """
     labels = REGIMENS[regimen].labels
-    return {k: goal for k, goal in _GOALS.items() if labels or not k.endswith("accuracy")}
+    return {k: goal for k, goal in _GOALS.items() if labels or "accuracy" not in k}
 
 
 def seeds(value: Any, source: str) -> tuple[int, ...]:
@@ -378,6 +383,8 @@ def _told(error: Mapping[str, Any], place: Sequence[str | int]) -> str:
             place, message = (*place, key), rest
     elif error["type"] == "literal_error":
         message = f"expected {error['ctx']['expected']}; {came}"
+    elif place[-1:] == ("bool",):
+        place, message = place[:-1], f"expected true, false or text; {came}"
     elif error["type"] in _EXPECTED:
         message = f"expected {_EXPECTED[error['type']]}; {came}"
     else:

@@ -22,6 +22,8 @@ from optuna.trial import TrialState
 
 from hardness.dynamics import Recording
 from hardness.metrics import METRICS
+from hardness.models import ModelOptions
+from hardness.scale import Limit, limits
 from hardness.training import REGIMENS
 from hardness.training.passes import schedule
 from sweep.experiment_file import ExperimentError, options, with_parameters
@@ -44,6 +46,7 @@ DEFAULT_CONFIGURATIONS = 20
 # machine: proposals must not depend on which worker happens to be faster.
 ROUND = 2
 STARTUP = 4
+_SNAPSHOTS = frozenset({"emb", "logits", "holdout_probs"})
 # Draws for each configuration that is asked for, before a list of values counts as exhausted.
 DRAWS = 20
 
@@ -55,6 +58,28 @@ class Proposal:
     configuration: Configuration
     parameters: Mapping[str, Any]
     number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortfall:
+    """What a limit of the dataset's size does to one sweep.
+
+    Args:
+        limit: Which.
+        metrics: Keys of the metrics concerned.
+        snapshots: What is therefore not kept.
+    """
+
+    limit: Limit
+    metrics: tuple[str, ...]
+    snapshots: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        # A variant is not named beside its metric.
+        plain = {key for key in self.metrics if "." not in key}
+        names = [k for k in self.metrics if k in plain or k.partition(".")[0] not in plain]
+        subjects = ", ".join([*(f"last {name}" for name in self.snapshots), *names])
+        return f"{'off' if self.limit.off else 'approximated'}: {subjects}: {self.limit.why}"
 
 
 def proposals(
@@ -142,8 +167,67 @@ def packs(cells: Sequence[Cell], seeds_per_pack: int, parents: Mapping[str, str]
 
 
 def asked_metrics(spec: SweepSpec) -> list[str]:
-    """Keys of the metrics that the sweep asks for."""
-    return list(METRICS) if spec.metrics == ("all",) else list(spec.metrics)
+    """Keys of the metrics that the sweep asks for; of ``all``, those that its size allows."""
+    if spec.metrics != ("all",):
+        return list(spec.metrics)
+    off = {name for limit in _limits(spec) if limit.off for name in limit.names}
+    return [key for key in METRICS if not _concerned(key, off)]
+
+
+def shortfalls(spec: SweepSpec) -> list[Shortfall]:
+    """What the dataset's size leaves out or approximates of what the sweep asks for."""
+    recorded = frozenset().union(*(offered(regimen) for regimen in spec.regimens))
+    everything = spec.metrics == ("all",)
+    found = []
+    for limit in _limits(spec):
+        snapshots = _SNAPSHOTS.intersection(limit.names, recorded) if limit.off else set()
+        # What is off is off unless it is asked for by name.
+        asked = METRICS if everything else () if limit.off else spec.metrics
+        metrics = [
+            key
+            for key in asked
+            if _concerned(key, limit.names) and recorded.issuperset(METRICS[key].signals)
+        ]
+        if snapshots or metrics:
+            found.append(
+                Shortfall(limit=limit, metrics=tuple(metrics), snapshots=tuple(sorted(snapshots)))
+            )
+    return found
+
+
+def approximated(spec: SweepSpec) -> dict[str, str]:
+    """Metrics that the dataset's size makes approximate, and what is done instead."""
+    found = (shortfall for shortfall in shortfalls(spec) if not shortfall.limit.off)
+    return {key: shortfall.limit.why for shortfall in found for key in shortfall.metrics}
+
+
+def pretrained(proposals: Iterable[Proposal]) -> list[ModelOptions]:
+    """The models among these that start from pretrained weights, each once."""
+    models = (options(ModelOptions, p.configuration.model) for p in proposals)
+    return [*dict.fromkeys(model for model in models if model.pretrained)]
+
+
+def statements(spec: SweepSpec, proposals: Iterable[Proposal]) -> list[str]:
+    """What a reader of the sweep's numbers has to know before the first of them is there."""
+    starts = [
+        f"pretrained: {model.name} starts from torchvision's {model.pretrained}, which learned "
+        "from ImageNet's labels; scores under labels: none have seen those"
+        for model in pretrained(proposals)
+    ]
+    return [*map(str, shortfalls(spec)), *starts]
+
+
+def _limits(spec: SweepSpec) -> list[Limit]:
+    """Limits of the dataset's size, less what the file wants kept all the same."""
+    if spec.dataset_size is None:
+        return []
+    samples, n_classes, *image_shape = spec.dataset_size
+    found = limits(samples, n_classes, image_shape)
+    return [limit for limit in found if spec.keep.logits is None or "logits" not in limit.names]
+
+
+def _concerned(key: str, names: Iterable[str]) -> bool:
+    return not {key, key.partition(".")[0], *METRICS[key].signals}.isdisjoint(names)
 
 
 def needed_signals(spec: SweepSpec, regimen: str) -> frozenset[str]:
@@ -174,14 +258,15 @@ def needed_passes(spec: SweepSpec, configuration: Configuration) -> dict[str, tu
 
 
 def ruled_out(spec: SweepSpec) -> set[str]:
-    """Snapshots that the experiment file does not want kept."""
+    """Snapshots that the experiment file does not want kept, or the dataset's size forbids."""
     # Probabilities are as large as the logits that they come from.
     names = {
         "emb": spec.keep.embedding,
         "logits": spec.keep.logits,
         "holdout_probs": spec.keep.logits,
     }
-    return {name for name, when in names.items() if when == "none"}
+    off = {name for limit in _limits(spec) if limit.off for name in limit.names}
+    return {name for name, when in names.items() if when == "none"} | (_SNAPSHOTS & off)
 
 
 def _grid(spec: SweepSpec, regimen: str, section: RegimenSpec) -> list[Proposal]:

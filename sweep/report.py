@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -566,7 +567,8 @@ def _images_figure(
     ):
         axis.set_title(_side_title(side, ranks["rank"], kind))
         names = [dataset.classes[label] for label in side["label"]]
-        _image_grid(axis, dataset.train.images[taken].numpy(), names, side["sample_id"])
+        images = dataset.train.read(torch.from_numpy(taken)).numpy()
+        _image_grid(axis, images, names, side["sample_id"])
         axis.set(xlim=(-0.5, SIDE - 0.5), ylim=(lines * _PITCH - 0.5, -0.5))
     small_print = ["Under each image: given label, sample id.", *map(_missing_seeds, of)]
     figure.supxlabel(_wrapped(small_print, 10), x=0.01, ha="left", fontsize=8, color=_QUIET)

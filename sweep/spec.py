@@ -220,10 +220,13 @@ class RegimenSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """What stays of a run beside its per-epoch signals."""
+    """What stays of a run beside its per-epoch signals.
+
+    Logits, if nothing is said, are those of the last epoch unless the dataset is too large for it.
+    """
 
     embedding: Literal["last", "none"] = "last"
-    logits: Literal["last", "none"] = "last"
+    logits: Literal["last", "none"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +262,10 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSpec:
-    """An experiment file, read and checked."""
+    """An experiment file, read and checked, and what is known of its dataset once that is read.
+
+    The dataset's size is samples, classes, channels, height and width.
+    """
 
     name: str
     dataset: DatasetOptions
@@ -279,6 +285,7 @@ class SweepSpec:
     storage_path: str
     tracking_uri: str | None
     dataset_digest: str | None = None
+    dataset_size: tuple[int, ...] | None = None
 
     def configuration(self, regimen: str, options: Any, model: ModelOptions) -> Configuration:
         """The configuration of checked options; needs the dataset's digest."""
@@ -294,7 +301,7 @@ class SweepSpec:
             regimen=regimen,
             numerics_version=REGIMENS[regimen].numerics_version,
             dataset={k: v for k, v in dataset.items() if v is not None},
-            model=_plain(model),
+            model=_plain(model.named()),
             options=_plain(options),
             vary=self.vary,
         )

@@ -3,7 +3,7 @@
 import math
 import sys
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
@@ -138,7 +138,7 @@ def print_stability(result: Aggregate, best: Sequence[str]) -> None:
         plain = plain.sort_values("spearman_pair_mean", ascending=False)
         for row in _records(plain.head(_ROWS)):
             table.add_row(
-                row["metric"],
+                _named(row, "metric", "approximated"),
                 row["labels_used"],
                 _interval(row["spearman_pair_mean"], row["spearman_pair_mean_low"],
                           row["spearman_pair_mean_high"]),
@@ -154,6 +154,7 @@ def print_stability(result: Aggregate, best: Sequence[str]) -> None:
             "two seeds: mean Spearman of two runs, 95 % jackknife interval. top 10 %: Jaccard of\n"
             f"the hardest. mean: reliability of the mean of {first.runs} seeds. for 0.9: seeds to\n"
             "average until that is 0.9. labels: whose labels the score has seen."
+            f"{_explained(mine)}"
         )
         out.print(table)
         if first.missing_seeds:
@@ -185,8 +186,8 @@ def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) 
         limit = _ROWS if reference else len(group)
         for row in _records(group.head(limit)):
             shown.add_row(
-                row["left"],
-                *(() if reference else (row["right"],)),
+                _named(row, "left", "approximated_left"),
+                *(() if reference else (_named(row, "right", "approximated_right"),)),
                 row["labels_used_left"],
                 _interval(row["spearman"], row["spearman_low"], row["spearman_high"]),
                 _number(row["spearman_within_class"]),
@@ -201,6 +202,7 @@ def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) 
         "Means over seeds, never of the same runs on both sides. Spearman: 95 % bootstrap over\n"
         "samples. top 10 %: overlap of the hardest. r / noise: Spearman with the seed noise of\n"
         "both sides divided out, also within class. Members of the reference meet the rest of it."
+        f"{_explained(rows)}"
     )
     out.print(shown)
 
@@ -255,6 +257,17 @@ def _more(left_out: int, columns: int, file: str) -> list[str]:
 
 def _records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
     return table.to_dict("records")
+
+
+def _named(row: Mapping[Hashable, Any], name: str, approximated: str) -> str:
+    """The score's name, marked where the dataset's size makes it an approximation."""
+    return f"{row[name]} ≈" if row.get(approximated) else row[name]
+
+
+def _explained(table: pd.DataFrame) -> str:
+    """What the mark means, where there is one."""
+    reasons = table.filter(regex="^approximated")
+    return "\n≈: approximated at this size, as the notes say." if reasons.any(axis=None) else ""
 
 
 def _number(value: float) -> str:

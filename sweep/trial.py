@@ -279,7 +279,7 @@ def _describe(run: RunSpec, dataset: Dataset, spool: Path, device: torch.device)
 
 
 def _versions() -> dict[str, str]:
-    packages = ("torch", "torchvision", "numpy", "hardness-sweep")
+    packages = ("torch", "torchvision", "numpy", "pillow", "hardness-sweep")
     found = {name: importlib.metadata.version(name) for name in packages}
     return {"python": platform.python_version(), **found}
 

@@ -4,12 +4,16 @@ import warnings
 
 import numpy as np
 from jaxtyping import Float, Float64, Integer
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
 
 from hardness.metrics.embedding import finite_rows
 from hardness.metrics.registry import metric
+from hardness.scale import LARGE
+
+# Samples a step of k-means above LARGE: many a cluster, or their centroids stay where they began.
+_MINI_BATCH = 16_384
 
 
 @metric(
@@ -53,8 +57,9 @@ def prototypicality(
 
     References:
         Sorscher et al., "Beyond Neural Scaling Laws: Beating Power Law Scaling via Data Pruning",
-        NeurIPS 2022. Clustered by scikit-learn's KMeans with n_init=10. nn_example_difficulty does
-        not normalize; H-CAT takes the cosine to the mean of the class.
+        NeurIPS 2022. Clustered by scikit-learn's KMeans with n_init=10; above 200,000 samples by
+        its MiniBatchKMeans (Sculley, "Web-Scale K-Means Clustering", WWW 2010) with n_init=1.
+        nn_example_difficulty does not normalize; H-CAT takes the cosine to the mean of the class.
     """
     clusters = n_classes * clusters_per_class
     if clusters < 1:
@@ -157,9 +162,19 @@ def prototypicality_of_random_states(
 def _distance_to_centroid(
     x: Float64[np.ndarray, "samples width"], clusters: int, random_state: int
 ) -> Float64[np.ndarray, " samples"]:
-    kmeans = KMeans(clusters, n_init=10, random_state=random_state)
+    if len(x) > LARGE:
+        kmeans = MiniBatchKMeans(
+            clusters, n_init=1, batch_size=_MINI_BATCH, random_state=random_state
+        )
+    else:
+        kmeans = KMeans(clusters, n_init=10, random_state=random_state)
     # Several threads add up a centroid in any order, which changes its last bits.
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
         nearest = kmeans.fit_predict(x)
-    return np.linalg.norm(x - kmeans.cluster_centers_[nearest], axis=1)
+    distances = np.empty(len(x))
+    for start in range(0, len(x), _MINI_BATCH):  # a copy of all x would be as large as they are
+        rows = slice(start, start + _MINI_BATCH)
+        centroids = kmeans.cluster_centers_[nearest[rows]]
+        distances[rows] = np.linalg.norm(x[rows] - centroids, axis=1)
+    return distances

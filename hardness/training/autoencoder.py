@@ -170,7 +170,7 @@ def autoencoder(
         summary = {"train_loss": loss.item() / n, "lr": first_lr}
         check_finite(summary["train_loss"], "the training loss", epoch)
         emb, error = _evaluate(network, pixels)
-        check_finite(emb.double().sum().item(), "the sum of embeddings", epoch)
+        check_finite(emb.sum(dtype=torch.float64).item(), "the sum of embeddings", epoch)
         check_finite(error.sum().item(), "the sum of errors", epoch)
         summary["val_loss"] = _evaluate(network, held_out)[1].mean().item()
         summary |= {
@@ -201,10 +201,10 @@ def _train_epoch(
     presented = batches(order, train.batch_size)
     steps = len(presented)
     total = torch.zeros((), dtype=torch.float64, device=pixels.device)
-    for step, batch in enumerate(presented, epoch * steps):
+    for step, (batch, clean) in enumerate(pixels.units(presented), epoch * steps):
         for group in optim.param_groups:
             group["lr"] = learning_rate(step, train.max_epochs * steps, train)
-        unit = options.augmentation.apply(pixels.unit(batch), draws[batch])
+        unit = options.augmentation.apply(clean, draws[batch])
         with autocast(train, pixels.device):
             again = forward(pixels.normalize(unit))
         loss = mse_loss(again.float(), unit)

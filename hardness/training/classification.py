@@ -14,6 +14,9 @@ from hardness.models import Network
 from hardness.training.optimization import TrainOptions, autocast, batches, learning_rate
 from hardness.training.pixels import Pixels
 
+# Classes from which on the top 5 say something.
+TOP5_CLASSES = 10
+
 
 class Evaluation(NamedTuple):
     """What a network makes of clean images, one row a sample, float32."""
@@ -65,10 +68,10 @@ def train_epoch(
     steps = len(presented)
     total = torch.zeros((), dtype=torch.float64, device=labels.device)
     found = []
-    for step, batch in enumerate(presented, epoch * steps):
+    for step, (batch, unit) in enumerate(pixels.units(presented), epoch * steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, epochs * steps, options)
-        images = augmentation.apply(pixels.unit(batch), parameters[batch])
+        images = augmentation.apply(unit, parameters[batch])
         with autocast(options, labels.device):
             logits = forward(pixels.normalize(images))
         loss = cross_entropy(logits.float(), labels[batch])
@@ -97,14 +100,35 @@ def evaluate(
 def validate(
     network: Network, held_out: Pixels, labels: Int64[Tensor, " held"]
 ) -> dict[str, float]:
-    """Loss and accuracy on the validation samples."""
+    """Loss and accuracy on the validation samples; of 10 classes or more also that of the top 5."""
     logits = evaluate(network, held_out).logits
-    return {
+    found = {
         "val_loss": cross_entropy(logits.double(), labels).item(),
         "val_accuracy": accuracy(logits, labels),
     }
+    if logits.shape[1] >= TOP5_CLASSES:
+        found["val_accuracy_top5"] = accuracy_top5(logits, labels)
+    return found
 
 
 def accuracy(logits: Float[Tensor, "rows classes"], labels: Int64[Tensor, " rows"]) -> float:
     """Share of rows whose largest logit is the label's."""
     return signals.correct(logits, labels).double().mean().item()
+
+
+def accuracy_top5(logits: Float[Tensor, "rows classes"], labels: Int64[Tensor, " rows"]) -> float:
+    """Share of rows in which the label is among the 5 largest logits.
+
+    Of equal logits the lower class comes first, as in ``accuracy``; a row with a NaN counts as
+    wrong.
+
+    Example:
+        >>> logits = torch.tensor([[6.0, 5, 4, 3, 2, 1], [1, 1, 1, 1, 1, 1]])
+        >>> accuracy_top5(logits, torch.tensor([4, 5]))
+        0.5
+    """
+    own = logits.gather(1, labels[:, None])
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    before = (logits > own) | ((logits == own) & (classes < labels[:, None]))
+    within = (before.sum(1) < 5) & ~logits.isnan().any(1)  # noqa: PLR2004 - the top 5
+    return within.double().mean().item()

@@ -13,7 +13,7 @@ from hardness import model_signals, signals
 from hardness.models import Network
 from hardness.seeding import Streams
 from hardness.training.passes import Pass, evenly, last
-from hardness.training.pixels import EVAL_BATCH, Pixels
+from hardness.training.pixels import Pixels
 
 DRAWS = 20
 CHECKPOINTS = 10
@@ -80,7 +80,7 @@ def classifier_signals(
         torch.manual_seed(apart.integer("dropout", epoch))
         parts = [
             of_block(network, pixels, unit, some)
-            for unit, some in zip(pixels.blocks(rows), given.split(EVAL_BATCH), strict=True)
+            for unit, some in zip(pixels.blocks(rows), given.split(pixels.eval_batch), strict=True)
         ]
         found |= {k: torch.cat([part[k] for part in parts]) for k in PASSES[name].signals}
     return {k: v if k in _WIDE else v.float() for k, v in found.items()}

@@ -155,7 +155,7 @@ def contrastive(
         summary = {"train_loss": loss.item() / n, "lr": first_lr}
         check_finite(summary["train_loss"], "the training loss", epoch)
         emb = _embed(network, pixels)
-        check_finite(emb.double().sum().item(), "the sum of embeddings", epoch)
+        check_finite(emb.sum(dtype=torch.float64).item(), "the sum of embeddings", epoch)
         recorded: dict[str, np.ndarray] = {}
         if recording.signals:
             recorded = tracker.update(emb)
@@ -200,10 +200,9 @@ def _train_epoch(
     presented = batches(order, train.batch_size)
     steps = len(presented)
     total = torch.zeros((), dtype=torch.float64, device=pixels.device)
-    for step, batch in enumerate(presented, epoch * steps):
+    for step, (batch, unit) in enumerate(pixels.units(presented), epoch * steps):
         for group in optim.param_groups:
             group["lr"] = learning_rate(step, train.max_epochs * steps, train)
-        unit = pixels.unit(batch)
         views = torch.cat([options.augmentation.apply(unit, d[batch]) for d in draws])
         with autocast(train, pixels.device):
             projected = forward(pixels.normalize(views))
@@ -249,8 +248,8 @@ def _validation_loss(network: Projected, held_out: Pixels, options: Contrastive)
     generator = Streams(seed=0).generator("views")
     draws = [options.augmentation.draw(n, generator).to(device) for _ in range(2)]
     total, objective = 0.0, _objective(options)
-    for batch in batches(torch.randperm(n, generator=generator).to(device), EVAL_BATCH):
-        unit = held_out.unit(batch)
+    order = torch.randperm(n, generator=generator).to(device)
+    for batch, unit in held_out.units(batches(order, EVAL_BATCH)):
         views = [options.augmentation.apply(unit, d[batch]) for d in draws]
         projected = [network(held_out.normalize(view)) for view in views]
         total += objective.of_batch(*projected).double().item() * len(batch)

@@ -85,9 +85,9 @@ def contrastive_signals(
     generator = streams.generator("views", epoch)
     for _ in range(DRAWS):
         draws = [augmentation.draw(n, generator).to(device) for _ in range(2)]
-        for batch, first_time in fixed_batches(n, data_seed):
-            rows = batch.to(device)
-            unit = pixels.unit(rows)
+        scored, first_times = zip(*fixed_batches(n, data_seed), strict=True)
+        units = pixels.units([batch.to(device) for batch in scored])
+        for (rows, unit), first_time in zip(units, first_times, strict=True):
             views = [augmentation.apply(unit, d[rows]) for d in draws]
             pair = _Pair(network, pixels, objective, views, at_once)
             for found in (signals(pair) for signals in of_pair):

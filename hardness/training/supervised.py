@@ -130,7 +130,7 @@ def supervised(
         summary = {"train_loss": presented.loss.item() / len(labels), "lr": presented.lr}
         check_finite(summary["train_loss"], "the training loss", epoch)
         evaluation = evaluate(network, pixels)
-        check_finite(evaluation.logits.double().sum().item(), "the sum of logits", epoch)
+        check_finite(evaluation.logits.sum(dtype=torch.float64).item(), "the sum of logits", epoch)
         if epoch in keep:
             kept[epoch] = weights(network)
         recorded: dict[str, np.ndarray] = {}

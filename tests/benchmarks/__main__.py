@@ -1,6 +1,6 @@
-"""Cost of recording, of the loop, of scoring passes, of scheduling and of aggregation: figures.
+"""Cost of recording, loop, reading, scoring passes, scheduling and aggregation: figures.
 
-``python -m tests.benchmarks [recording loop passes scheduling aggregation] [--pairs N]``
+``python -m tests.benchmarks [recording loop reading passes scheduling aggregation] [--pairs N]``
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 
 from tests.benchmarks.figures import measured, show
 
-NAMES = ("recording", "loop", "passes", "scheduling", "aggregation")
+NAMES = ("recording", "loop", "reading", "passes", "scheduling", "aggregation")
 
 
 def main():

@@ -556,7 +556,7 @@ class TestOptions:
             ),
             (
                 {"name": "parquet", "root": ".", "image_size": 8},
-                "image_size: expected only with imagefolder; came with parquet",
+                "image_size: expected only with imagefolder, imagenet; came with parquet",
             ),
         ],
     )

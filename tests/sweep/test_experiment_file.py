@@ -275,11 +275,14 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         (
             "dataset.size=3",
             (
-                "unknown key 'size' in 'dataset'; known: data_seed, download, "
-                "image_size, label_column, name, root, subset"
+                "unknown key 'size' in 'dataset'; known: cache, data_seed, "
+                "decode_threads, download, image_size, label_column, name, root, subset"
             ),
         ),
-        ("model.depth=3", "unknown key 'depth' in 'model'; known: dropout, name, width"),
+        (
+            "model.depth=3",
+            "unknown key 'depth' in 'model'; known: dropout, name, pretrained, width",
+        ),
         (
             "regimens.suprvised={}",
             (
@@ -335,7 +338,8 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
             "regimens.supervised.metric.name=f1",
             (
                 "regimens.supervised.metric.name: unknown "
-                "objective 'f1'; known: val_accuracy, val_loss, train_accuracy, train_loss"
+                "objective 'f1'; known: val_accuracy, val_accuracy_top5, val_loss, "
+                "train_accuracy, train_loss"
             ),
         ),
         (
@@ -545,7 +549,10 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         ),
         (
             f"{SEARCH}.model.depth={{values: [1]}}",
-            f"{SEARCH}.model.depth: unknown key 'depth' in 'model'; known: dropout, name, width",
+            (
+                f"{SEARCH}.model.depth: unknown key 'depth' in 'model'; known: dropout, name, "
+                "pretrained, width"
+            ),
         ),
         (
             f"{SEARCH}.train.lr.x={{values: [1]}}",

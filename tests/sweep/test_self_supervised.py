@@ -116,7 +116,7 @@ def test_a_contrastive_run_leaves_every_key_and_the_same_bits_when_taken_up(work
             assert np.isnan(scores[key]).all(), key
         else:
             assert np.isfinite(scores[key]).mean() >= 0.99, key
-        assert scores[key].nunique() > 1, key
+            assert scores[key].nunique() > 1, key
     recorded = dynamics.signals(["lgn", "lgn.stacked", "lgn.own", "feature_norm"])
     assert {name: len(rows) for name, rows in recorded.items()} == {
         "lgn": 2, "lgn.stacked": 2, "lgn.own": 2, "feature_norm": EPOCHS,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.datasets import make_blobs
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import normalize
@@ -166,3 +166,16 @@ def test_labels_and_embeddings_have_to_match(emb):
         inspect.unwrap(prototypicality_supervised)(emb, np.zeros(3, int))
     with pytest.raises(ValueError, match="samples by width"):
         inspect.unwrap(prototypicality_supervised)(np.ones(3), np.zeros(3, int))
+
+
+def test_above_two_hundred_thousand_samples_it_is_clustered_in_mini_batches():
+    groups = np.random.default_rng(0).normal(size=(200_001, 2)) * 0.3 + [[4, 0]]
+    groups[::2] = groups[::2, ::-1]
+    few = prototypicality(groups[:-1], 2)
+    many = prototypicality(groups, 2)
+    kmeans = MiniBatchKMeans(2, n_init=1, batch_size=16_384, random_state=0)
+    expected = kmeans.fit(normalize(groups)).transform(normalize(groups)).min(axis=1)
+    np.testing.assert_allclose(many, expected, atol=1e-7)
+    assert not np.array_equal(many[:-1], few)
+    # Near what all samples at once give.
+    np.testing.assert_allclose(many[:-1], few, atol=0.01)
