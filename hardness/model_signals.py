@@ -17,6 +17,8 @@ from hardness import signals
 
 # Bytes of per-sample gradients that are held at a time.
 GRADIENT_BYTES = 1 << 28
+# Numbers that are copied to float64 at a time.
+_AT_ONCE = 1 << 20
 
 
 def grand(
@@ -63,8 +65,11 @@ def grand(
     for start in range(0, len(labels) if parameters else 0, chunk):
         rows = slice(start, start + chunk)
         for found in gradients(parameters, images[rows], labels[rows]).values():
-            norm = torch.linalg.vector_norm(found.flatten(1), dim=1, dtype=torch.float64)
-            square[rows] += norm.square()
+            # The norm in float64 copies what it is given: of a whole layer that would take twice
+            # the memory of the gradients themselves.
+            for part in found.flatten(1).split(max(1, _AT_ONCE // len(found)), dim=1):
+                norm = torch.linalg.vector_norm(part, dim=1, dtype=torch.float64)
+                square[rows] += norm.square()
     return square.sqrt()
 
 
