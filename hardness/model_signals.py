@@ -101,7 +101,8 @@ def odin(
         Liang et al., "Enhancing the Reliability of Out-of-Distribution Image Detection in Neural
         Networks", ICLR 2018, equations 1 and 2. Agrees with facebookresearch/odin, calData.py,
         which divides the step by each channel's spread because it steps in normalised units;
-        deeplearning-wisc/gradnorm_ood does not divide.
+        deeplearning-wisc/gradnorm_ood does not divide. Agrees with pytorch-ood, given those
+        spreads, but that it takes no step where the gradient is 0.
     """
     if not temperature > 0:
         raise ValueError(f"expected a positive temperature; came {temperature}")

@@ -270,7 +270,8 @@ def gradnorm(
     References:
         Huang, Geng and Li, "On the Importance of Gradients for Detecting Distributional Shifts in
         the Wild", NeurIPS 2021. Agrees with deeplearning-wisc/gradnorm_ood at batches of one;
-        that code gives one value for a whole batch.
+        that code gives one value for a whole batch. Of pytorch-ood's it is the number of classes
+        times as much: that one takes the mean over the classes.
     """
     h, z = _tensor(emb), _tensor(logits)
     if len(h) != len(z):

@@ -625,9 +625,9 @@ def test_disagreement_ignores_the_order_of_members_classes_and_other_samples(log
     order = [data.draw(st.permutations(range(n))) for n in log_probs.shape]
     for function in (signals.mixture_entropy, signals.mutual_information):
         moved = function(log_probs[np.ix_(*order)])
-        np.testing.assert_allclose(moved, function(log_probs)[order[1]], rtol=1e-9, atol=1e-14)
+        np.testing.assert_allclose(moved, function(log_probs)[order[1]], rtol=1e-9, atol=1e-12)
         doubled = function(np.concatenate([log_probs, log_probs]))
-        np.testing.assert_allclose(doubled, function(log_probs), rtol=1e-9, atol=1e-14)
+        np.testing.assert_allclose(doubled, function(log_probs), rtol=1e-9, atol=1e-12)
         tensors = function(torch.tensor(log_probs))
         np.testing.assert_array_equal(tensors.numpy(), function(log_probs))
 
@@ -638,7 +638,7 @@ def test_identical_members_do_not_disagree_whatever_is_rounded(members):
     same = np.repeat(one, members, axis=0)
     raw = signals.mutual_information(same)
     assert (raw >= 0).all()
-    np.testing.assert_allclose(raw, 0, atol=1e-14)
+    np.testing.assert_allclose(raw, 0, atol=1e-13)
     if members > 2:  # the cut is needed
         mean = logsumexp(same, axis=0) - np.log(members)
         naive = (np.exp(same) * same).sum(axis=2).mean(axis=0) - (np.exp(mean) * mean).sum(axis=1)

@@ -135,7 +135,7 @@ def test_ensembles_ignore_the_order_of_runs_and_a_constant_in_each_row(logits, d
     for function in (metrics.ensemble_entropy, metrics.ensemble_mi):
         moved = function(wide[np.ix_(runs, samples)] + shift[:, None, None])
         np.testing.assert_allclose(moved, function(wide)[samples], rtol=1e-9, atol=1e-12)
-        np.testing.assert_array_equal(function(wide[:, :1]), function(wide)[:1])
+        np.testing.assert_allclose(function(wide[:, :1]), function(wide)[:1], rtol=1e-9, atol=1e-12)
 
 
 @given(logits=members())
@@ -145,7 +145,7 @@ def test_the_entropy_of_identical_runs_is_that_of_one(logits):
     np.testing.assert_allclose(metrics.ensemble_entropy(same), alone, rtol=1e-9, atol=1e-12)
     mi = metrics.ensemble_mi(same)
     assert (mi >= 0).all()
-    np.testing.assert_allclose(mi, 0, atol=1e-14)
+    np.testing.assert_allclose(mi, 0, atol=1e-13)
 
 
 def test_a_class_that_is_ruled_out_and_logits_that_overflow_a_softmax():
