@@ -99,7 +99,8 @@ def save(checkpoint: Checkpoint, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for epoch, kept in checkpoint.kept.items():
-        if not (beside := _kept_file(folder, epoch)).exists():
+        # One that was cut short would spoil this checkpoint and all later ones.
+        if not _whole(beside := _kept_file(folder, epoch)):
             _write(kept, beside, {})
     target = folder / f"epoch={checkpoint.epoch:04d}.safetensors"
     kept_epochs = " ".join(map(str, sorted(checkpoint.kept)))
@@ -142,6 +143,15 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]] | None:
             return file.metadata() or {}, tensors
     except (SafetensorError, OSError):
         return None
+
+
+def _whole(path: Path) -> bool:
+    """Whether a file is there and as long as its header says, which is all that this reads."""
+    try:
+        with safe_open(os.fspath(path), framework="pt"):
+            return True
+    except (SafetensorError, OSError):
+        return False
 
 
 def _kept_file(folder: Path, epoch: int) -> Path:

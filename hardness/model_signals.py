@@ -17,6 +17,8 @@ from hardness import signals
 
 # Bytes of per-sample gradients that are held at a time.
 GRADIENT_BYTES = 1 << 28
+# Numbers that are copied to float64 at a time.
+_AT_ONCE = 1 << 20
 
 
 def grand(
@@ -63,8 +65,11 @@ def grand(
     for start in range(0, len(labels) if parameters else 0, chunk):
         rows = slice(start, start + chunk)
         for found in gradients(parameters, images[rows], labels[rows]).values():
-            norm = torch.linalg.vector_norm(found.flatten(1), dim=1, dtype=torch.float64)
-            square[rows] += norm.square()
+            # The norm in float64 copies what it is given: of a whole layer that would take twice
+            # the memory of the gradients themselves.
+            for part in found.flatten(1).split(max(1, _AT_ONCE // len(found)), dim=1):
+                norm = torch.linalg.vector_norm(part, dim=1, dtype=torch.float64)
+                square[rows] += norm.square()
     return square.sqrt()
 
 
@@ -96,7 +101,8 @@ def odin(
         Liang et al., "Enhancing the Reliability of Out-of-Distribution Image Detection in Neural
         Networks", ICLR 2018, equations 1 and 2. Agrees with facebookresearch/odin, calData.py,
         which divides the step by each channel's spread because it steps in normalised units;
-        deeplearning-wisc/gradnorm_ood does not divide.
+        deeplearning-wisc/gradnorm_ood does not divide. Agrees with pytorch-ood, given those
+        spreads, but that it takes no step where the gradient is 0.
     """
     if not temperature > 0:
         raise ValueError(f"expected a positive temperature; came {temperature}")

@@ -241,8 +241,11 @@ def grand_last_layer(
         Paul et al., NeurIPS 2021, for the gradient norm (GraNd); the closed form agrees with
         autograd.
     """
+    h, z = _tensor(emb), _tensor(logits)
+    # One row would not fail: it would count for all of the other array's.
+    if len(h) != len(z):
+        raise ValueError(f"expected as many embeddings as logits; came {len(h)} and {len(z)}")
     error = el2n(logits, labels)
-    h = _tensor(emb)
     length = torch.empty(len(h), dtype=torch.float64, device=h.device)
     for rows in _blocks(h):
         length[rows] = (h[rows].double().square().sum(1) + float(bias)).sqrt()
@@ -267,7 +270,8 @@ def gradnorm(
     References:
         Huang, Geng and Li, "On the Importance of Gradients for Detecting Distributional Shifts in
         the Wild", NeurIPS 2021. Agrees with deeplearning-wisc/gradnorm_ood at batches of one;
-        that code gives one value for a whole batch.
+        that code gives one value for a whole batch. Of pytorch-ood's it is the number of classes
+        times as much: that one takes the mean over the classes.
     """
     h, z = _tensor(emb), _tensor(logits)
     if len(h) != len(z):

@@ -180,7 +180,7 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
         seeds=seeds(file.seeds, source),
         vary=_vary(file.vary, source),
         metrics=_metrics(file.metrics, file.regimens, source),
-        score_epochs=_score_epochs(file.score_epochs, regimens, source),
+        score_epochs=_score_epochs(file.score_epochs, regimens, model, source),
         keep=_section(Keep, file.keep, source, "keep"),
         plugins=plugins,
         resources=_section(Resources, file.resources, source, "resources"),
@@ -266,21 +266,38 @@ def seeds(value: Any, source: str) -> tuple[int, ...]:
 
 
 def _score_epochs(
-    epochs: tuple[int, ...] | None, regimens: Mapping[str, RegimenSpec], source: str
+    epochs: tuple[int, ...] | None,
+    regimens: Mapping[str, RegimenSpec],
+    model: ModelOptions,
+    source: str,
 ) -> tuple[int, ...] | None:
-    """Epochs of the scoring passes, which every regimen that has passes must have."""
+    """Epochs of the scoring passes, which every run of a regimen that has passes must have."""
     if epochs is None:
         return None
     if not epochs:
         raise ExperimentError(f"{source}: score_epochs: expected at least one epoch; came none")
     for name, section in regimens.items():
-        kind, passes = REGIMENS[name].options, REGIMENS[name].passes
+        passes = REGIMENS[name].passes
         recording = Recording(passes=tuple(passes), score_epochs=epochs)
         try:
-            schedule(passes, recording, options(kind, section.options).epochs)
+            schedule(passes, recording, _fewest_epochs(name, section, model))
         except ValueError as error:
             raise ExperimentError(f"{source}: regimens.{name}: {error}") from error
     return epochs
+
+
+def _fewest_epochs(regimen: str, section: RegimenSpec, model: ModelOptions) -> int:
+    """Of all runs that a regimen's search may propose."""
+
+    def length(values: Mapping[str, Any]) -> int:
+        return with_parameters(regimen, section.options, model, values)[0].epochs
+
+    shortest: dict[str, Any] = {}
+    for key, parameter in section.parameters.items():
+        by_length = {length({key: value}): value for value in parameter.extremes}
+        if {*by_length} != {length({})}:
+            shortest[key] = by_length[min(by_length)]
+    return length(shortest)
 
 
 def _regimen(name: str, section: Any, model: ModelOptions, method: str, source: str) -> RegimenSpec:

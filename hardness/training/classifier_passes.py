@@ -46,6 +46,20 @@ def checkpoint_epochs(epochs: int) -> tuple[int, ...]:
     return evenly(epochs, CHECKPOINTS)
 
 
+def check_kept(kept: Weights, epochs: Iterable[int]) -> None:
+    """Refuse to go on without weights that VoG's pass will read: it would not miss them.
+
+    Raises:
+        ValueError: With the epochs that are missing.
+    """
+    missing = [str(epoch) for epoch in epochs if epoch not in kept]
+    if missing:
+        raise ValueError(
+            f"vog: expected a checkpoint that keeps the weights of epochs {', '.join(missing)}; "
+            "came one of a training that was not asked for that pass"
+        )
+
+
 def classifier_signals(
     names: Iterable[str],
     network: Network,

@@ -17,7 +17,12 @@ from hardness.dynamics import INIT, EpochRecord, Recording
 from hardness.models import ModelOptions, build
 from hardness.seeding import Streams
 from hardness.training.classification import Evaluation, accuracy, evaluate, train_epoch, validate
-from hardness.training.classifier_passes import PASSES, checkpoint_epochs, classifier_signals
+from hardness.training.classifier_passes import (
+    PASSES,
+    check_kept,
+    checkpoint_epochs,
+    classifier_signals,
+)
 from hardness.training.embeddings import EmbeddingTracker, snapshots
 from hardness.training.optimization import TrainOptions, check_finite, optimizer, prepare
 from hardness.training.passes import schedule
@@ -74,7 +79,8 @@ def supervised(
 
     Raises:
         Diverged: If loss or logits leave the finite numbers.
-        ValueError: If a scoring pass is asked for in an epoch that the run does not have.
+        ValueError: If a scoring pass is asked for in an epoch that the run does not have, or one
+            that the checkpoint has not kept the weights for.
     """
     device, recording, train = torch.device(device), recording or Recording(), options.train
     prepare(train, device)
@@ -98,6 +104,7 @@ def supervised(
         resume.restore(network, optim)
         first = resume.epoch + 1
         kept |= {epoch: dict(tensors) for epoch, tensors in resume.kept.items()}
+        check_kept(kept, [epoch for epoch in keep if epoch < first])
         # The previous embedding is not stored: the restored weights give it back bit for bit.
         tracker.previous = evaluate(network, pixels).emb if first > 0 else None
     else:

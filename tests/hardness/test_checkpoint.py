@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from hardness import checkpoint as module
-from hardness.checkpoint import Checkpoint, capture, load, newest_first, save
+from hardness.checkpoint import Checkpoint, capture, load, newest_first, save, weights
 
 OPTIMIZERS = {
     "plain sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.1),
@@ -162,3 +162,117 @@ def test_the_newest_comes_first_by_number_not_by_name(tmp_path):
 
 def test_a_folder_that_is_not_there_has_no_checkpoints(tmp_path):
     assert newest_first(tmp_path / "absent") == []
+
+
+def assert_same_kept(one, other):
+    assert one.kept.keys() == other.kept.keys()
+    for epoch, tensors in one.kept.items():
+        assert tensors.keys() == other.kept[epoch].keys()
+        assert all(torch.equal(tensor, other.kept[epoch][k]) for k, tensor in tensors.items())
+
+
+def growing(tmp_path, epochs=4):
+    """Checkpoints of a training that keeps the weights of every second epoch, as it saved them."""
+    network, optimizer = fresh("adamw")
+    kept, found = {}, []
+    for epoch in range(epochs):
+        steps(network, optimizer, [epoch])
+        if epoch % 2 == 0:
+            kept[epoch] = weights(network)
+        found.append(capture(epoch, network, optimizer, kept=kept))
+        save(found[-1], tmp_path)
+    return found
+
+
+def test_kept_weights_come_back_with_every_checkpoint_that_had_them(tmp_path):
+    captured = growing(tmp_path)
+    assert [[*one.kept] for one in captured] == [[0], [0], [0, 2], [0, 2]]
+    for one in captured:
+        found = load(tmp_path / f"epoch={one.epoch:04d}.safetensors")
+        assert_equal_bits(found, one)
+        assert_same_kept(found, one)
+    old, new = (captured[-1].kept[epoch]["0.weight"] for epoch in (0, 2))
+    assert not torch.equal(old, new)
+
+
+def test_kept_weights_are_copies_of_parameters_and_buffers():
+    network, optimizer = fresh("plain sgd")
+    steps(network, optimizer, [0])
+    found = weights(network)
+    before = {name: tensor.clone() for name, tensor in found.items()}
+    assert found.keys() == network.state_dict().keys() >= {"1.running_mean"}
+    steps(network, optimizer, [1])
+    assert all(torch.equal(found[name], tensor) for name, tensor in before.items())
+    assert not torch.equal(found["1.running_mean"], network[1].running_mean)
+
+
+def test_kept_weights_are_written_once_and_are_no_checkpoints(tmp_path):
+    growing(tmp_path, epochs=2)
+    (beside,) = tmp_path.glob("weights=*")
+    written = beside.stat().st_mtime_ns
+    captured = growing(tmp_path)
+    assert beside.stat().st_mtime_ns == written
+    names = sorted(path.name for path in tmp_path.glob("weights=*"))
+    assert names == ["weights=0000.safetensors", "weights=0002.safetensors"]
+    assert [epoch for epoch, _ in newest_first(tmp_path)] == [3, 2, 1, 0]
+    assert load(tmp_path / names[0]) is None
+    assert_same_kept(load(tmp_path / "epoch=0003.safetensors"), captured[-1])
+
+
+@pytest.mark.parametrize("share", [None, 0.0, 0.01, 0.5, 0.999])
+def test_without_its_kept_weights_a_checkpoint_is_none_until_they_are_saved_again(tmp_path, share):
+    """None of those that keep them, that is; older ones can be gone on from."""
+    captured = growing(tmp_path)
+    beside = tmp_path / "weights=0002.safetensors"
+    content = beside.read_bytes()
+    if share is None:
+        beside.unlink()
+    else:
+        beside.write_bytes(content[: int(share * len(content))])
+    found = [load(path) for _, path in newest_first(tmp_path)]
+    assert [one.epoch if one else None for one in found] == [None, None, 1, 0]
+    save(captured[3], tmp_path)
+    assert beside.read_bytes() == content
+    assert_same_kept(load(tmp_path / "epoch=0003.safetensors"), captured[3])
+
+
+@pytest.mark.parametrize("kept", ["x", "0 x", "-2", "../0", "0 1"])
+def test_a_file_that_names_no_weights_of_ours_is_none(tmp_path, kept):
+    growing(tmp_path, epochs=1)
+    save_file(dict(some().tensors), tmp_path / "other", metadata={"epoch": "7", "kept": "0"})
+    assert [*load(tmp_path / "other").kept] == [0]
+    save_file(dict(some().tensors), tmp_path / "other", metadata={"epoch": "7", "kept": kept})
+    assert load(tmp_path / "other") is None
+
+
+def test_a_disk_that_is_full_at_the_kept_weights_leaves_no_checkpoint_without_them(
+    tmp_path, monkeypatch
+):
+    captured = growing(tmp_path / "whole")[-1]
+
+    def full(_tensors, path, **_):
+        path.write_bytes(b"part")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, "save_file", full)
+    with pytest.raises(OSError, match=re.escape(os.strerror(errno.ENOSPC))):
+        save(captured, tmp_path / "full")
+    assert [*(tmp_path / "full").iterdir()] == []
+
+
+def test_what_is_carried_comes_back_by_its_name(tmp_path):
+    network, optimizer = fresh("adamw")
+    carried = {
+        "val_loss": torch.tensor([0.5, 1.5], dtype=torch.float64),
+        "deep.name": torch.ones(3),
+    }
+    path = save(capture(0, network, optimizer, carried=carried), tmp_path)
+    carried["val_loss"][0] = 9.0  # of the epoch after
+    found = load(path).carried()
+    assert found.keys() == {"val_loss", "deep.name"}
+    assert found["val_loss"].dtype == torch.float64
+    assert found["val_loss"].tolist() == [0.5, 1.5]
+    resumed, resumed_optimizer = fresh("adamw", seed=1)
+    load(path).restore(resumed, resumed_optimizer)
+    assert torch.equal(resumed[0].weight, network[0].weight)
+    assert capture(0, network, optimizer).carried() == {}

@@ -124,6 +124,22 @@ def test_the_smallest_file_gets_sensible_defaults(parse):
     assert spec.regimens["supervised"].parameters == {}
 
 
+def test_score_epochs_are_taken_as_they_are_written(parse):
+    assert parse(SMALLEST).score_epochs is None
+    assert parse(SMALLEST, "score_epochs=").score_epochs is None
+    assert parse(SMALLEST, "score_epochs=[0, -1]").score_epochs == (0, -1)
+    # A regimen without passes has nothing to make in them.
+    short = "regimens.autoencoder={train: {max_epochs: 1}}"
+    assert parse(SMALLEST, "score_epochs=[4]", short).score_epochs == (4,)
+
+
+def test_score_epochs_need_be_in_the_runs_that_a_search_proposes_alone(parse):
+    """Not in one of the length that the search replaces; other parameters change no length."""
+    search = f"{SEARCH}={{train.max_epochs: {{values: [9, 12]}}, train.lr: {{values: [1, 2]}}}}"
+    spec = parse(SMALLEST, f"{TRAIN}.max_epochs=3", search, "score_epochs=[8, -9]")
+    assert spec.score_epochs == (8, -9)
+
+
 def test_sections_with_everything_commented_out_mean_their_defaults(parse):
     text = "name: a\ndataset: {name: digits}\nregimens:\n  supervised:\n"
     emptied = "model:\nkeep:\nresources:\nplugins:\nvalidation:\ntracking_uri:\n"
@@ -451,6 +467,42 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         ("seeds=", f"{SEEDS} nothing"),
         ("seeds={from: 0}", f"{SEEDS} {{'from': 0}}"),
         ("vary=[]", "vary: expected all or a list of names; came []"),
+        # Epochs of the scoring passes.
+        ("score_epochs=[]", "score_epochs: expected at least one epoch; came none"),
+        ("score_epochs=-1", "score_epochs: expected a list; came -1"),
+        ("score_epochs=last", "score_epochs: expected a list; came 'last'"),
+        ("score_epochs=[1.5]", "score_epochs.0: expected a whole number; came 1.5"),
+        ("score_epochs=[0, true]", "score_epochs.1: expected a whole number; came true"),
+        (
+            f"score_epochs=[0, 3] & {TRAIN}.max_epochs=3",
+            "regimens.supervised: score_epochs: expected epochs from -3 to 2; came 3",
+        ),
+        (
+            f"score_epochs=[-4] & {TRAIN}.max_epochs=3",
+            "regimens.supervised: score_epochs: expected epochs from -3 to 2; came -4",
+        ),
+        (
+            (
+                "score_epochs=[5] & regimens.cross_fit={train: {max_epochs: 4}} & "
+                f"{TRAIN}.max_epochs=9"
+            ),
+            "regimens.cross_fit: score_epochs: expected epochs from -4 to 3; came 5",
+        ),
+        # The shortest of the runs that are searched is short of that epoch.
+        (
+            (
+                f"score_epochs=[5] & {TRAIN}.max_epochs=9 & "
+                f"{SEARCH}.train.max_epochs={{values: [9, 4]}}"
+            ),
+            "regimens.supervised: score_epochs: expected epochs from -4 to 3; came 5",
+        ),
+        (
+            (
+                f"score_epochs=[5] & {TRAIN}.max_epochs=9 & method=random & "
+                f"{SEARCH}.train.max_epochs={{min: 4, max: 20, distribution: int_uniform}}"
+            ),
+            "regimens.supervised: score_epochs: expected epochs from -4 to 3; came 5",
+        ),
         # Validation.
         ("validation=train", "validation: expected test or {split: 0.1}; came 'train'"),
         ("validation=0", "validation: expected test or {split: 0.1}; came 0"),

@@ -15,6 +15,7 @@ from sweep.planning import (
     ROUND,
     Proposal,
     cells,
+    needed_passes,
     needed_signals,
     packs,
     proposals,
@@ -449,6 +450,94 @@ def test_a_finished_run_that_lacks_an_asked_signal_is_missing(grid):
     assert to_train([lacking], retry_failed=False) == [lacking]
 
 
+def scored(spec, configuration, **passes):
+    """Cells of a sweep of which every run is done, with these passes made in these epochs."""
+    made = {name.removeprefix("of_"): epochs for name, epochs in passes.items()}
+    regimen = REGIMENS[configuration.regimen]
+    signals = {signal for name in made for signal in regimen.passes[name].signals}
+    done = Trace(
+        tracking_run="a",
+        state="done",
+        signals=frozenset({*regimen.signals, *regimen.snapshots, *signals}),
+        passes=made,
+    )
+    runs = [cell.run.run_id for cell in cells(spec, [configuration], {})]
+    return cells(spec, [configuration], dict.fromkeys(runs, done))
+
+
+def asking(*metrics, score_epochs=None, max_epochs=10):
+    """A sweep of one configuration, and that configuration."""
+    spec = sweep(
+        {},
+        fixed={"train": {"max_epochs": max_epochs}},
+        metrics=[*metrics],
+        score_epochs=score_epochs,
+    )
+    ((proposal),) = proposals(spec, [], {})
+    return spec, proposal.configuration
+
+
+@pytest.mark.parametrize(
+    ("asked", "made", "state"),
+    [
+        (None, (9,), "done"),  # by default the last epoch
+        (None, (0, 9), "done"),
+        (None, (0,), "missing"),
+        ([-1], (9,), "done"),
+        ([9], (9,), "done"),
+        ([0], (9,), "missing"),
+        ([0, -1], (9,), "missing"),
+        ([-1, 0, -10], (0, 9), "done"),
+        ([0], (0, 4, 9), "done"),  # more than asked for is no reason
+    ],
+)
+def test_a_finished_run_is_trained_again_for_a_pass_in_another_epoch(asked, made, state):
+    spec, configuration = asking("grand", score_epochs=asked)
+    found = scored(spec, configuration, grand=made)
+    assert {cell.state for cell in found} == {state}
+    assert bool(to_train(found, retry_failed=False)) == (state == "missing")
+
+
+def test_a_finished_run_is_trained_again_only_for_passes_of_asked_metrics():
+    """Whatever epochs are asked for, where no asked metric reads what a pass records."""
+    for asked in (None, [0], [3, -1]):
+        assert {c.state for c in scored(*asking("aum", score_epochs=asked))} == {"done"}
+    spec, configuration = asking("grand", "odin.mean")
+    assert {c.state for c in scored(spec, configuration, grand=(9,))} == {"missing"}
+    assert {c.state for c in scored(spec, configuration, grand=(9,), odin=(9,))} == {"done"}
+
+
+def test_a_pass_at_the_end_has_no_other_epochs():
+    spec, configuration = asking("vog_class_z", "grand", score_epochs=[0])
+    assert needed_passes(spec, configuration) == {"grand": (0,), "vog": (9,)}
+    assert {c.state for c in scored(spec, configuration, vog=(9,), grand=(0,))} == {"done"}
+    assert {c.state for c in scored(spec, configuration, vog=(0,), grand=(0,))} == {"missing"}
+
+
+def test_a_run_that_says_nothing_of_its_passes_is_trained_again():
+    """Its signals alone do not tell in which epochs they were recorded."""
+    spec, configuration = asking("grand")
+    (first, *_) = cells(spec, [configuration], {})
+    signals = frozenset({*REGIMENS["supervised"].signals, "grand"})
+    silent = Trace(tracking_run="a", state="done", signals=signals)
+    assert cells(spec, [configuration], {first.run.run_id: silent})[0].state == "missing"
+
+
+def test_the_last_epoch_is_that_of_each_configuration():
+    lengths = {"train.max_epochs": {"values": [3, 8]}}
+    spec = sweep(lengths, metrics=["odin"], score_epochs=[0, -1])
+    found = [needed_passes(spec, p.configuration) for p in proposals(spec, [], {})]
+    assert found == [{"odin": (0, 2)}, {"odin": (0, 7)}]
+
+
+def test_what_a_pass_is_asked_for_is_no_part_of_a_run():
+    """So that asking for more scores trains the same runs, under the same names."""
+    one, other = (
+        asking("grand", score_epochs=asked)[1].configuration_id for asked in (None, [0, 3])
+    )
+    assert one == other == asking("aum")[1].configuration_id
+
+
 def test_packs_hold_seeds_of_one_configuration_in_order(grid):
     spec, configurations, _ = grid
     first, second = configurations
@@ -507,6 +596,28 @@ def test_passes_are_made_where_an_asked_metric_reads_their_signals():
     assert wanted("ssl_loss_barlow.alignment") == ("views",)
     assert wanted("ssl_perturbation_gain") == ("perturbation",)
     assert wanted("msd_mean") == ()
+
+
+@pytest.mark.parametrize(
+    ("metric", "passes"),
+    [
+        ("grand", ("grand",)),
+        ("grand_last_layer", ()),
+        ("gradnorm", ()),
+        ("odin.unperturbed", ("odin",)),
+        ("mc_dropout_bald.mean", ("mc_dropout",)),
+        ("vog.late", ("vog",)),
+        ("vog_class_z.prob", ("vog",)),
+        ("ensemble_mi", ()),
+        ("all", ("grand", "odin", "mc_dropout", "vog")),
+    ],
+)
+def test_passes_of_a_classifier_follow_from_the_metrics(metric, passes):
+    assert wanted_passes(sweep({}, metrics=[metric]), "supervised") == passes
+    both = sweep({}, regimens={"supervised": {}, "cross_fit": {}}, metrics=[metric])
+    assert {*REGIMENS["cross_fit"].passes} == {"odin", "mc_dropout"}
+    expected = tuple(name for name in passes if name in ("odin", "mc_dropout"))
+    assert wanted_passes(both, "cross_fit") == expected
 
 
 def test_a_snapshot_ruled_out_is_kept_only_for_a_metric_asked_for_by_name():
