@@ -54,7 +54,7 @@ STATISTICS = (
     "disattenuated",
     "disattenuated_within_class",
 )
-DRAWS_AT_ONCE = 100
+DRAWS_AT_ONCE = 250
 PRODUCTS_AT_ONCE = 4_000_000  # 32 MB
 ROUNDING = 1e-9  # a spread below this part of the square is a constant's
 
