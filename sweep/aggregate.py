@@ -36,7 +36,7 @@ from hardness.agreement import (
     supervised_reference,
 )
 from hardness.datasets import Dataset
-from hardness.dynamics import MANIFEST, Damaged, Dynamics
+from hardness.dynamics import MANIFEST, SPEC, Damaged, Dynamics
 from hardness.estimate import Estimate
 from hardness.metrics import METRICS, labels_used
 from hardness.metrics.disagreement import ensembles
@@ -54,7 +54,6 @@ from sweep.driver import Sweep
 from sweep.plugins import Plugin
 from sweep.spec import Cell, Configuration, identity
 from sweep.tracking import Store
-from sweep.trial import SPEC
 
 REFERENCE = "supervised_reference"
 MEMBERS = tuple(member for cluster in REFERENCE_CLUSTERS for member in cluster)
