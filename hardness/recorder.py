@@ -75,6 +75,8 @@ class Recorder:
         parameters: Further values that tell configurations apart, shown in tables.
         regimen: What training does with labels, out of ``hardness.metrics.registry.TRAINED_ON``:
             ``supervised``, or for example ``contrastive`` where it never sees them.
+        columns: More of the table of samples, in the order of ``sample_ids``, such as the true
+            label.
         keep_logits: Keep those of the last clean pass, for metrics of several runs.
 
     Raises:
@@ -103,6 +105,7 @@ class Recorder:
         configuration: str = "default",
         parameters: Mapping[str, Any] | None = None,
         regimen: str = "supervised",
+        columns: pd.DataFrame | None = None,
         keep_logits: bool = True,
     ) -> None:
         if labels is None and sample_ids is None:
@@ -132,17 +135,8 @@ class Recorder:
             raise ValueError(f"labels: expected classes from 0; came {given.min()}")
         self.folder = Path(folder)
         self.epoch = 0
-        self._run = {
-            "configuration": {
-                "regimen": regimen,
-                "numerics_version": 0,
-                "dataset": {"name": "recorded"},
-                "model": {},
-                "options": options,
-                "vary": [],
-            },
-            "seed": operator.index(seed),
-        }
+        self._run = described(options, regimen=regimen, seed=operator.index(seed))
+        self._columns = None if columns is None else columns.iloc[order]
         self._keep_logits = keep_logits
         self._classes = 0
         self._device = torch.device("cpu")
@@ -254,7 +248,7 @@ class Recorder:
         manifest = Manifest(
             epochs=self.epoch,
             rows=len(self._ids),
-            signals=(*self._columns(0), *arrays),
+            signals=(*self._signals(0), *arrays),
             files={name: fingerprint(self.folder / name) for name in names},
         )
         write_manifest(self.folder, manifest)
@@ -376,14 +370,15 @@ class Recorder:
             **circumstances(self._device),
         }
         write_spec(self.folder, content)
-        write_samples(
-            self.folder, samples_table(sample_ids=self._ids.tolist(), labels=self._labels.tolist())
+        table = samples_table(
+            sample_ids=self._ids.tolist(), labels=self._labels.tolist(), columns=self._columns
         )
+        write_samples(self.folder, table)
         write_epoch(self.folder, record)
         if record.epoch:
             (self.folder / snapshot_file(record.epoch - 1)).unlink(missing_ok=True)
 
-    def _columns(self, epoch: int) -> list[str]:
+    def _signals(self, epoch: int) -> list[str]:
         return list(pq.read_schema(self.folder / epoch_file(epoch)).names)
 
     def _take_up(self) -> bool:
@@ -424,7 +419,7 @@ class Recorder:
         self._kinds, self._last, self._tracker = {}, {}, EmbeddingTracker()
         if not self.epoch:
             return
-        columns = {*self._columns(self.epoch - 1)}
+        columns = {*self._signals(self.epoch - 1)}
         for phase, suffix in (("train", ".train"), ("eval", "")):
             if f"{SEEN}{suffix}" in columns:
                 kind = {"logits"} if f"p_label{suffix}" in columns else set()
@@ -458,6 +453,19 @@ class Recorder:
             (self.folder / snapshot_file(dropped)).unlink(missing_ok=True)
         self.epoch = epoch
         self._restore()
+
+
+def described(options: Mapping[str, Any], *, regimen: str, seed: int) -> dict[str, Any]:
+    """What a spec says of a run that was not trained here: no more than how to tell it apart."""
+    configuration = {
+        "regimen": regimen,
+        "numerics_version": 0,
+        "dataset": {"name": "recorded"},
+        "model": {},
+        "options": dict(options),
+        "vary": [],
+    }
+    return {"configuration": configuration, "seed": seed}
 
 
 class _Pass:
