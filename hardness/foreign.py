@@ -89,7 +89,10 @@ def import_cartography(source: Path, folder: Path, *, seed: int = 0) -> None:
                 recorder.record(epoch, [ids[guid] for guid in rows], here, labels=golds)
                 recorder.end_epoch()
             except (ValueError, ArithmeticError) as error:
-                raise ValueError(f"{source}: dynamics_epoch_{epoch}.jsonl: {error}") from error
+                name = f"dynamics_epoch_{epoch}.jsonl"
+                raise ValueError(
+                    f"{source / name}: expected labels and logits of a classifier; came: {error}"
+                ) from error
 
 
 def import_aum(source: Path, folder: Path, *, seed: int = 0) -> None:

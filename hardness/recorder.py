@@ -131,8 +131,8 @@ class Recorder:
         if len(repeated):
             raise ValueError(f"sample_ids: expected each id once; came {repeated[0]} twice")
         self._labels = np.full(len(ids), UNKNOWN) if given is None else given[order]
-        if given is not None and len(given) and given.min() < 0:
-            raise ValueError(f"labels: expected classes from 0; came {given.min()}")
+        if given is not None:
+            _check_labels(given)
         self.folder = Path(folder)
         self.epoch = 0
         self._run = described(options, regimen=regimen, seed=operator.index(seed))
@@ -307,6 +307,7 @@ class Recorder:
                 raise ValueError(
                     f"expected a label for each of {len(rows)} rows; came {len(given)}"
                 )
+            _check_labels(given)
             known = self._labels[rows]
             differs = (known != UNKNOWN) & (known != given)
             if differs.any():
@@ -508,6 +509,11 @@ def _whole_numbers(values: Any, name: str) -> Int64[np.ndarray, " values"]:
             f"{name}: expected a row of whole numbers; came {array.dtype} of shape {array.shape}"
         )
     return array.astype(np.int64)
+
+
+def _check_labels(labels: np.ndarray) -> None:
+    if labels.min(initial=0) < 0:
+        raise ValueError(f"labels: expected classes from 0; came {labels.min()}")
 
 
 def _matrix(values: Any, name: str) -> Float[Tensor, "batch width"]:

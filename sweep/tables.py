@@ -14,7 +14,7 @@ from rich.table import Table
 from hardness.metrics import METRICS
 from hardness.metrics.registry import Metric
 from hardness.training import REGIMENS
-from sweep.aggregate import REFERENCE, Aggregate
+from sweep.aggregate import REFERENCE, Aggregate, headline
 from sweep.driver import Sweep
 from sweep.spec import Cell, offered
 
@@ -134,7 +134,7 @@ def print_stability(result: Aggregate, best: Sequence[str]) -> None:
             "two seeds", "within class", "Kendall W", "top 10 %", "mean", "for 0.9",
         ):  # fmt: skip
             table.add_column(column, justify="right", no_wrap=True)
-        plain = mine[~mine["metric"].str.contains(".", regex=False)]
+        plain = mine[mine["metric"].isin(headline(mine["metric"]))]
         plain = plain.sort_values("spearman_pair_mean", ascending=False)
         for row in _records(plain.head(_ROWS)):
             table.add_row(
@@ -172,7 +172,9 @@ def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) 
     if table.empty:
         return
     against = table["right"].str.startswith(REFERENCE)
-    rows = table[against] if reference and against.any() else table
+    if reference and not against.any():
+        reference, title = False, "Agreement of every two metrics"
+    rows = table[against] if reference else table
     shown = Table(box=SIMPLE_HEAD, title=title, title_justify="left", caption_justify="left")
     shown.add_column("metric", no_wrap=True)
     if not reference:
