@@ -281,9 +281,10 @@ def _runs(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any
         # A folder may bear a sweep's name; ./NAME always means the folder.
         with contextlib.suppress(tracking.NoSuchSweep):
             return _named(name, output, tracking_uri)
-    path = path.absolute()
-    beside = path.with_name(f"{path.stem}-hardness")
-    return folders.Folders(), folders.gather(path, output or beside)
+    whole = path.absolute()
+    return folders.Folders(), folders.gather(
+        path, output or whole.with_name(f"{whole.stem}-hardness")
+    )
 
 
 def _named(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any, Any]:
@@ -408,7 +409,7 @@ def _exit_recorded(sweep: Any, result: Any) -> None:
     bad += [f"seed {seed}: {why}" for s in result.scores for seed, why in s.missing.items()]
     for line in dict.fromkeys(bad):
         _say(line)
-    if bad:
+    if bad or not result.scores:
         sys.exit(SOME_FAILED)
 
 

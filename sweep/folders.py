@@ -103,6 +103,8 @@ def gather(path: Path, output: Path) -> Recorded:
         Mistake: In one line, if there is no run, one is not what it should be, or two do not belong
             together.
     """
+    # Ray's workers have working directories of their own.
+    path, output = path.absolute(), output.absolute()
     found = list(_find(path, output))
     if not found:
         raise Mistake(
@@ -128,9 +130,7 @@ def gather(path: Path, output: Path) -> Recorded:
     regimens = {c.regimen: _section(c.regimen) for c in configurations.values()}
     notes += _unjudged(cells, regimens)
     return Recorded(
-        spec=RecordedSpec(
-            name=output.name, storage_path=str(output.absolute().parent), regimens=regimens
-        ),
+        spec=RecordedSpec(name=output.name, storage_path=str(output.parent), regimens=regimens),
         proposals=[
             Proposal(configuration=c, parameters=_parameters(c), number=number)
             for number, c in enumerate(configurations.values())
