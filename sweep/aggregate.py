@@ -182,7 +182,8 @@ def collect(
         scores = _configuration_scores(proposal, cells, keys, folder, damaged)
         if scores is not None:
             found.append(_with_objective(scores, cells, sweep))
-    return found, _mixed(store, done)
+    lost = [f"{name(c)}: {damaged[c.run.run_id]}" for c in done if c.run.run_id in damaged]
+    return found, [*lost, *_mixed(store, done)]
 
 
 def aggregate(

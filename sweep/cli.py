@@ -381,6 +381,8 @@ def _aggregate(sweep: Any, store: Any, dataset: Any, *, intervals: bool, given: 
     )
     if not result.scores:
         _say("no run is done, so there is nothing to aggregate")
+        for note in result.notes if isinstance(sweep, folders.Recorded) else ():
+            _say(note)
         return result
     aggregation.write(result, folder)
     best = [

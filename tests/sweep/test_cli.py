@@ -57,6 +57,13 @@ def test_a_sweep_trains_aggregates_and_says_where_to_look(workdir, tracked):
     assert code == 0
     assert out.splitlines()[1].startswith("aum.supervised,knn_distance.contrastive,96,")
 
+    votes = samples[samples["regimen"] == "contrastive"][["sample_id", "label"]]
+    votes.to_csv(workdir / "votes.csv", index=False)
+    given = ("--scores", "votes.csv", "--low-is-hard", "label", "--format", "csv")
+    code, out, _ = command("compare", "small", "aum.supervised", "label.votes", *given)
+    assert code == 0
+    assert out.splitlines()[1].startswith("aum.supervised,label.votes,96,0,2.0,1.0,")
+
     code, _, err = command("compare", "small", "aum", "nonsense")
     assert code == 2
     assert err.startswith("sweep: unknown metric 'nonsense'; known: ")

@@ -323,3 +323,18 @@ def test_mistakes_end_with_2_and_one_line(alone):
         assert (code, out) == (2, "")
         assert err.startswith(f"sweep: {line}")
         assert len(err.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_a_run_whose_content_was_changed_is_not_scored(alone):
+    record(alone / "runs", 0)
+    path = alone / "runs" / "dynamics" / "epoch=0001.parquet"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    code, _, err = command("aggregate", "./runs")
+    assert code == 1
+    assert "sweep: no run is done, so there is nothing to aggregate" in err
+    assert "damaged: " in err
+    assert "epoch=0001.parquet: its digest differs from the manifest's" in err
