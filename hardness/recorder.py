@@ -63,7 +63,8 @@ class Recorder:
 
     Every epoch has the phases of the first one, with or without embeddings as there. A loop that
     breaks leaves its folder unfinished, without a manifest; a recorder that is opened on it goes on
-    at any epoch up to ``recorder.epoch``, and drops what is there from that epoch on.
+    at any epoch up to ``recorder.epoch``, and drops what is there from that epoch on. Distributed
+    training gathers its batches and records them in one process.
 
     Args:
         folder: Where the run goes: new, empty, or that of an unfinished run.
@@ -384,14 +385,18 @@ class Recorder:
 
     def _take_up(self) -> bool:
         """Look at what the folder holds; whether it is an unfinished run."""
-        if not self.folder.is_dir() or not any(self.folder.iterdir()):
+        there = {p.name for p in self.folder.iterdir()} if self.folder.is_dir() else set()
+        # What a kill leaves that came before anything was whole.
+        if all(name.endswith(".partial") for name in there):
             return False
         if (self.folder / MANIFEST).exists():
             raise ValueError(f"{self.folder}: expected a new folder; came that of a finished run")
         try:
             spec = json.loads((self.folder / SPEC).read_bytes())
-            samples = pd.read_parquet(self.folder / SAMPLES)
             run, classes = spec["run"], len(spec["classes"])
+            if not (self.folder / epoch_file(0)).is_file():
+                return False
+            samples = pd.read_parquet(self.folder / SAMPLES)
             ids, labels = samples["sample_id"].to_numpy(), samples["label"].to_numpy()
             while (self.folder / epoch_file(self.epoch)).is_file():
                 self.epoch += 1
@@ -435,7 +440,7 @@ class Recorder:
                 self.epoch -= 1
                 self._restore()
             return
-        self._last = load_file(path)
+        self._last = {k: v for k, v in load_file(path).items() if k in _KEPT}
         if "emb" in self._last:
             seen = pd.read_parquet(self.folder / epoch_file(self.epoch - 1), columns=[SEEN])[SEEN]
             self._tracker.previous = torch.from_numpy(self._last["emb"])

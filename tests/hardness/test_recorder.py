@@ -1,6 +1,7 @@
 """A recorder in someone's own loop leaves the folder of a run."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -246,6 +247,21 @@ def test_both_phases_in_one_folder_stay_apart(tmp_path):
     assert {"aum", "aum.train", "knn_distance"} <= {*score_folder(tmp_path)}
 
 
+def test_each_phase_has_its_own_unseen_samples(tmp_path):
+    """The training step leaves sample 1 out of epoch 1, the clean pass sample 0 out of epoch 0."""
+    z = np.array([[4.0, 0.0], [2.0, 0.0]])
+    with Recorder(tmp_path, labels=[0, 0]) as recorder:
+        recorder.record(0, [0, 1], z)
+        recorder.record(0, [1], z[1:], phase="eval")
+        recorder.end_epoch()
+        recorder.record(1, [0], 3 * z[:1])
+        recorder.record(1, [0, 1], 3 * z, phase="eval")
+        recorder.end_epoch()
+    scores = score_folder(tmp_path, ["aum", "aum.train"])
+    assert scores["aum.train"].tolist() == [8.0, 2.0]
+    assert scores["aum"].tolist() == [12.0, 4.0]
+
+
 def test_a_loop_without_labels_records_embeddings_alone(tmp_path):
     labels, _, emb = drawn()
     with Recorder(tmp_path, labels=labels, regimen="contrastive") as recorder:
@@ -284,6 +300,29 @@ def test_a_loop_that_breaks_goes_on_to_the_same_bits(tmp_path, broken_at):
         Dynamics(folder)
     assert Recorder(folder, labels=labels, sample_ids=ids).epoch == broken_at
     assert every(recorded(folder, epochs=range(broken_at, EPOCHS))) == every(whole)
+
+
+@pytest.mark.parametrize("writes", range(4 * EPOCHS + 2))
+def test_a_kill_at_any_write_is_taken_up_to_the_same_bits(tmp_path, monkeypatch, writes):
+    """Each epoch writes four files, the close two."""
+    whole = recorded(tmp_path / "whole")
+    replace, done = Path.replace, []
+
+    def killed(self, target):
+        done.append(target)
+        if len(done) > writes:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as fault:
+        fault.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            recorded(tmp_path / "killed")
+    (tmp_path / "killed" / "spec.json.partial").write_text("{")
+    labels, ids = drawn()[0], 100 + 10 * torch.arange(SAMPLES)
+    epoch = Recorder(tmp_path / "killed", labels=labels, sample_ids=ids).epoch
+    assert epoch == min(EPOCHS, writes // 4)
+    assert every(recorded(tmp_path / "killed", epochs=range(epoch, EPOCHS))) == every(whole)
 
 
 def test_going_back_to_an_older_checkpoint_drops_what_is_trained_again(tmp_path):
@@ -367,6 +406,17 @@ def test_a_masked_class_of_minus_infinity_is_no_divergence(tmp_path):
         recorder.record(0, [0, 1], np.array([[1.0, 0.0, -np.inf], [0.0, 2.0, -np.inf]]))
         recorder.end_epoch()
     assert score_folder(tmp_path)["aum.train"].tolist() == [1.0, 2.0]
+
+
+def test_half_precision_is_recorded_as_it_is(tmp_path):
+    labels, logits, _ = drawn(epochs=1)
+    half = logits[0].to(torch.bfloat16)
+    with Recorder(tmp_path, labels=labels) as recorder:
+        with torch.inference_mode():
+            recorder.record(0, range(SAMPLES), half * 1)
+        recorder.end_epoch()
+    found = Dynamics(tmp_path).signals(["p_label.train"])["p_label.train"][0]
+    np.testing.assert_array_equal(found, signals.p_label(half.double(), labels).float())
 
 
 def test_the_spec_says_what_was_recorded(tmp_path):
