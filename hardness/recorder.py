@@ -126,6 +126,8 @@ class Recorder:
         )
         if given is not None and len(given) != len(ids):
             raise ValueError(f"expected a label for each of {len(ids)} samples; came {len(given)}")
+        if columns is not None and len(columns) != len(ids):
+            raise ValueError(f"columns: expected {len(ids)} rows; came {len(columns)}")
         order = np.argsort(ids, kind="stable")
         self._ids = ids[order]
         repeated = self._ids[1:][self._ids[1:] == self._ids[:-1]]

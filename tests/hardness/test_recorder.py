@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -160,10 +161,12 @@ def test_any_order_and_size_of_batches_leaves_the_same_run(tmp_path_factory, see
 def test_ids_may_come_in_any_order_and_stand_in_ascending_order(tmp_path):
     labels, logits, _ = drawn(epochs=1)
     ids = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(5)) * 3
-    with Recorder(tmp_path, labels=labels, sample_ids=ids) as recorder:
+    columns = pd.DataFrame({"id_again": ids.tolist()})
+    with Recorder(tmp_path, labels=labels, sample_ids=ids, columns=columns) as recorder:
         recorder.record(0, ids, logits[0])
         recorder.end_epoch()
     samples = Dynamics(tmp_path).samples
+    assert samples["id_again"].tolist() == samples["sample_id"].tolist()
     assert samples["sample_id"].tolist() == sorted(ids.tolist())
     given = dict(zip(ids.tolist(), labels.tolist(), strict=True))
     assert [given[i] for i in samples["sample_id"]] == samples["label"].tolist()
@@ -517,6 +520,10 @@ def test_an_unfinished_run_goes_on_only_as_itself(tmp_path):
         ({"labels": [0, -1]}, "labels: expected classes from 0; came -1"),
         ({"labels": [0, 1], "sample_ids": [3, 3]}, "expected each id once; came 3 twice"),
         ({"labels": [0, 1], "sample_ids": [3]}, "expected a label for each of 1 samples; came 2"),
+        (
+            {"labels": [0], "columns": pd.DataFrame({"a": [1, 2]})},
+            "columns: expected 1 rows; came 2",
+        ),
         ({"labels": [0], "regimen": "mine"}, "regimen: expected one of supervised"),
         ({"labels": [0], "parameters": {"a": np.ones(2)}}, "parameters: expected JSON values"),
     ],
