@@ -38,6 +38,7 @@ from hardness.dynamics import (
     write_spec,
 )
 from hardness.metrics.registry import SEEN, TRAINED_ON
+from hardness.scale import LOGITS_GIB
 from hardness.signals import LOGIT_SIGNALS
 from hardness.training.embeddings import EmbeddingTracker, snapshots
 from hardness.training.supervised import TRAIN_PHASE
@@ -78,7 +79,8 @@ class Recorder:
             ``supervised``, or for example ``contrastive`` where it never sees them.
         columns: More of the table of samples, in the order of ``sample_ids``, such as the true
             label.
-        keep_logits: Keep those of the last clean pass, for metrics of several runs.
+        keep_logits: Keep those of the last clean pass, for metrics of several runs; up to 1 GiB of
+            them, if left out.
 
     Raises:
         ValueError: In one line, if an argument makes no sense, or the folder holds a finished or
@@ -107,7 +109,7 @@ class Recorder:
         parameters: Mapping[str, Any] | None = None,
         regimen: str = "supervised",
         columns: pd.DataFrame | None = None,
-        keep_logits: bool = True,
+        keep_logits: bool | None = None,
     ) -> None:
         if labels is None and sample_ids is None:
             raise ValueError("expected labels or sample_ids, to know the samples; came neither")
@@ -339,7 +341,9 @@ class Recorder:
             self._classes = classes
 
     def _keeps(self, phase: str, name: str) -> bool:
-        return phase == "eval" and (name == "emb" or self._keep_logits)
+        gib = 4 * len(self._ids) * self._classes / 2**30
+        logits = gib <= LOGITS_GIB if self._keep_logits is None else self._keep_logits
+        return phase == "eval" and (name == "emb" or logits)
 
     def _check_finite(self, one: "_Pass") -> None:
         if "p_label" not in one.arrays:

@@ -26,8 +26,10 @@ from hardness.foreign import (
 )
 from hardness.metrics import METRICS
 from hardness.metrics.registry import TRAINED_ON
+from hardness.models import ModelOptions
 from hardness.recorder import UNKNOWN
 from hardness.training import REGIMENS
+from sweep.experiment_file import options
 from sweep.mistake import Mistake
 from sweep.planning import Proposal
 from sweep.spec import (
@@ -208,6 +210,7 @@ def _cell(folder: Path) -> Cell:
             and isinstance(configuration.options, dict)
             and type(seed) is int
             and isinstance(content["classes"], list)
+            and _is_a_model(configuration.model)
             and {"device", "versions", "cpu_capability"} <= content.keys()
             and len(configuration.configuration_id) > 0
         )
@@ -232,6 +235,20 @@ def _cell(folder: Path) -> Cell:
         trace, digest = Trace(tracking_run=str(folder), state="missing", reason=reason), ""
     run = _RecordedRun(configuration=configuration, seed=seed, content=digest)
     return Cell(run=run, trace=trace)
+
+
+def _is_a_model(content: Any) -> bool:
+    """Whether this says nothing, as a recorder does, or is a network's options."""
+    return content == {} or bool(options(ModelOptions, content))
+
+
+def _size(cells: Sequence[Cell]) -> tuple[int, int] | None:
+    """Samples and classes of the runs that are finished."""
+    for cell in cells:
+        if cell.state == "done":
+            dynamics = Dynamics(Path(_place(cell)))
+            return dynamics.manifest.rows, len(dynamics.classes)
+    return None
 
 
 def _refuse_twins(cells: Sequence[Cell]) -> None:
@@ -314,9 +331,9 @@ def _section(regimen: str) -> RegimenSpec:
 
 def _parameters(configuration: Configuration) -> dict[str, Any]:
     """What tells configurations apart in tables, its name first."""
-    options = configuration.options
-    named = {k: options[k] for k in ("configuration",) if k in options}
-    return named | {k: v for k, v in options.items() if not isinstance(v, Mapping)}
+    given = configuration.options
+    named = {k: given[k] for k in ("configuration",) if k in given}
+    return named | {k: v for k, v in given.items() if not isinstance(v, Mapping)}
 
 
 def _named(cell: Cell) -> str:

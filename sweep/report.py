@@ -451,7 +451,9 @@ def _agreement_figure(
         corner = place - 0.42, place - 0.42
         axis.add_patch(Rectangle(corner, 0.84, 0.84, fill=False, lw=0.9, ec=_INK, zorder=3))
     axis.set_title("Do metrics agree on which samples are hard?", pad=10)
-    _foot(axis, [_agreement_caption(matrix), *map(_missing_seeds, best)], width_in - 1, below=6)
+    _foot(
+        axis, [_agreement_caption(matrix), *map(_missing_seeds, best)], width_in - names_in, below=6
+    )
     bar = figure.colorbar(image, ax=axis, location="bottom", shrink=0.6, aspect=40, pad=0.02)
     bar.outline.set_visible(False)
     return figure
