@@ -206,6 +206,8 @@ def aggregate(
         intervals: Also bootstrap the agreement's intervals.
     """
     scores, notes = collect(sweep, store, folder)
+    if isinstance(sweep, Recorded):
+        notes = [*sweep.notes, *notes]
     pixels: dict[str, np.ndarray] = {}
     if dataset is None:
         notes.append("pixel baselines and image figures are left out: the dataset is not here")

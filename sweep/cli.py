@@ -395,7 +395,7 @@ def _aggregate(sweep: Any, store: Any, dataset: Any, *, intervals: bool, given: 
         aggregation.publish(sweep, store, result, folder)
     tables.print_stability(result, best)
     tables.print_agreement(result.agreement, "Agreement with the supervised reference ranking")
-    for note in (*(sweep.notes if recorded else ()), *result.notes):
+    for note in result.notes:
         click.echo(f"note: {note}")
     click.echo(f"tables    {folder}/stability.csv, agreement.csv, samples.parquet, notes.csv")
     click.echo(f"figures   {folder}/figures/")

@@ -253,7 +253,7 @@ def test_a_recorder_s_folders_give_the_tables_of_a_sweep(alone):
     assert "note: easy.mine lacks 5 of 60 samples and has 0 more" in out
     folder = alone / "runs-hardness"
     assert {p.name for p in folder.iterdir()} == {
-        "stability.csv", "agreement.csv", "samples.parquet", "scores", "figures",
+        "stability.csv", "agreement.csv", "samples.parquet", "notes.csv", "scores", "figures",
     }  # fmt: skip
     assert {p.name for p in alone.iterdir()} == {"runs", "runs-hardness", "mine.parquet"}
     stability = pd.read_csv(folder / "stability.csv")
