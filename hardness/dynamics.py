@@ -11,10 +11,8 @@ Layout, the same on disk and as a run's artifacts::
 """
 
 import hashlib
-import importlib.metadata
 import json
 import math
-import platform
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +23,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from jaxtyping import Float64, Shaped
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -192,18 +189,6 @@ def write_spec(folder: Path, content: Mapping[str, Any]) -> str:
     with _whole(folder / SPEC) as partial:
         partial.write_text(json.dumps(content, indent=1))
     return SPEC
-
-
-def circumstances(device: torch.device) -> dict[str, Any]:
-    """What may change a run's last bits: versions, device, the CPU's vector instructions."""
-    packages = ("torch", "torchvision", "numpy", "pillow", "hardness-sweep")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    gpu = device.type == "cuda"
-    return {
-        "versions": {"python": platform.python_version(), **versions},
-        "device": torch.cuda.get_device_name(device) if gpu else platform.machine(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }
 
 
 def write_epoch(folder: Path, record: EpochRecord) -> list[str]:

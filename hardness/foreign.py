@@ -18,7 +18,6 @@ import torch
 from hardness.dynamics import (
     EpochRecord,
     Manifest,
-    circumstances,
     fingerprint,
     samples_table,
     write_epoch,
@@ -26,6 +25,7 @@ from hardness.dynamics import (
     write_samples,
     write_spec,
 )
+from hardness.provenance import circumstances
 from hardness.recorder import UNKNOWN, Recorder, described
 
 SAMPLE_ID = "sample_id"

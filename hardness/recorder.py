@@ -26,7 +26,6 @@ from hardness.dynamics import (
     EpochRecord,
     Manifest,
     Recording,
-    circumstances,
     epoch_file,
     fingerprint,
     samples_table,
@@ -38,6 +37,7 @@ from hardness.dynamics import (
     write_spec,
 )
 from hardness.metrics.registry import SEEN, TRAINED_ON
+from hardness.provenance import circumstances
 from hardness.scale import LOGITS_GIB
 from hardness.signals import LOGIT_SIGNALS
 from hardness.training.embeddings import EmbeddingTracker, snapshots

@@ -19,7 +19,6 @@ from hardness.dynamics import (
     Diverged,
     Manifest,
     Recording,
-    circumstances,
     epoch_file,
     fingerprint,
     read_summary,
@@ -30,6 +29,7 @@ from hardness.dynamics import (
     write_spec,
 )
 from hardness.models import ModelOptions
+from hardness.provenance import circumstances
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.passes import schedule
