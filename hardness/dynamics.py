@@ -2,6 +2,7 @@
 
 Layout, the same on disk and as a run's artifacts::
 
+    spec.json                              what was trained, under which seed; its classes
     samples.parquet                        one row a sample, in the order of every other file
     dynamics/epoch=init.parquet            before training
     dynamics/epoch=0007.parquet            after epoch 7, one column a signal
@@ -16,6 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +33,7 @@ INIT = -1
 ROW_GROUP = 65_536
 MANIFEST = "manifest.json"
 SAMPLES = "samples.parquet"
+SPEC = "spec.json"
 SUMMARY = "summary"
 _FILE = re.compile(
     r"samples\.parquet|spec\.json|dynamics/epoch=(init|[0-9]{4,})\.parquet"
@@ -51,6 +54,10 @@ class Damaged(ValueError):  # noqa: N818 - it states what happened to the file
     """A file of a run is missing, cut short or not what the manifest says."""
 
 
+def _kept_elsewhere() -> Checkpoint:
+    raise LookupError("whoever recorded this epoch left the state of the training to others")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EpochRecord:
     """What one epoch leaves behind.
@@ -69,7 +76,7 @@ class EpochRecord:
     signals: Mapping[str, Shaped[np.ndarray, " samples"]]
     summary: Mapping[str, float]
     snapshots: Mapping[str, Shaped[np.ndarray, "samples ..."]] = field(default_factory=dict)
-    checkpoint: Callable[[], Checkpoint]
+    checkpoint: Callable[[], Checkpoint] = _kept_elsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +184,13 @@ def write_samples(folder: Path, samples: pd.DataFrame) -> str:
     return SAMPLES
 
 
+def write_spec(folder: Path, content: Mapping[str, Any]) -> str:
+    """Write ``spec.json``; returns its relative name."""
+    with _whole(folder / SPEC) as partial:
+        partial.write_text(json.dumps(content, indent=1))
+    return SPEC
+
+
 def write_epoch(folder: Path, record: EpochRecord) -> list[str]:
     """Write a record's signals and snapshots; returns the relative names, signals first.
 
@@ -200,12 +214,19 @@ def write_epoch(folder: Path, record: EpochRecord) -> list[str]:
             column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
             write_statistics=False,
         )
-    if not record.snapshots:
-        return [name]
-    snapshots = snapshot_file(record.epoch)
-    with _whole(folder / snapshots) as partial:
-        save_file({k: np.ascontiguousarray(v) for k, v in record.snapshots.items()}, partial)
-    return [name, snapshots]
+    return [name, *write_snapshots(folder, record.epoch, record.snapshots)]
+
+
+def write_snapshots(
+    folder: Path, epoch: int, arrays: Mapping[str, Shaped[np.ndarray, "samples ..."]]
+) -> list[str]:
+    """Write an epoch's snapshots, if there are any; returns the relative name."""
+    if not arrays:
+        return []
+    name = snapshot_file(epoch)
+    with _whole(folder / name) as partial:
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, partial)
+    return [name]
 
 
 def read_summary(path: Path) -> dict[str, float]:
@@ -285,6 +306,18 @@ class Dynamics:
                 f"{self.folder / SAMPLES}: expected {self.manifest.rows} rows; came {len(table)}"
             )
         return table
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes.
+
+        Raises:
+            Damaged: If the run's spec cannot be read.
+        """
+        try:
+            return tuple(map(str, json.loads((self.folder / SPEC).read_bytes())["classes"]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise Damaged(f"{self.folder / SPEC}: expected a spec; came {error!r}") from error
 
     def signals(
         self, names: Sequence[str], rows: tuple[int, int] | None = None

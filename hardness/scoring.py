@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -64,7 +65,7 @@ def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.
         given["lr"] = dynamics.summaries("lr")
     whole = [m for m in metrics if m.whole or {*m.signals} & {*snapshots}]
     by_block = [m for m in metrics if m not in whole]
-    names = sorted({s for m in by_block for s in m.signals} - given.keys())
+    names = sorted(_read(by_block, dynamics) - given.keys())
     rows = dynamics.manifest.rows
     blocks = []
     for first in range(0, rows, BLOCK):
@@ -72,7 +73,7 @@ def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.
         inputs = {**given, "labels": given["labels"][first:last]}
         blocks.append(_columns(by_block, inputs | dynamics.signals(names, (first, last))))
     columns = {k: np.concatenate([b[k] for b in blocks]) for k in (blocks[0] if blocks else {})}
-    per_epoch = sorted({s for m in whole for s in m.signals} - given.keys() - snapshots.keys())
+    per_epoch = sorted(_read(whole, dynamics) - given.keys() - snapshots.keys())
     columns |= _columns(whole, given | snapshots | dynamics.signals(per_epoch))
     fold = {FOLD: snapshots[FOLD]} if FOLD in snapshots else {}
     return pd.DataFrame({"sample_id": samples["sample_id"], **fold, **columns})
@@ -102,6 +103,31 @@ def score_ensemble(runs: Sequence[Dynamics], keys: Iterable[str]) -> pd.DataFram
         blocks.append(_columns(metrics, inputs))
     columns = {m.key: np.concatenate([b[m.key] for b in blocks]) for m in metrics}
     return pd.DataFrame({"sample_id": ids[0], **columns})
+
+
+def score_folder(folder: Path | str, keys: Iterable[str] = METRICS) -> pd.DataFrame:
+    """Raw scores of one run's folder, such as a ``Recorder`` leaves: every metric that it allows.
+
+    Args:
+        folder: Of a finished run.
+        keys: Of ``METRICS``; those whose signals the run did not record are left out.
+
+    Returns:
+        One row a sample: ``sample_id``, one column a metric, flags. Hardness is
+        ``METRICS[key].sign`` times a column.
+
+    Raises:
+        Damaged: If it is no finished run, or a file is not what its manifest says.
+
+    Example:
+        In a notebook::
+
+            scores = score_folder("runs/seed-0")
+            scores.nsmallest(20, "aum.train")
+    """
+    dynamics = Dynamics(Path(folder))
+    found = scorable(keys, dynamics.manifest.signals)
+    return score_run(dynamics, found, n_classes=len(dynamics.classes))
 
 
 def score_images(
@@ -189,6 +215,12 @@ def rank_within_folds(
         others = lower + higher
         ranks[rows] = np.where(others > 0, lower / np.maximum(others, 1), 0.5)
     return ranks
+
+
+def _read(metrics: Iterable[Metric], dynamics: Dynamics) -> set[str]:
+    """Signals that these metrics read, and who was seen in which epoch where that was recorded."""
+    seen = {m.seen for m in metrics if m.seen in dynamics.manifest.signals}
+    return {s for m in metrics for s in m.signals} | {s for s in seen if s}
 
 
 def _columns(metrics: Iterable[Metric], inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -36,7 +36,7 @@ from hardness.agreement import (
     supervised_reference,
 )
 from hardness.datasets import Dataset
-from hardness.dynamics import MANIFEST, Damaged, Dynamics
+from hardness.dynamics import MANIFEST, SPEC, Damaged, Dynamics
 from hardness.estimate import Estimate
 from hardness.metrics import METRICS, labels_used
 from hardness.metrics.disagreement import ensembles
@@ -51,10 +51,11 @@ from hardness.scoring import (
 from hardness.stability import stability
 from sweep import planning
 from sweep.driver import Sweep
+from sweep.folders import Folders, Recorded
+from sweep.mistake import Mistake
 from sweep.plugins import Plugin
 from sweep.spec import Cell, Configuration, identity
 from sweep.tracking import Store
-from sweep.trial import SPEC
 
 REFERENCE = "supervised_reference"
 MEMBERS = tuple(member for cluster in REFERENCE_CLUSTERS for member in cluster)
@@ -139,6 +140,7 @@ class Aggregate:
         stability: One row a (configuration, metric).
         agreement: One row a pair of score sets.
         samples: One row a sample: mean, spread and rank of each metric.
+        given: Hardness by others that joined the agreement, name to ``[samples]``.
         notes: What a reader of the tables has to know.
     """
 
@@ -147,11 +149,12 @@ class Aggregate:
     stability: pd.DataFrame
     agreement: pd.DataFrame
     samples: pd.DataFrame
+    given: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Sequence[str] = field(default_factory=list)
 
 
 def collect(
-    sweep: Sweep, store: Store, folder: Path
+    sweep: Sweep | Recorded, store: Store | Folders, folder: Path
 ) -> tuple[list[ConfigurationScores], list[str]]:
     """Scores of every finished run, computed where ``folder/scores`` lacks them.
 
@@ -179,11 +182,18 @@ def collect(
         scores = _configuration_scores(proposal, cells, keys, folder, damaged)
         if scores is not None:
             found.append(_with_objective(scores, cells, sweep))
-    return found, _mixed(store, done)
+    lost = [f"{name(c)}: {damaged[c.run.run_id]}" for c in done if c.run.run_id in damaged]
+    return found, [*lost, *_mixed(store, done)]
 
 
 def aggregate(
-    sweep: Sweep, store: Store, folder: Path, *, dataset: Dataset | None, intervals: bool = True
+    sweep: Sweep | Recorded,
+    store: Store | Folders,
+    folder: Path,
+    *,
+    dataset: Dataset | None,
+    given: Mapping[str, pd.Series] | None = None,
+    intervals: bool = True,
 ) -> Aggregate:
     """Scores, stability and agreement of a sweep; needs a Ray session.
 
@@ -192,15 +202,19 @@ def aggregate(
         store: Where its runs are.
         folder: The sweep's own, for the cache of scores.
         dataset: For the metrics of the pixels; None leaves them out, with a note.
+        given: Hardness by others, by ``sample_id``, that joins the agreement.
         intervals: Also bootstrap the agreement's intervals.
     """
     scores, notes = collect(sweep, store, folder)
+    if isinstance(sweep, Recorded):
+        notes = [*sweep.notes, *notes]
     pixels: dict[str, np.ndarray] = {}
     if dataset is None:
         notes.append("pixel baselines and image figures are left out: the dataset is not here")
     elif scores:
         pixels = pixel_scores(planning.asked_metrics(sweep.spec), dataset, folder)
     notes += _without_score(scores)
+    joined = join(given or {}, scores[0].sample_ids, notes) if scores else {}
     failed = [c for c in sweep.cells if c.state == "failed" and c.trace]
     notes += [f"failed: {name(c)}: {c.trace.reason}" for c in failed if c.trace]
     notes += planning.statements(sweep.spec, sweep.proposals)
@@ -209,8 +223,11 @@ def aggregate(
         scores=scores,
         pixels=pixels,
         stability=marked(stability_table(scores), reasons),
-        agreement=marked(agreement_table(sweep, scores, pixels, intervals=intervals), reasons),
+        agreement=marked(
+            agreement_table(sweep, scores, pixels, joined, intervals=intervals), reasons
+        ),
         samples=samples_table(scores, pixels),
+        given=joined,
         notes=notes,
     )
 
@@ -271,9 +288,10 @@ def stability_table(scores: Sequence[ConfigurationScores]) -> pd.DataFrame:
 
 
 def agreement_table(
-    sweep: Sweep,
+    sweep: Sweep | Recorded,
     scores: Sequence[ConfigurationScores],
     pixels: Mapping[str, np.ndarray],
+    given: Mapping[str, np.ndarray] | None = None,
     *,
     intervals: bool,
     keys: Sequence[str] | None = None,
@@ -287,11 +305,12 @@ def agreement_table(
         sweep: For the direction of each regimen's objective.
         scores: All configurations.
         pixels: Scores of the images.
+        given: Hardness by others.
         intervals: Bootstrap them.
         keys: Score keys such as ``aum`` or ``msd_mean.contrastive``; all, if left out.
     """
     best = best_of_each_regimen(sweep, scores)
-    sets, about = _score_sets(best, pixels, keys)
+    sets, about = _score_sets(best, pixels, given or {}, keys)
     pairs = [*itertools.combinations(range(len(sets)), 2)]
     supervised = next((s for s in best if s.configuration.regimen == "supervised"), None)
     if supervised is not None and {*MEMBERS} <= supervised.raw.keys():
@@ -347,8 +366,51 @@ def marked(table: pd.DataFrame, reasons: Mapping[str, str]) -> pd.DataFrame:
     return table.assign(**why)
 
 
+def headline(keys: Iterable[str]) -> list[str]:
+    """The keys that stand for their metrics: no variants, save where training's is all there is.
+
+    Example:
+        >>> headline(["aum", "aum.train", "cartography_confidence.train", "el2n.e10"])
+        ['aum', 'cartography_confidence.train']
+    """
+    every = [*keys]
+    return [
+        k
+        for k in every
+        if "." not in k or (k.endswith(".train") and k.removesuffix(".train") not in every)
+    ]
+
+
+def join(
+    given: Mapping[str, pd.Series], sample_ids: np.ndarray, notes: list[str]
+) -> dict[str, np.ndarray]:
+    """Hardness by others in the order of ours, NaN where they have none.
+
+    Args:
+        given: By ``sample_id``.
+        sample_ids: Ours.
+        notes: Where it is said how many samples are on one side alone.
+
+    Raises:
+        Mistake: If no sample is on both sides.
+    """
+    joined = {}
+    for one, hardness in given.items():
+        common = np.isin(sample_ids, hardness.index)
+        if not common.any():
+            raise Mistake(f"{one}: expected sample ids of these runs; came none of them")
+        others = len(hardness) - np.count_nonzero(common)
+        if others or not common.all():
+            notes.append(
+                f"{one} lacks {np.count_nonzero(~common)} of {len(common)} samples and has "
+                f"{others} more"
+            )
+        joined[one] = hardness.reindex(sample_ids).to_numpy(dtype=np.float64)
+    return joined
+
+
 def score_keys(
-    sweep: Sweep,
+    sweep: Sweep | Recorded,
     scores: Sequence[ConfigurationScores],
     pixels: Mapping[str, np.ndarray],
 ) -> list[str]:
@@ -453,7 +515,7 @@ def _score(
     groups: Sequence[Sequence[Cell]],
     keys: Sequence[str],
     folder: Path,
-    store: Store,
+    store: Store | Folders,
     plugins: Sequence[Plugin],
 ) -> dict[str, str]:
     """Score runs, or ensembles of them, where the cache lacks it; what is wrong, by run id."""
@@ -488,22 +550,22 @@ def _task(cells: Sequence[Cell], keys: Sequence[str], folder: Path) -> dict[str,
 
 
 def _in_parallel(
-    tasks: Sequence[dict[str, Any]], store: Store, plugins: Sequence[Plugin]
+    tasks: Sequence[dict[str, Any]], store: Store | Folders, plugins: Sequence[Plugin]
 ) -> list[dict[str, Any]]:
     if not tasks:
         return []
-    address = (store.uri, store.experiment_id, store.name)
+    opened = store.reopen()
 
     def reduce_runs(task: dict[str, Any]) -> dict[str, Any]:
         for plugin in plugins:
             plugin.load()
-        return _reduce(task, Store(*address))
+        return _reduce(task, opened())
 
     found = ray.data.from_items(list(tasks), override_num_blocks=len(tasks)).map(reduce_runs)
     return found.take_all()
 
 
-def _reduce(task: dict[str, Any], store: Store) -> dict[str, Any]:
+def _reduce(task: dict[str, Any], store: Store | Folders) -> dict[str, Any]:
     """Scores of one run or ensemble, as the bytes of a parquet file, or why there are none."""
     with contextlib.ExitStack() as stack:
         runs: list[Dynamics] = []
@@ -533,8 +595,10 @@ def _to_bytes(scores: pa.Table, keys: Iterable[str]) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _fetch(store: Store, tracking_run: str, scratch: Path) -> Path:
+def _fetch(store: Store | Folders, tracking_run: str, scratch: Path) -> Path:
     """A folder with the run's files: the store's own if it is on this machine, else a copy."""
+    if isinstance(store, Folders):
+        return store.local_folder(tracking_run)
     local = store.local_folder(tracking_run)
     if local is not None:
         return local
@@ -629,7 +693,7 @@ def _configuration_scores(
 
 
 def _with_objective(
-    scores: ConfigurationScores, cells: Sequence[Cell], sweep: Sweep
+    scores: ConfigurationScores, cells: Sequence[Cell], sweep: Sweep | Recorded
 ) -> ConfigurationScores:
     metric = sweep.spec.regimens[scores.configuration.regimen].metric.name
     traces = [c.trace for c in cells if c.run.seed in scores.seeds and c.trace]
@@ -638,7 +702,7 @@ def _with_objective(
 
 
 def best_of_each_regimen(
-    sweep: Sweep, scores: Sequence[ConfigurationScores]
+    sweep: Sweep | Recorded, scores: Sequence[ConfigurationScores]
 ) -> list[ConfigurationScores]:
     """Of each regimen the configuration that is best by its own objective."""
     best: dict[str, ConfigurationScores] = {}
@@ -654,15 +718,16 @@ def best_of_each_regimen(
 def _score_sets(
     best: Sequence[ConfigurationScores],
     pixels: Mapping[str, np.ndarray],
+    given: Mapping[str, np.ndarray],
     keys: Sequence[str] | None,
 ) -> tuple[list[ScoreSet], dict[str, dict[str, str]]]:
     """Score sets by score key, and what the table says about each."""
     sets, about = [], {}
     for one in best:
-        regimen = one.configuration.regimen
+        regimen, shown = one.configuration.regimen, headline(one.raw)
         for key in one.raw:
             score_key = f"{key}.{regimen}"
-            wanted = "." not in key if keys is None else bool({key, score_key} & {*keys})
+            wanted = key in shown if keys is None else bool({key, score_key} & {*keys})
             if wanted:
                 sets.append(one.score_set(key, score_key))
                 about[score_key] = {
@@ -679,6 +744,16 @@ def _score_sets(
                 "metric": key,
                 "family": METRICS[key].family,
                 "labels_used": METRICS[key].labels_used,
+                "configuration_id": "",
+                "missing_seeds": "",
+            }
+    for name_given, hardness in given.items():
+        if keys is None or name_given in keys:
+            sets.append(ScoreSet(name=name_given, scores=hardness[None], runs=()))
+            about[name_given] = {
+                "metric": name_given,
+                "family": "given",
+                "labels_used": "unknown",
                 "configuration_id": "",
                 "missing_seeds": "",
             }
@@ -782,7 +857,7 @@ def _values(parameters: Mapping[str, Any]) -> str:
     return ", ".join(f"{k}={v}" for k, v in parameters.items())
 
 
-def _mixed(store: Store, done: Sequence[Cell]) -> list[str]:
+def _mixed(store: Store | Folders, done: Sequence[Cell]) -> list[str]:
     """Say when runs of one configuration come from different devices or versions."""
     notes = []
     groups: dict[str, set[str]] = {}

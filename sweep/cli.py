@@ -1,5 +1,6 @@
 """The command line: parse, call, print, exit code."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -20,6 +21,18 @@ _FORMAT = click.option(
     help="A table for people, or JSON or CSV for programs.",
 )  # fmt: skip
 _TRACKER = click.option("--tracking-uri", help="Where the sweep is; by default ./mlflow.db.")
+_OUTPUT = click.option(
+    "--output", type=click.Path(path_type=Path),
+    help="Of a PATH: where tables and figures go; beside it, if left out.",
+)  # fmt: skip
+_SCORES = click.option(
+    "--scores", "files", multiple=True, type=click.Path(path_type=Path),
+    help="Scores of anyone, csv or parquet: sample_id and one column a score. High is hard, "
+    "unless the column bears a metric's name, whose sign it then has.",
+)  # fmt: skip
+_LOW = click.option(
+    "--low-is-hard", multiple=True, metavar="COLUMN", help="A column of --scores where low is hard."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -93,42 +106,81 @@ def status(name: str, tracking_uri: str | None, form: Any) -> None:
 
 
 @cli.command()
-@click.argument("name")
+@click.argument("name", metavar="NAME|PATH")
 @click.option("--no-intervals", is_flag=True, help="Point estimates of agreement only.")
+@_SCORES
+@_LOW
+@_OUTPUT
 @_TRACKER
-def aggregate(name: str, tracking_uri: str | None, *, no_intervals: bool) -> None:
-    """Scores, stability and agreement of what is done; tables and figures, logged to MLflow."""
-    from sweep import driver, fanout  # noqa: PLC0415
+def aggregate(
+    name: str,
+    files: tuple[Path, ...],
+    low_is_hard: tuple[str, ...],
+    output: Path | None,
+    tracking_uri: str | None,
+    *,
+    no_intervals: bool,
+) -> None:
+    """Scores, stability and agreement of what is done; tables and figures.
 
-    store, sweep = driver.find(name, tracking_uri)
+    NAME is a sweep, whose tables are logged to MLflow too. PATH is a folder with the runs of a
+    recorder, cartography's dynamics or AUM's files.
+    """
+    from sweep import driver, fanout, folders  # noqa: PLC0415
+
+    given = folders.given_scores(files, low_is_hard)
+    store, sweep = _runs(name, output, tracking_uri)
+    recorded = isinstance(sweep, folders.Recorded)
     with fanout.session():
-        _aggregate(sweep, store, _dataset(sweep.spec), intervals=not no_intervals)
-    _exit(driver.look(sweep.spec, store))
+        dataset = None if recorded else _dataset(sweep.spec)
+        result = _aggregate(sweep, store, dataset, intervals=not no_intervals, given=given)
+    if recorded:
+        _exit_recorded(sweep, result)
+    else:
+        _exit(driver.look(sweep.spec, store))
 
 
 @cli.command()
-@click.argument("name")
+@click.argument("name", metavar="NAME|PATH")
 @click.argument("metrics", nargs=-1, required=True, metavar="METRIC METRIC…")
+@_SCORES
+@_LOW
+@_OUTPUT
 @_TRACKER
 @_FORMAT
-def compare(name: str, metrics: tuple[str, ...], tracking_uri: str | None, form: Any) -> None:
-    """Agreement of chosen metrics, such as ``aum msd_mean.contrastive``, with intervals."""
-    from sweep import aggregate as aggregation  # noqa: PLC0415
-    from sweep import driver, fanout, planning, tables  # noqa: PLC0415
+def compare(
+    name: str,
+    metrics: tuple[str, ...],
+    files: tuple[Path, ...],
+    low_is_hard: tuple[str, ...],
+    output: Path | None,
+    tracking_uri: str | None,
+    form: Any,
+) -> None:
+    """Agreement of chosen metrics, such as ``aum msd_mean.contrastive``, with intervals.
 
-    store, sweep = driver.find(name, tracking_uri)
+    A score of --scores is called ``column.file``.
+    """
+    from sweep import aggregate as aggregation  # noqa: PLC0415
+    from sweep import driver, fanout, folders, planning, tables  # noqa: PLC0415
+
+    given = folders.given_scores(files, low_is_hard)
+    store, sweep = _runs(name, output, tracking_uri)
     with fanout.session():
         aggregation.quiet()
-        scores, _ = aggregation.collect(sweep, store, _folder(sweep.spec))
+        scores, notes = aggregation.collect(sweep, store, _folder(sweep.spec))
+        joined = aggregation.join(given, scores[0].sample_ids, notes) if scores else {}
         pixels: dict[str, Any] = {}
-        if aggregation.needs_images(metrics):
+        if aggregation.needs_images(metrics) and not isinstance(sweep, folders.Recorded):
             dataset = driver.load(sweep.spec)[1]
             pixels = aggregation.pixel_scores(metrics, dataset, _folder(sweep.spec))
-        known = aggregation.score_keys(sweep, scores, pixels)
+        known = [*aggregation.score_keys(sweep, scores, pixels), *joined]
         unknown = [m for m in metrics if m not in known]
         if unknown:
             raise Mistake(f"unknown metric {unknown[0]!r}; known: {', '.join(known)}")
-        table = aggregation.agreement_table(sweep, scores, pixels, intervals=True, keys=metrics)
+        table = aggregation.agreement_table(
+            sweep, scores, pixels, joined, intervals=True, keys=metrics
+        )
         table = aggregation.marked(table, planning.approximated(sweep.spec))
     if form == "table":
         tables.print_agreement(table, f"Agreement in {name}", reference=False)
@@ -216,6 +268,34 @@ def _folder(spec: Any) -> Path:
     return Path(spec.storage_path) / spec.name
 
 
+def _runs(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any, Any]:
+    """Where the runs are and the runs: of a folder or file, else of a sweep in the tracker."""
+    from sweep import folders, tracking  # noqa: PLC0415
+
+    path = Path(name).expanduser()
+    if not path.exists():
+        if os.sep in name:
+            raise Mistake(f"{name}: expected a folder of runs; came no such place")
+        return _named(name, output, tracking_uri)
+    if os.sep not in name:
+        # A folder may bear a sweep's name; ./NAME always means the folder.
+        with contextlib.suppress(tracking.NoSuchSweep):
+            return _named(name, output, tracking_uri)
+    whole = path.absolute()
+    return folders.Folders(), folders.gather(
+        path, output or whole.with_name(f"{whole.stem}-hardness")
+    )
+
+
+def _named(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any, Any]:
+    from sweep import driver  # noqa: PLC0415
+
+    found = driver.find(name, tracking_uri)
+    if output is not None:
+        raise Mistake(f"--output: expected with a PATH; came with the sweep {name}")
+    return found
+
+
 def _dataset(spec: Any) -> Any:
     """The sweep's dataset if this machine has the same one."""
     from sweep import driver  # noqa: PLC0415
@@ -290,31 +370,49 @@ def _places_of_images(dataset: Any) -> list[str]:
     return lines
 
 
-def _aggregate(sweep: Any, store: Any, dataset: Any, *, intervals: bool) -> None:
+def _aggregate(sweep: Any, store: Any, dataset: Any, *, intervals: bool, given: Any = None) -> Any:
     from sweep import aggregate as aggregation  # noqa: PLC0415
-    from sweep import report, tables  # noqa: PLC0415
+    from sweep import folders, report, tables  # noqa: PLC0415
 
     aggregation.quiet()
     folder = _folder(sweep.spec)
-    result = aggregation.aggregate(sweep, store, folder, dataset=dataset, intervals=intervals)
+    result = aggregation.aggregate(
+        sweep, store, folder, dataset=dataset, given=given, intervals=intervals
+    )
     if not result.scores:
         _say("no run is done, so there is nothing to aggregate")
-        return
+        for note in result.notes if isinstance(sweep, folders.Recorded) else ():
+            _say(note)
+        return result
     aggregation.write(result, folder)
     best = [
         one.configuration.configuration_id
         for one in aggregation.best_of_each_regimen(sweep, result.scores)
     ]
     report.draw(result, best, folder / "figures", dataset)
-    aggregation.publish(sweep, store, result, folder)
+    recorded = isinstance(sweep, folders.Recorded)
+    if not recorded:
+        aggregation.publish(sweep, store, result, folder)
     tables.print_stability(result, best)
     tables.print_agreement(result.agreement, "Agreement with the supervised reference ranking")
     for note in result.notes:
         click.echo(f"note: {note}")
     click.echo(f"tables    {folder}/stability.csv, agreement.csv, samples.parquet, notes.csv")
     click.echo(f"figures   {folder}/figures/")
-    where = f" --tracking-uri {sweep.spec.tracking_uri}" if sweep.spec.tracking_uri else ""
-    click.echo(f"runs      sweep ui {sweep.spec.name}{where}")
+    if not recorded:
+        where = f" --tracking-uri {sweep.spec.tracking_uri}" if sweep.spec.tracking_uri else ""
+        click.echo(f"runs      sweep ui {sweep.spec.name}{where}")
+    return result
+
+
+def _exit_recorded(sweep: Any, result: Any) -> None:
+    """End with 1 if a run is unfinished or damaged, naming each."""
+    bad = [f"seed {c.run.seed}: {c.trace.reason}" for c in sweep.cells if c.state != "done"]
+    bad += [f"seed {seed}: {why}" for s in result.scores for seed, why in s.missing.items()]
+    for line in dict.fromkeys(bad):
+        _say(line)
+    if bad or not result.scores:
+        sys.exit(SOME_FAILED)
 
 
 def _exit(sweep: Any, *, unfinished: bool = False) -> None:

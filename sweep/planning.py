@@ -34,6 +34,7 @@ from sweep.spec import (
     Objective,
     Pack,
     Parameter,
+    RecordedSpec,
     RegimenSpec,
     RunSpec,
     SweepSpec,
@@ -166,7 +167,7 @@ def packs(cells: Sequence[Cell], seeds_per_pack: int, parents: Mapping[str, str]
     return found
 
 
-def asked_metrics(spec: SweepSpec) -> list[str]:
+def asked_metrics(spec: SweepSpec | RecordedSpec) -> list[str]:
     """Keys of the metrics that the sweep asks for; of ``all``, those that its size allows."""
     if spec.metrics != ("all",):
         return list(spec.metrics)
@@ -174,7 +175,7 @@ def asked_metrics(spec: SweepSpec) -> list[str]:
     return [key for key in METRICS if not _concerned(key, off)]
 
 
-def shortfalls(spec: SweepSpec) -> list[Shortfall]:
+def shortfalls(spec: SweepSpec | RecordedSpec) -> list[Shortfall]:
     """What the dataset's size leaves out or approximates of what the sweep asks for."""
     recorded = frozenset().union(*(offered(regimen) for regimen in spec.regimens))
     everything = spec.metrics == ("all",)
@@ -195,7 +196,7 @@ def shortfalls(spec: SweepSpec) -> list[Shortfall]:
     return found
 
 
-def approximated(spec: SweepSpec) -> dict[str, str]:
+def approximated(spec: SweepSpec | RecordedSpec) -> dict[str, str]:
     """Metrics that the dataset's size makes approximate, and what is done instead."""
     found = (shortfall for shortfall in shortfalls(spec) if not shortfall.limit.off)
     return {key: shortfall.limit.why for shortfall in found for key in shortfall.metrics}
@@ -203,11 +204,13 @@ def approximated(spec: SweepSpec) -> dict[str, str]:
 
 def pretrained(proposals: Iterable[Proposal]) -> list[ModelOptions]:
     """The models among these that start from pretrained weights, each once."""
-    models = (options(ModelOptions, p.configuration.model) for p in proposals)
+    # A recorded run does not tell its model.
+    told = (p.configuration.model for p in proposals if p.configuration.model)
+    models = (options(ModelOptions, model) for model in told)
     return [*dict.fromkeys(model for model in models if model.pretrained)]
 
 
-def statements(spec: SweepSpec, proposals: Iterable[Proposal]) -> list[str]:
+def statements(spec: SweepSpec | RecordedSpec, proposals: Iterable[Proposal]) -> list[str]:
     """What a reader of the sweep's numbers has to know before the first of them is there."""
     starts = [
         f"pretrained: {model.name} starts from torchvision's {model.pretrained}, which learned "
@@ -217,7 +220,7 @@ def statements(spec: SweepSpec, proposals: Iterable[Proposal]) -> list[str]:
     return [*map(str, shortfalls(spec)), *starts]
 
 
-def _limits(spec: SweepSpec) -> list[Limit]:
+def _limits(spec: SweepSpec | RecordedSpec) -> list[Limit]:
     """Limits of the dataset's size, less what the file wants kept all the same."""
     if spec.dataset_size is None:
         return []

@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 from hardness.agreement import supervised_reference
 from hardness.datasets import Dataset
 from hardness.stability import spearman_pair_mean
-from sweep.aggregate import MEMBERS, REFERENCE, Aggregate, ConfigurationScores
+from sweep.aggregate import MEMBERS, REFERENCE, Aggregate, ConfigurationScores, headline
 
 FAMILIES = ("supervised", "loss-based", "unsupervised", "uncertainty")
 SIDE = 5  # images a row and a column
@@ -114,13 +114,14 @@ def stability_rows(table: pd.DataFrame, configuration_id: str) -> pd.DataFrame:
         configuration_id: Whose.
 
     Returns:
-        Rows of the table without variants (dotted keys), indexed by metric, those without a value
-        last; ``train`` holds the value of the metric's ``.train`` variant, NaN if there is none.
+        Rows of the table that stand for their metrics, see ``headline``, indexed by metric, those
+        without a value last; ``train`` holds the value of the metric's ``.train`` variant, NaN if
+        there is none.
     """
     if table.empty:
         return pd.DataFrame({"spearman_pair_mean": [], "train": []})
     mine = table[table["configuration_id"] == configuration_id].set_index("metric")
-    rows = mine[~mine.index.str.contains(".", regex=False)]
+    rows = mine.loc[headline(mine.index)]
     train = mine["spearman_pair_mean"].reindex(rows.index + ".train")
     return rows.assign(train=train.to_numpy()).sort_values(
         "spearman_pair_mean", ascending=False, kind="stable"
@@ -176,9 +177,9 @@ def own_agreement(result: Aggregate) -> dict[str, float]:
 
     Returns:
         Score set, by its name in ``Aggregate.agreement``, to the mean Spearman correlation of two
-        seeds; 1 for the scores of pixels, which no seed changes.
+        seeds; 1 for the scores of pixels and of others, which no seed changes.
     """
-    own = dict.fromkeys(result.pixels, 1.0)
+    own = dict.fromkeys([*result.pixels, *result.given], 1.0)
     pairs, rows = result.agreement, result.stability
     if pairs.empty or rows.empty:
         return own
@@ -203,14 +204,18 @@ def map_points(samples: pd.DataFrame, configuration_id: str) -> pd.DataFrame:
         configuration_id: Whose.
 
     Returns:
-        ``sample_id``, ``variability``, ``confidence`` and ``correctness``, means over seeds;
-        without the samples that lack one, and empty if a column is missing.
+        ``sample_id``, ``variability``, ``confidence`` and ``correctness``, means over seeds, of
+        the training step where there is no evaluation; without the samples that lack one, and
+        empty if a column is missing.
     """
-    columns = {f"cartography_{c}": c for c in ("variability", "confidence", "correctness")}
-    if not {*columns} <= {*samples}:
-        return pd.DataFrame({"sample_id": [], **{c: [] for c in columns.values()}})
-    mine = samples.loc[samples["configuration_id"] == configuration_id, ["sample_id", *columns]]
-    return mine.rename(columns=columns).dropna().reset_index(drop=True)
+    axes = ("variability", "confidence", "correctness")
+    mine = samples[samples["configuration_id"] == configuration_id]
+    for phase in ("", ".train"):
+        columns = {f"cartography_{c}{phase}": c for c in axes}
+        if {*columns} <= {*mine} and mine[[*columns]].notna().any(axis=None):
+            points = mine[["sample_id", *columns]].rename(columns=columns)
+            return points.dropna().reset_index(drop=True)
+    return pd.DataFrame({"sample_id": [], **{c: [] for c in axes}})
 
 
 def pictured(result: Aggregate, best: Sequence[ConfigurationScores]) -> dict[str, pd.DataFrame]:
@@ -446,7 +451,9 @@ def _agreement_figure(
         corner = place - 0.42, place - 0.42
         axis.add_patch(Rectangle(corner, 0.84, 0.84, fill=False, lw=0.9, ec=_INK, zorder=3))
     axis.set_title("Do metrics agree on which samples are hard?", pad=10)
-    _foot(axis, [_agreement_caption(matrix), *map(_missing_seeds, best)], width_in - 1, below=6)
+    _foot(
+        axis, [_agreement_caption(matrix), *map(_missing_seeds, best)], width_in - names_in, below=6
+    )
     bar = figure.colorbar(image, ax=axis, location="bottom", shrink=0.6, aspect=40, pad=0.02)
     bar.outline.set_visible(False)
     return figure

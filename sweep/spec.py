@@ -307,6 +307,29 @@ class SweepSpec:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecordedSpec:
+    """What stands in the place of an experiment file for runs that were not trained by a sweep.
+
+    Args:
+        name: Of the folder for tables and figures.
+        storage_path: Where that folder is.
+        regimens: Those that occur, with what a configuration is judged by.
+        metrics: All that the runs allow.
+        plugins: None.
+        keep: What was kept is used, whatever its size.
+        dataset_size: Samples and classes; None if no run is finished.
+    """
+
+    name: str
+    storage_path: str
+    regimens: Mapping[str, RegimenSpec]
+    metrics: tuple[str, ...] = ("all",)
+    plugins: tuple[Plugin, ...] = ()
+    keep: Keep = Keep(logits="last")
+    dataset_size: tuple[int, ...] | None = None
+
+
 def offered(regimen: str) -> frozenset[str]:
     """What a metric can read of a regimen, and what the dataset gives."""
     return GIVEN.union(REGIMENS[regimen].offered)

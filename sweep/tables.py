@@ -14,12 +14,13 @@ from rich.table import Table
 from hardness.metrics import METRICS
 from hardness.metrics.registry import Metric
 from hardness.training import REGIMENS
-from sweep.aggregate import REFERENCE, Aggregate
+from sweep.aggregate import REFERENCE, Aggregate, headline
 from sweep.driver import Sweep
 from sweep.spec import Cell, offered
 
 Format = Literal["table", "json", "csv"]
 _PLAIN_WIDTH = 132
+_SIDES = ("left", "right")
 # Rows of a table on a terminal; its file has all of them.
 _ROWS = 20
 
@@ -134,7 +135,7 @@ def print_stability(result: Aggregate, best: Sequence[str]) -> None:
             "two seeds", "within class", "Kendall W", "top 10 %", "mean", "for 0.9",
         ):  # fmt: skip
             table.add_column(column, justify="right", no_wrap=True)
-        plain = mine[~mine["metric"].str.contains(".", regex=False)]
+        plain = mine[mine["metric"].isin(headline(mine["metric"]))]
         plain = plain.sort_values("spearman_pair_mean", ascending=False)
         for row in _records(plain.head(_ROWS)):
             table.add_row(
@@ -172,23 +173,31 @@ def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) 
     if table.empty:
         return
     against = table["right"].str.startswith(REFERENCE)
-    rows = table[against] if reference and against.any() else table
+    most = _ROWS if reference else len(table)
+    if reference and not against.any():
+        reference, title = False, "Agreement of every two metrics"
+    rows = table[against] if reference else table
+    shared = "" if reference else _shared_ending([*rows["left"], *rows["right"]])
+    if shared:
+        title = f"{title} · {shared[1:]}"
+        rows = rows.assign(**{side: rows[side].str.removesuffix(shared) for side in _SIDES})
     shown = Table(box=SIMPLE_HEAD, title=title, title_justify="left", caption_justify="left")
     shown.add_column("metric", no_wrap=True)
     if not reference:
         shown.add_column("with", no_wrap=True)
-    shown.add_column("labels", no_wrap=True)
+    labels = reference or len({*rows["labels_used_left"]}) > 1
+    if labels:
+        shown.add_column("labels", no_wrap=True)
     for column in ("Spearman", "within class", "tau-b", "top 10 %", "r / noise", "within"):
         shown.add_column(column, justify="right", no_wrap=True)
     order = ["labels_used_left", "spearman"] if reference else ["spearman"]
     rows = rows.sort_values(order, ascending=[column != "spearman" for column in order])
     for _, group in rows.groupby("labels_used_left", sort=False) if reference else [("", rows)]:
-        limit = _ROWS if reference else len(group)
-        for row in _records(group.head(limit)):
+        for row in _records(group.head(most)):
             shown.add_row(
                 _named(row, "left", "approximated_left"),
                 *(() if reference else (_named(row, "right", "approximated_right"),)),
-                row["labels_used_left"],
+                *((row["labels_used_left"],) if labels else ()),
                 _interval(row["spearman"], row["spearman_low"], row["spearman_high"]),
                 _number(row["spearman_within_class"]),
                 _number(row["kendall_tau_b"]),
@@ -196,8 +205,8 @@ def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) 
                 _number(row["disattenuated"]),
                 _number(row["disattenuated_within_class"]),
             )  # fmt: skip
-        if len(group) > limit:
-            shown.add_row(*_more(len(group) - limit, len(shown.columns), "agreement.csv"))
+        if len(group) > most:
+            shown.add_row(*_more(len(group) - most, len(shown.columns), "agreement.csv"))
     shown.caption = (
         "Means over seeds, never of the same runs on both sides. Spearman: 95 % bootstrap over\n"
         "samples. top 10 %: overlap of the hardest. r / noise: Spearman with the seed noise of\n"
@@ -205,6 +214,13 @@ def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) 
         f"{_explained(rows)}"
     )
     out.print(shown)
+
+
+def _shared_ending(names: Sequence[str]) -> str:
+    """The regimen with its dot, if all of these score keys end with the same."""
+    regimens = {name.rpartition(".")[2] for name in names} & REGIMENS.keys()
+    ending = f".{next(iter(regimens))}" if len(regimens) == 1 else ""
+    return ending if all(name.endswith(ending) for name in names) else ""
 
 
 def _cell_row(cell: Cell, parameters: dict[str, str]) -> dict[str, Any]:

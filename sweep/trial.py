@@ -1,8 +1,6 @@
 """One pack, start to finish, in this process: train, spool, upload, checkpoint, commit."""
 
-import importlib.metadata
 import json
-import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -28,8 +26,10 @@ from hardness.dynamics import (
     write_epoch,
     write_manifest,
     write_samples,
+    write_spec,
 )
 from hardness.models import ModelOptions
+from hardness.provenance import circumstances
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.passes import schedule
@@ -38,8 +38,6 @@ from sweep.plugins import Plugin
 from sweep.spec import Pack, RunSpec, canonical_json
 from sweep.tracking import Store
 from sweep.uploading import Uploader
-
-SPEC = "spec.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,22 +268,9 @@ def _describe(run: RunSpec, dataset: Dataset, spool: Path, device: torch.device)
         "configuration_id": run.configuration.configuration_id,
         "run": json.loads(canonical_json(run)),
         "classes": list(dataset.classes),
-        "versions": _versions(),
-        "device": _device_name(device),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        **circumstances(device),
     }
-    (spool / SPEC).write_text(json.dumps(content, indent=1))
-    return [name, SPEC]
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "torchvision", "numpy", "pillow", "hardness-sweep")
-    found = {name: importlib.metadata.version(name) for name in packages}
-    return {"python": platform.python_version(), **found}
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return [name, write_spec(spool, content)]
 
 
 def _commit(store: Store, tracking_run: str, spool: Path, manifest: Manifest) -> None:

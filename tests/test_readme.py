@@ -7,6 +7,7 @@ import pytest
 
 from hardness.metrics import METRICS
 from sweep import cli
+from sweep.folders import gather
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -49,6 +50,20 @@ def test_its_links_lead_somewhere():
 @pytest.mark.parametrize("name", sorted(cli.cli.commands))
 def test_every_command_is_shown(name):
     assert f"sweep {name}" in README
+
+
+def test_its_training_loop_runs_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    section = README.split("## Your own training loop\n")[1].split("\n## ")[0]
+    loop, notebook = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    for text in (loop, notebook):
+        exec(compile(text, "README.md", "exec"), found := {})
+    assert len(found["hardest"]) == 20
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["seed-0", "seed-1", "seed-2"]
+    runs = gather(tmp_path / "runs", tmp_path / "out")
+    assert [(c.run.seed, c.state, c.trace.epochs) for c in runs.cells] == [
+        (seed, "done", 8) for seed in range(3)
+    ]
 
 
 def test_no_blank_was_left():

@@ -17,8 +17,11 @@ LabelsUsed: TypeAlias = Literal["none", "others", "own"]
 Scope: TypeAlias = Literal["run", "seeds", "pixels"]
 Function = TypeVar("Function", bound=Callable[..., np.ndarray])
 
+# The parameter of a metric, and the signal, that says in which epochs a sample was seen.
+SEEN = "seen"
+
 # What training itself has seen of a sample's label, whatever the metric reads.
-_REGIMENS: dict[str, LabelsUsed] = {
+TRAINED_ON: dict[str, LabelsUsed] = {
     "supervised": "own",
     "second_split": "own",
     "cross_fit": "others",
@@ -78,16 +81,31 @@ class Metric:
         clause = re.search(r"NaN[^;.]*", returned)
         return clause[0].replace("``", "") if clause else ""
 
+    @property
+    def seen(self) -> str | None:
+        """The signal that says who was seen in which epoch, of its phase; None if it never asks."""
+        if SEEN not in inspect.signature(self.function).parameters:
+            return None
+        return f"{SEEN}.train" if any(s.endswith(".train") for s in self.signals) else SEEN
+
     def score(self, signals: Mapping[str, Any]) -> Float64[np.ndarray, " samples"]:
-        """Raw scores from signals by name; those that it does not need are ignored."""
-        return self.function(**{name: signals[signal] for name, signal in self.inputs.items()})
+        """Raw scores from signals by name; those that it does not need are ignored.
+
+        Without a signal ``seen`` every sample counts as seen in every epoch.
+        """
+        return self.function(**self._given(signals))
 
     def flagged(self, signals: Mapping[str, Any]) -> Bool[np.ndarray, " samples"] | None:
         """The flag's column, or None for a metric without one."""
         if self.flag is None:
             return None
         asked = inspect.signature(self.flag).parameters
-        return self.flag(**{p: signals[s] for p, s in self.inputs.items() if p in asked})
+        return self.flag(**{p: v for p, v in self._given(signals).items() if p in asked})
+
+    def _given(self, signals: Mapping[str, Any]) -> dict[str, Any]:
+        given = {name: signals[signal] for name, signal in self.inputs.items()}
+        seen = self.seen
+        return given | ({SEEN: signals[seen]} if seen and seen in signals else {})
 
 
 METRICS: dict[str, Metric] = {}
@@ -197,11 +215,11 @@ def labels_used(metric: Metric, regimen: str) -> LabelsUsed:
         >>> labels_used(METRICS["max_softmax"], "cross_fit")
         'others'
     """
-    if regimen not in _REGIMENS:
-        raise ValueError(f"expected a regimen out of {', '.join(_REGIMENS)}; came {regimen!r}")
+    if regimen not in TRAINED_ON:
+        raise ValueError(f"expected a regimen out of {', '.join(TRAINED_ON)}; came {regimen!r}")
     if metric.scope == "pixels":
         return metric.labels_used
-    return min(metric.labels_used, _REGIMENS[regimen], key=_MORE_TO_LESS.index)
+    return min(metric.labels_used, TRAINED_ON[regimen], key=_MORE_TO_LESS.index)
 
 
 def _inputs(

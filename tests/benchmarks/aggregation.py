@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from hardness import signals
 from hardness.dynamics import (
     INIT,
+    SPEC,
     EpochRecord,
     Manifest,
     epoch_file,
@@ -28,7 +29,6 @@ from hardness.training import REGIMENS
 from hardness.training.supervised import TRAIN_PHASE
 from sweep import aggregate, driver, experiment_file, fanout
 from sweep.spec import RunSpec
-from sweep.trial import SPEC
 from tests.benchmarks import setting
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.memory import Memory

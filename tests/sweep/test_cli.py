@@ -57,6 +57,23 @@ def test_a_sweep_trains_aggregates_and_says_where_to_look(workdir, tracked):
     assert code == 0
     assert out.splitlines()[1].startswith("aum.supervised,knn_distance.contrastive,96,")
 
+    votes = samples[samples["regimen"] == "contrastive"][["sample_id", "label"]]
+    votes.to_csv(workdir / "votes.csv", index=False)
+    given = ("--scores", "votes.csv", "--low-is-hard", "label", "--format", "csv")
+    code, out, _ = command("compare", "small", "aum.supervised", "label.votes", *given)
+    assert code == 0
+    assert out.splitlines()[1].startswith("aum.supervised,label.votes,96,0,2.0,0.0,")
+
+    # The stored runs as mere folders give the numbers that the tracker gives.
+    code, _, err = command("aggregate", "./mlartifacts", "--output", "again", "--no-intervals")
+    assert code == 0, err
+    rows = ["configuration_id", "metric"]
+    again = pd.read_csv(workdir / "again" / "stability.csv").drop(columns="parameters")
+    pd.testing.assert_frame_equal(
+        again.sort_values(rows, ignore_index=True),
+        stability.drop(columns="parameters").sort_values(rows, ignore_index=True),
+    )
+
     code, _, err = command("compare", "small", "aum", "nonsense")
     assert code == 2
     assert err.startswith("sweep: unknown metric 'nonsense'; known: ")

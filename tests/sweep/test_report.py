@@ -168,7 +168,18 @@ class TestMissingPieces:
         ]  # fmt: skip
 
     def test_variants_alone_show_no_stability(self, tmp_path):
-        assert drawn(aggregated(scores("supervised", ("aum.train",))), tmp_path) == []
+        assert drawn(aggregated(scores("supervised", ("max_softmax.mean",))), tmp_path) == []
+
+    def test_the_training_step_stands_for_a_metric_that_has_nothing_else(self, tmp_path):
+        keys = [f"{key}.train" for key in (*MAP, "aum")]
+        result = aggregated(scores("supervised", keys))
+        assert drawn(result, tmp_path) == ["stability.png", "agreement.png", "data_map.png"]
+        (one,) = result.scores
+        rows = report.stability_rows(result.stability, identity(one))
+        assert sorted(rows.index) == sorted(keys)
+        points = report.map_points(result.samples, identity(one))
+        means = result.scores[0].raw["cartography_confidence.train"].mean(axis=0)
+        np.testing.assert_allclose(points["confidence"], means)
 
     def test_scores_without_a_number_draw_nothing(self, tmp_path):
         one = scores("supervised", SUPERVISED)

@@ -273,3 +273,15 @@ def test_signs_follow_the_specification():
 def _module(entry):
     function = getattr(entry.function, "func", entry.function)
     return function.__module__
+
+
+def test_a_metric_reads_who_was_seen_in_the_phase_of_its_signals():
+    assert METRICS["aum"].seen == "seen"
+    assert METRICS["aum.train"].seen == "seen.train"
+    assert METRICS["max_softmax.mean"].seen == "seen"
+    assert METRICS["knn_distance"].seen is None
+    margins = np.array([[1.0, 9.0], [3.0, 5.0]])
+    seen = np.array([[True, False], [True, True]])
+    signals = {"label_margin": margins, "seen": seen, "seen.train": ~seen}
+    assert METRICS["aum"].score(signals).tolist() == [2.0, 5.0]
+    assert METRICS["aum"].score({"label_margin": margins}).tolist() == [2.0, 7.0]
