@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -344,10 +345,8 @@ def _dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
         click.echo("  a Bayesian search proposes the rest as results come in")
     click.echo(f"{len(sweep.cells)} cells, {len(todo)} to train, in {len(packs)} packs")
     if todo:
-        seconds = driver.estimate(dataset, todo)
-        click.echo(
-            f"about {seconds:.0f} s of training on one core of this machine, measured on one epoch"
-        )
+        left = timedelta(seconds=round(driver.estimate(spec, dataset, todo)))
+        click.echo(f"about {left} of training on one core of this machine, measured on one epoch")
 
 
 def _places_of_images(dataset: Any) -> list[str]:

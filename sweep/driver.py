@@ -183,27 +183,30 @@ def interrupt(store: Store) -> None:
             store.interrupt(trace.tracking_run)
 
 
-def estimate(dataset: Dataset, cells: Sequence[Cell]) -> float:
+def estimate(spec: SweepSpec, dataset: Dataset, cells: Sequence[Cell]) -> float:
     """Seconds of training for these cells on one core of this machine, one after another.
 
     One epoch of each regimen is trained and timed for it, on some of the images where they hold
-    more than ``MEASURED`` numbers; weights are fresh ones, which cost the same.
+    more than ``MEASURED`` numbers; weights are fresh ones, which cost the same. Scoring passes are
+    reckoned from that by the forward passes that they take.
     """
     seconds = 0.0
     some, share = _some(dataset)
-    for regimen in {c.run.configuration.regimen for c in cells}:
-        mine = [c for c in cells if c.run.configuration.regimen == regimen]
-        run = mine[0].run.configuration
-        chosen = options(REGIMENS[regimen].options, run.options)
-        model = dataclasses.replace(options(ModelOptions, run.model), pretrained=None)
-        records = REGIMENS[regimen].train(some, model, chosen, Streams(seed=0))
+    for name in {c.run.configuration.regimen for c in cells}:
+        regimen = REGIMENS[name]
+        runs = [c.run.configuration for c in cells if c.run.configuration.regimen == name]
+        chosen = options(regimen.options, runs[0].options)
+        model = dataclasses.replace(options(ModelOptions, runs[0].model), pretrained=None)
+        records = regimen.train(some, model, chosen, Streams(seed=0))
         next(records)
         started = time.perf_counter()
         next(records)
         an_epoch = (time.perf_counter() - started) / share
-        seconds += an_epoch * sum(
-            options(REGIMENS[regimen].options, c.run.configuration.options).epochs for c in mine
-        )
+        for run in runs:
+            due = planning.needed_passes(spec, run)
+            forwards = sum(len(due[made]) * regimen.passes[made].forwards for made in due)
+            epochs = options(regimen.options, run.options).epochs
+            seconds += an_epoch * (epochs + forwards / regimen.forwards)
     return seconds
 
 

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
@@ -110,7 +111,7 @@ class Display:
         done = sum(d for d, _ in self._epochs.values())
         left = sum(self._expected.values()) - done
         seconds = (time.monotonic() - self._started) / max(done, 1) * left
-        return f"; about {seconds:.0f} s left" if left else ""
+        return f"; about {timedelta(seconds=round(seconds))} left" if left else ""
 
     def _note(self) -> str:
         running = sum(1 for r in self._epochs if r not in self._ended)

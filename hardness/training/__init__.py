@@ -32,6 +32,7 @@ class Regimen:
         objective: Name of the summary that a search optimises, and its direction.
         labels: Whether training reads the samples' own labels.
         passes: Its scoring passes, each of which records further signals in some epochs.
+        forwards: What an epoch and its evaluation cost, in forward passes a sample.
     """
 
     train: Callable[..., Iterator[EpochRecord]]
@@ -42,6 +43,7 @@ class Regimen:
     objective: tuple[str, Literal["maximize", "minimize"]]
     labels: bool
     passes: Mapping[str, Pass] = field(default_factory=dict)
+    forwards: int = 4
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -102,6 +104,7 @@ REGIMENS: dict[str, Regimen] = {
         objective=("val_loss", "minimize"),
         labels=False,
         passes=_contrastive_passes.PASSES,
+        forwards=7,
     ),
     "autoencoder": Regimen(
         train=_autoencoder.autoencoder,

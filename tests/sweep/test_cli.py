@@ -160,7 +160,7 @@ def test_a_dry_run_says_what_would_run_and_creates_nothing(tmp_path, monkeypatch
     code, out, err = command("run", path, "--dry-run", "resources.seeds_per_pack=2")
     assert code == 0, err
     assert "6 cells, 6 to train, in 3 packs" in out
-    assert "s of training on one core" in out
+    assert "of training on one core" in out
     assert [p.name for p in tmp_path.iterdir()] == ["small.yaml"]
 
 

@@ -29,7 +29,7 @@ def read(workdir, **keys):
 def test_runs_leave_scores_of_every_sample_ranked_within_the_fold(workdir):
     spec, dataset = driver.load(read(workdir))
     (proposal,) = planning.proposals(spec, [], {})
-    assert driver.estimate(dataset, planning.cells(spec, [proposal.configuration], {})) > 0
+    assert driver.estimate(spec, dataset, planning.cells(spec, [proposal.configuration], {})) > 0
     store = Store.create(f"sqlite:///{workdir / 'mlflow.db'}", "small")
     places = Places(
         tracking_uri=store.uri,

@@ -200,4 +200,4 @@ def test_the_estimate_trains_on_some_of_the_images(tmp_path, monkeypatch):
     assert len(some.validation) == 64
     assert {*some.train.labels.tolist()} == {0, 1, 2}
     sweep = driver.look(spec, None)
-    assert driver.estimate(dataset, sweep.cells) > 0
+    assert driver.estimate(spec, dataset, sweep.cells) > 0
