@@ -25,6 +25,7 @@ from hardness.dynamics import (
     write_samples,
 )
 from hardness.metrics import METRICS
+from hardness.scoring import scorable
 from hardness.training import REGIMENS
 from hardness.training.supervised import TRAIN_PHASE
 from sweep import aggregate, driver, experiment_file, fanout
@@ -34,6 +35,7 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.memory import Memory
 
 RUNS, EPOCHS, SAMPLES, CLASSES, WIDTH, NEIGHBORS = 10, 50, 50_000, 10, 64, 20
+KEPT = ("neighbor_distances", "neighbor_rows")
 TEN = (*signals.LOGIT_SIGNALS, "feature_norm")
 
 
@@ -109,6 +111,8 @@ def _finished(store, folder):
         "regimens": {"supervised": {"train": {"max_epochs": EPOCHS}}},
         "seeds": RUNS,
         "keep": {"embedding": "none", "logits": "none"},
+        # All that the runs have signals for; scoring passes are not among them.
+        "metrics": scorable(METRICS, (*REGIMENS["supervised"].signals, *KEPT)),
         "storage_path": str(folder),
     }
     checked = experiment_file.check(content, "aggregation")
@@ -191,6 +195,8 @@ def _signals(epoch, labels, difficulty, confusion, generator):
         "feature_norm": norm.astype(np.float32),
         "msd": (np.full(SAMPLES, np.nan) if epoch <= 0 else moved).astype(np.float32),
         "msd_cosine": (np.full(SAMPLES, np.nan) if epoch <= 0 else moved / norm).astype(np.float32),
+        "grand_last_layer": found["el2n"] * np.sqrt(norm).astype(np.float32),
+        "gradnorm": (found["el2n"] * norm).astype(np.float32),
         **{f"{name}.train": trained[name] for name in TRAIN_PHASE},
     }
 
