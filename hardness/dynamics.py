@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,8 @@ from jaxtyping import Float64, Shaped
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from hardness.checkpoint import Checkpoint
+if TYPE_CHECKING:  # it loads torch, which reading dynamics does not need
+    from hardness.checkpoint import Checkpoint
 
 INIT = -1
 ROW_GROUP = 65_536
@@ -54,7 +55,7 @@ class Damaged(ValueError):  # noqa: N818 - it states what happened to the file
     """A file of a run is missing, cut short or not what the manifest says."""
 
 
-def _kept_elsewhere() -> Checkpoint:
+def _kept_elsewhere() -> "Checkpoint":
     raise LookupError("whoever recorded this epoch left the state of the training to others")
 
 
@@ -76,7 +77,7 @@ class EpochRecord:
     signals: Mapping[str, Shaped[np.ndarray, " samples"]]
     summary: Mapping[str, float]
     snapshots: Mapping[str, Shaped[np.ndarray, "samples ..."]] = field(default_factory=dict)
-    checkpoint: Callable[[], Checkpoint] = _kept_elsewhere
+    checkpoint: Callable[[], "Checkpoint"] = _kept_elsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ from hardness.agreement import (
 from hardness.datasets import Dataset
 from hardness.dynamics import MANIFEST, SPEC, Damaged, Dynamics
 from hardness.estimate import Estimate
+from hardness.image_scores import score_images
 from hardness.metrics import METRICS, labels_used
 from hardness.metrics.disagreement import ensembles
 from hardness.scoring import (
@@ -45,7 +46,6 @@ from hardness.scoring import (
     rank_within_folds,
     scorable,
     score_ensemble,
-    score_images,
     score_run,
 )
 from hardness.stability import stability

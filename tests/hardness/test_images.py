@@ -15,10 +15,10 @@ from PIL import Image
 from hardness import images as module
 from hardness.augmentation import Augmentation
 from hardness.datasets import DatasetOptions, load
+from hardness.image_scores import score_images
 from hardness.images import AHEAD, Cache, ImageFiles
 from hardness.metrics import METRICS
 from hardness.models import ModelOptions
-from hardness.scoring import score_images
 from hardness.seeding import Streams
 from hardness.training.contrastive import Contrastive, contrastive
 from hardness.training.optimization import TrainOptions
