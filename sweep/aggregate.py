@@ -6,16 +6,15 @@ where several models scored one run's samples, it is the rank of that among the 
 model.
 """
 
-import contextlib
 import dataclasses
 import itertools
 import json
 import logging
 import math
-import tempfile
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,30 +35,24 @@ from hardness.agreement import (
     supervised_reference,
 )
 from hardness.datasets import Dataset
-from hardness.dynamics import MANIFEST, SPEC, Damaged, Dynamics
+from hardness.dynamics import SPEC
 from hardness.estimate import Estimate
 from hardness.image_scores import score_images
 from hardness.metrics import METRICS, labels_used
 from hardness.metrics.disagreement import ensembles
-from hardness.scoring import (
-    FOLD,
-    rank_within_folds,
-    scorable,
-    score_ensemble,
-    score_run,
-)
+from hardness.scoring import FOLD, rank_within_folds, scorable
 from hardness.stability import stability
 from sweep import planning
 from sweep.driver import Sweep
 from sweep.folders import Folders, Recorded
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
+from sweep.reduction import VERSIONS, reduce_runs, to_bytes, version, write_scores
 from sweep.spec import Cell, Configuration, identity
 from sweep.tracking import Store
 
 REFERENCE = "supervised_reference"
 MEMBERS = tuple(member for cluster in REFERENCE_CLUSTERS for member in cluster)
-_VERSIONS = b"metric_versions"
 _JOIN = "+".join
 _ESTIMATES = (
     "spearman_pair_mean",
@@ -249,12 +242,12 @@ def pixel_scores(keys: Iterable[str], dataset: Dataset, folder: Path) -> dict[st
     wanted = [key for key in keys if needs_images([key])]
     path = folder / "scores" / f"pixels-{dataset.digest[:16]}.parquet"
     cached = _cached_versions(path)
-    todo = [key for key in wanted if cached.get(key) != _version(key)]
+    todo = [key for key in wanted if cached.get(key) != version(key)]
     if todo:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         table = pa.table(score_images(todo, dataset.train, device))
         path.parent.mkdir(parents=True, exist_ok=True)
-        _merge(path, _to_bytes(table, todo))
+        _merge(path, to_bytes(table, todo))
     scores = pq.read_table(path) if wanted else {}
     return {key: scores[key].to_numpy() for key in wanted}
 
@@ -520,7 +513,7 @@ def _score(
 ) -> dict[str, str]:
     """Score runs, or ensembles of them, where the cache lacks it; what is wrong, by run id."""
     damaged: dict[str, str] = {}
-    tasks = [task for cells in groups if (task := _task(cells, keys, folder))]
+    tasks = [task for cells in groups if (task := _task(cells, keys, folder, store))]
     for result in _in_parallel(tasks, store, plugins):
         if result["error"]:
             damaged[result["run_id"]] = result["error"]
@@ -530,7 +523,9 @@ def _score(
     return damaged
 
 
-def _task(cells: Sequence[Cell], keys: Sequence[str], folder: Path) -> dict[str, Any] | None:
+def _task(
+    cells: Sequence[Cell], keys: Sequence[str], folder: Path, store: Store | Folders
+) -> dict[str, Any] | None:
     """What has to be computed for a run or an ensemble, or None if its scores are all there."""
     traces = [cell.trace for cell in cells if cell.trace]
     scope: Literal["run", "seeds"] = "run" if len(cells) == 1 else "seeds"
@@ -538,89 +533,32 @@ def _task(cells: Sequence[Cell], keys: Sequence[str], folder: Path) -> dict[str,
     runs = [cell.run.run_id for cell in cells]
     file = _scores_file(runs)
     cached = _cached_versions(folder / "scores" / file)
-    todo = [k for k in wanted if cached.get(k) != _version(k)]
+    todo = [k for k in wanted if cached.get(k) != version(k)]
     if not todo:
         return None
     return {
         "file": file,
         "run_ids": runs,
         "tracking_runs": [trace.tracking_run for trace in traces],
+        "folders": [str(store.local_folder(trace.tracking_run) or "") for trace in traces],
         "keys": todo,
     }
 
 
 def _in_parallel(
     tasks: Sequence[dict[str, Any]], store: Store | Folders, plugins: Sequence[Plugin]
-) -> list[dict[str, Any]]:
-    if not tasks:
-        return []
-    opened = store.reopen()
-
-    def reduce_runs(task: dict[str, Any]) -> dict[str, Any]:
-        for plugin in plugins:
-            plugin.load()
-        return _reduce(task, opened())
-
-    found = ray.data.from_items(list(tasks), override_num_blocks=len(tasks)).map(reduce_runs)
-    return found.take_all()
-
-
-def _reduce(task: dict[str, Any], store: Store | Folders) -> dict[str, Any]:
-    """Scores of one run or ensemble, as the bytes of a parquet file, or why there are none."""
-    with contextlib.ExitStack() as stack:
-        runs: list[Dynamics] = []
-        for run_id, tracking_run in zip(task["run_ids"], task["tracking_runs"], strict=True):
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-run-"))
-            answer = {"file": task["file"], "run_id": run_id, "tracking_run": tracking_run}
-            try:
-                runs.append(Dynamics(_fetch(store, tracking_run, Path(scratch))))
-                runs[-1].verify()
-            except Damaged as error:
-                return {**answer, "error": f"damaged: {error}", "scores": b""}
-        if len(runs) == 1:
-            n_classes = len(json.loads((runs[0].folder / SPEC).read_text())["classes"])
-            scores = score_run(runs[0], task["keys"], n_classes=n_classes)
-            scores.insert(1, "label", runs[0].samples["label"].to_numpy())
-        else:
-            scores = score_ensemble(runs, task["keys"])
-    table = pa.Table.from_pandas(scores, preserve_index=False)
-    return {**answer, "error": "", "scores": _to_bytes(table, task["keys"])}
-
-
-def _to_bytes(scores: pa.Table, keys: Iterable[str]) -> bytes:
-    """A parquet file that says of which version of each metric its columns are."""
-    versions = json.dumps({key: _version(key) for key in keys})
-    sink = pa.BufferOutputStream()
-    _write_scores(scores.replace_schema_metadata({_VERSIONS: versions}), sink)
-    return sink.getvalue().to_pybytes()
-
-
-def _fetch(store: Store | Folders, tracking_run: str, scratch: Path) -> Path:
-    """A folder with the run's files: the store's own if it is on this machine, else a copy."""
-    if isinstance(store, Folders):
-        return store.local_folder(tracking_run)
-    local = store.local_folder(tracking_run)
-    if local is not None:
-        return local
-    manifest = store.manifest(tracking_run)
-    for file in (MANIFEST, *manifest.files):
-        store.download(tracking_run, file, scratch)
-    return scratch
-
-
-def _version(key: str) -> str:
-    """A metric's version; a plugin's also by its text, which its module is named after."""
-    metric = METRICS[key]
-    function = getattr(metric.function, "func", metric.function)
-    module = function.__module__
-    own = module.startswith("sweep_plugin_")
-    return f"{metric.version} {module}" if own else str(metric.version)
+) -> Iterator[dict[str, Any]]:
+    """What becomes of each task, one after another as they end."""
+    if tasks:
+        work = partial(reduce_runs, address=store.address, plugins=plugins)
+        found = ray.data.from_items(list(tasks), override_num_blocks=len(tasks)).map(work)
+        yield from found.iter_rows()
 
 
 def _cached_versions(path: Path) -> dict[str, str]:
     try:
         metadata = pq.read_schema(path).metadata or {}
-        return dict(json.loads(metadata[_VERSIONS]))
+        return dict(json.loads(metadata[VERSIONS]))
     except (OSError, pa.ArrowException, KeyError, ValueError):
         return {}  # no cache, or one that cannot be read: computed anew
 
@@ -634,19 +572,14 @@ def _merge(path: Path, content: bytes) -> None:
         partial.replace(path)
         return
     new, old = pq.read_table(pa.BufferReader(content)), pq.read_table(path)
-    versions = json.loads(new.schema.metadata[_VERSIONS])
+    versions = json.loads(new.schema.metadata[VERSIONS])
     for column in old.column_names:
         if column not in new.column_names:
             new = new.append_column(column, old[column])
-    _write_scores(
-        new.replace_schema_metadata({_VERSIONS: json.dumps({**cached, **versions})}), partial
+    write_scores(
+        new.replace_schema_metadata({VERSIONS: json.dumps({**cached, **versions})}), partial
     )
     partial.replace(path)
-
-
-def _write_scores(table: pa.Table, where: Path | pa.NativeFile) -> None:
-    """Without a dictionary, which would hold each sample's own score and take longer to make."""
-    pq.write_table(table, where, compression="zstd", use_dictionary=False, write_statistics=False)
 
 
 def _configuration_scores(

@@ -6,13 +6,12 @@ One experiment a sweep. In it one run of ``role=sweep`` (the resolved experiment
 """
 
 import contextlib
-import functools
 import json
 import os
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,9 +134,10 @@ class Store:
                 raise NoSuchSweep(f"no sweep named {name!r} in {shown_uri(uri)}; known: {known}")
         return cls(uri, found.experiment_id, name)
 
-    def reopen(self) -> Callable[[], "Store"]:
-        """What opens it once more in another process."""
-        return functools.partial(Store, self.uri, self.experiment_id, self.name)
+    @property
+    def address(self) -> tuple[str, str, str]:
+        """The arguments that open it once more, in another process."""
+        return self.uri, self.experiment_id, self.name
 
     def save_sweep(self, content: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Keep the resolved experiment file, in the sweep's one run of ``role=sweep``."""
