@@ -1,6 +1,6 @@
 """From one run's recorded dynamics to its scores: every metric whose inputs are there."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,7 +38,8 @@ def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.
 
     A run whose samples were scored by several models says by which in an integer column ``fold``.
     Metrics that read per-epoch signals alone look at one sample at a time, so they are computed
-    block by block; those that read an embedding see all samples.
+    block by block; those that read an embedding see all samples. Metrics that read the same signals
+    share them, and no other signals are in memory meanwhile.
 
     Args:
         dynamics: The run.
@@ -56,16 +57,19 @@ def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.
         given["lr"] = dynamics.summaries("lr")
     whole = [m for m in metrics if m.whole or {*m.signals} & {*snapshots}]
     by_block = [m for m in metrics if m not in whole]
-    names = sorted(_read(by_block, dynamics) - given.keys())
     rows = dynamics.manifest.rows
-    blocks = []
-    for first in range(0, rows, BLOCK):
-        last = min(first + BLOCK, rows)
-        inputs = {**given, "labels": given["labels"][first:last]}
-        blocks.append(_columns(by_block, inputs | dynamics.signals(names, (first, last))))
-    columns = {k: np.concatenate([b[k] for b in blocks]) for k in (blocks[0] if blocks else {})}
-    per_epoch = sorted(_read(whole, dynamics) - given.keys() - snapshots.keys())
-    columns |= _columns(whole, given | snapshots | dynamics.signals(per_epoch))
+    found: dict[str, np.ndarray] = {}
+    for names, alike in _by_signals(by_block, dynamics, given.keys()):
+        for first in range(0, rows, BLOCK):
+            last = min(first + BLOCK, rows)
+            inputs = {**given, "labels": given["labels"][first:last]}
+            block = _columns(alike, inputs | dynamics.signals(names, (first, last)))
+            for name, values in block.items():
+                found.setdefault(name, np.empty(rows, values.dtype))[first:last] = values
+    for names, alike in _by_signals(whole, dynamics, given.keys() | snapshots.keys()):
+        found |= _columns(alike, given | snapshots | dynamics.signals(names))
+    order = (name for m in (*by_block, *whole) for name in (m.key, _flag(m)) if name in found)
+    columns = {name: found[name] for name in order}
     fold = {FOLD: snapshots[FOLD]} if FOLD in snapshots else {}
     return pd.DataFrame({"sample_id": samples["sample_id"], **fold, **columns})
 
@@ -153,17 +157,31 @@ def rank_within_folds(
     return ranks
 
 
-def _read(metrics: Iterable[Metric], dynamics: Dynamics) -> set[str]:
-    """Signals that these metrics read, and who was seen in which epoch where that was recorded."""
-    seen = {m.seen for m in metrics if m.seen in dynamics.manifest.signals}
-    return {s for m in metrics for s in m.signals} | {s for s in seen if s}
+def _by_signals(
+    metrics: Iterable[Metric], dynamics: Dynamics, at_hand: Collection[str]
+) -> list[tuple[tuple[str, ...], list[Metric]]]:
+    """Metrics by the signals that are still to be read for them.
+
+    Who was seen in which epoch is among these where that was recorded.
+    """
+    groups: dict[tuple[str, ...], list[Metric]] = {}
+    for one in metrics:
+        seen = {one.seen} & {*dynamics.manifest.signals}
+        read = {*one.signals, *(name for name in seen if name)}.difference(at_hand)
+        groups.setdefault(tuple(sorted(read)), []).append(one)
+    return list(groups.items())
 
 
 def _columns(metrics: Iterable[Metric], inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {}
     for metric in metrics:
         columns[metric.key] = metric.score(inputs)
-        flags = metric.flagged(inputs)
-        if metric.flag is not None and flags is not None and "." not in metric.key:
-            columns[metric.flag.__name__] = flags
+        flags = metric.flagged(inputs) if _flag(metric) else None
+        if flags is not None:
+            columns[_flag(metric)] = flags
     return columns
+
+
+def _flag(metric: Metric) -> str:
+    """Name of a metric's extra column; empty without one, as for variants."""
+    return metric.flag.__name__ if metric.flag is not None and "." not in metric.key else ""
