@@ -11,8 +11,10 @@ import itertools
 import json
 import logging
 import math
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,7 +27,7 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 import torch
-from scipy.stats import rankdata, t
+from scipy.stats import t
 
 from hardness.agreement import (
     REFERENCE_CLUSTERS,
@@ -41,7 +43,7 @@ from hardness.image_scores import score_images
 from hardness.metrics import METRICS, labels_used
 from hardness.metrics.disagreement import ensembles
 from hardness.scoring import FOLD, rank_within_folds, scorable
-from hardness.stability import stability
+from hardness.stability import Stability, centred_ranks, stability_and_mean_rank
 from sweep import planning
 from sweep.driver import Sweep
 from sweep.folders import Folders, Recorded
@@ -104,11 +106,18 @@ class ConfigurationScores:
     folds: np.ndarray | None = None
     ensembles: tuple[tuple[str, ...], ...] = ()
 
-    def score_set(self, key: str, name: str) -> ScoreSet:
-        """Hardness by one metric, each row with the id of its run or of its runs."""
+    def score_set(self, key: str, name: str, found: Stability | None = None) -> ScoreSet:
+        """Hardness by one metric, each row with the id of its run or of its runs.
+
+        Args:
+            key: Of the metric.
+            name: How tables call it.
+            found: Its stability, if it is known.
+        """
         several = METRICS[key].scope == "seeds"
         runs = tuple(map(_JOIN, self.ensembles)) if several else self.runs
-        return ScoreSet(name=name, scores=self.hardness(key), runs=runs)
+        known = None if found is None else found.reliability_of_one
+        return ScoreSet(name=name, scores=self.hardness(key), runs=runs, reliability=known)
 
     def hardness(self, key: str) -> np.ndarray:
         """``sign * raw`` of one metric, ``[runs, samples]``; with folds, its rank within them."""
@@ -121,6 +130,19 @@ class ConfigurationScores:
     def missing_seeds(self) -> str:
         """The missing seeds and why, as every table shows them."""
         return "; ".join(f"seed {seed}: {why}" for seed, why in self.missing.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One metric over the runs of a configuration, ranked once for all tables.
+
+    Args:
+        stability: Agreement of the runs.
+        columns: Of the table of samples, by what follows the metric's name.
+    """
+
+    stability: Stability
+    columns: Mapping[str, np.ndarray | float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,14 +234,16 @@ def aggregate(
     notes += [f"failed: {name(c)}: {c.trace.reason}" for c in failed if c.trace]
     notes += planning.statements(sweep.spec, sweep.proposals)
     reasons = planning.approximated(sweep.spec)
+    measured = measure(scores)
+    agreement = agreement_table(
+        sweep, scores, pixels, joined, intervals=intervals, measured=measured
+    )
     return Aggregate(
         scores=scores,
         pixels=pixels,
-        stability=marked(stability_table(scores), reasons),
-        agreement=marked(
-            agreement_table(sweep, scores, pixels, joined, intervals=intervals), reasons
-        ),
-        samples=samples_table(scores, pixels),
+        stability=marked(stability_table(scores, measured), reasons),
+        agreement=marked(agreement, reasons),
+        samples=samples_table(scores, pixels, measured),
         given=joined,
         notes=notes,
     )
@@ -257,27 +281,38 @@ def needs_images(keys: Iterable[str]) -> bool:
     return any(key in METRICS and METRICS[key].scope == "pixels" for key in keys)
 
 
-def stability_table(scores: Sequence[ConfigurationScores]) -> pd.DataFrame:
-    """One row a (configuration, metric), computed in parallel."""
-    rows = [(index, key) for index, s in enumerate(scores) for key in s.raw]
-    if not rows:
-        return pd.DataFrame()
-    reference = ray.put([{k: s.hardness(k) for k in s.raw} for s in scores])
-    labels = ray.put([s.labels for s in scores])
+def measure(scores: Sequence[ConfigurationScores]) -> dict[str, dict[str, Measured]]:
+    """Of each configuration, by its id, every metric; in threads.
 
-    def measure(batch: Any) -> Any:
-        hardness, given = ray.get(reference), ray.get(labels)
-        results = [
-            dataclasses.asdict(stability(hardness[i][k], given[i]))
-            for i, k in zip(batch["configuration"], batch["metric"], strict=True)
+    The scores are in this process already: to send them elsewhere takes as long as to rank them.
+    """
+    places = [(one, key) for one in scores for key in one.raw]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(lambda place: _measured(*place), places))
+    measured: dict[str, dict[str, Measured]] = {}
+    for (one, key), result in zip(places, found, strict=True):
+        measured.setdefault(one.configuration.configuration_id, {})[key] = result
+    return measured
+
+
+def stability_table(
+    scores: Sequence[ConfigurationScores],
+    measured: Mapping[str, Mapping[str, Measured]] | None = None,
+) -> pd.DataFrame:
+    """One row a (configuration, metric).
+
+    Args:
+        scores: All configurations.
+        measured: What ``measure`` made of them; made here, if left out.
+    """
+    measured = measure(scores) if measured is None else measured
+    return pd.DataFrame(
+        [
+            _stability_row(one, key, found.stability)
+            for one in scores
+            for key, found in measured[one.configuration.configuration_id].items()
         ]
-        return {**batch, "result": [json.dumps(r) for r in results]}
-
-    table = ray.data.from_items(
-        [{"configuration": i, "metric": k} for i, k in rows], override_num_blocks=_blocks(len(rows))
-    ).map_batches(measure, batch_size=None)
-    found = {(r["configuration"], r["metric"]): json.loads(r["result"]) for r in table.take_all()}
-    return pd.DataFrame([_stability_row(scores[i], k, found[i, k]) for i, k in rows])
+    )
 
 
 def agreement_table(
@@ -288,6 +323,7 @@ def agreement_table(
     *,
     intervals: bool,
     keys: Sequence[str] | None = None,
+    measured: Mapping[str, Mapping[str, Measured]] | None = None,
 ) -> pd.DataFrame:
     """Every metric against every other and against the supervised reference.
 
@@ -301,9 +337,10 @@ def agreement_table(
         given: Hardness by others.
         intervals: Bootstrap them.
         keys: Score keys such as ``aum`` or ``msd_mean.contrastive``; all, if left out.
+        measured: What ``measure`` made of the scores, if it did.
     """
     best = best_of_each_regimen(sweep, scores)
-    sets, about = _score_sets(best, pixels, given or {}, keys)
+    sets, about = _score_sets(best, pixels, given or {}, keys, measured or {})
     pairs = [*itertools.combinations(range(len(sets)), 2)]
     supervised = next((s for s in best if s.configuration.regimen == "supervised"), None)
     if supervised is not None and {*MEMBERS} <= supervised.raw.keys():
@@ -414,7 +451,9 @@ def score_keys(
 
 
 def samples_table(
-    scores: Sequence[ConfigurationScores], pixels: Mapping[str, np.ndarray]
+    scores: Sequence[ConfigurationScores],
+    pixels: Mapping[str, np.ndarray],
+    measured: Mapping[str, Mapping[str, Measured]] | None = None,
 ) -> pd.DataFrame:
     """One row a (configuration, sample): mean and spread of raw over seeds, rank of hardness.
 
@@ -422,8 +461,14 @@ def samples_table(
     over runs of each run's own ``(rank - 0.5) / N``, near 1 for the hardest: of one scale for all
     metrics, so it may be mixed over configurations. A sample that any run has no score for has no
     mean.
+
+    Args:
+        scores: All configurations.
+        pixels: Scores of the images.
+        measured: What ``measure`` made of the scores; made here, if left out.
     """
     tables = []
+    measured = measure(scores) if measured is None else measured
     for one in scores:
         columns: dict[str, Any] = {
             "configuration_id": one.configuration.configuration_id,
@@ -431,13 +476,8 @@ def samples_table(
             "sample_id": one.sample_ids,
             "label": one.labels,
         }
-        for key in one.raw:
-            mean = mean_over_runs(one.raw[key])
-            columns[key] = mean
-            columns[f"{key}.std"] = one.raw[key].std(axis=0) if len(one.raw[key]) > 1 else math.nan
-            hardness = one.hardness(key)
-            columns[f"{key}.rank"] = _rank(mean_over_runs(hardness))
-            columns[f"{key}.mean_rank"] = _mean_normalised_rank(hardness)
+        for key, found in measured[one.configuration.configuration_id].items():
+            columns |= {f"{key}{suffix}": values for suffix, values in found.columns.items()}
         for flag, values in one.flags.items():
             columns[flag] = values.mean(axis=0)
         for key, raw in pixels.items():
@@ -653,16 +693,19 @@ def _score_sets(
     pixels: Mapping[str, np.ndarray],
     given: Mapping[str, np.ndarray],
     keys: Sequence[str] | None,
+    measured: Mapping[str, Mapping[str, Measured]],
 ) -> tuple[list[ScoreSet], dict[str, dict[str, str]]]:
     """Score sets by score key, and what the table says about each."""
     sets, about = [], {}
     for one in best:
         regimen, shown = one.configuration.regimen, headline(one.raw)
+        mine = measured.get(one.configuration.configuration_id, {})
         for key in one.raw:
             score_key = f"{key}.{regimen}"
             wanted = key in shown if keys is None else bool({key, score_key} & {*keys})
             if wanted:
-                sets.append(one.score_set(key, score_key))
+                found = mine[key].stability if key in mine else None
+                sets.append(one.score_set(key, score_key, found))
                 about[score_key] = {
                     "metric": key,
                     "family": METRICS[key].family,
@@ -718,7 +761,19 @@ def _on_common_units(
     return sets, [(meet(left, right), meet(right, left)) for left, right in pairs]
 
 
-def _stability_row(one: ConfigurationScores, key: str, found: Mapping[str, Any]) -> dict[str, Any]:
+def _measured(one: ConfigurationScores, key: str) -> Measured:
+    hardness, raw = one.hardness(key), one.raw[key]
+    stability, mean_rank = stability_and_mean_rank(hardness, one.labels)
+    columns = {
+        "": mean_over_runs(raw),
+        ".std": raw.std(axis=0) if len(raw) > 1 else math.nan,
+        ".rank": _rank(mean_over_runs(hardness)),
+        ".mean_rank": mean_rank,
+    }
+    return Measured(stability=stability, columns=columns)
+
+
+def _stability_row(one: ConfigurationScores, key: str, found: Stability) -> dict[str, Any]:
     metric, regimen = METRICS[key], one.configuration.regimen
     row: dict[str, Any] = {
         "configuration_id": one.configuration.configuration_id,
@@ -730,16 +785,16 @@ def _stability_row(one: ConfigurationScores, key: str, found: Mapping[str, Any])
         "labels_used": labels_used(metric, regimen),
         "sign": metric.sign,
         "sign_origin": metric.sign_origin,
-        "runs": found["runs"],
+        "runs": found.runs,
         "missing_seeds": one.missing_seeds,
-        "samples": found["samples"],
-        "dropped": found["dropped"],
+        "samples": found.samples,
+        "dropped": found.dropped,
     }
     reasons = []
     if metric.scope == "seeds":
         reasons.append(f"a unit is an ensemble of {len(one.ensembles[0])} runs")
     for statistic in _ESTIMATES:
-        estimate = Estimate(**found[statistic])
+        estimate: Estimate = getattr(found, statistic)
         row |= {
             statistic: estimate.value,
             f"{statistic}_low": estimate.low,
@@ -811,18 +866,11 @@ def _mixed(store: Store | Folders, done: Sequence[Cell]) -> list[str]:
 
 
 def _rank(hardness: np.ndarray) -> np.ndarray:
-    return rankdata(-hardness, nan_policy="omit")
-
-
-def _mean_normalised_rank(hardness: np.ndarray) -> np.ndarray:
-    ranks = rankdata(hardness, axis=1, nan_policy="omit")
-    return ((ranks - 0.5) / np.isfinite(ranks).sum(axis=1, keepdims=True)).mean(axis=0)
-
-
-def _blocks(rows: int) -> int:
-    """Few enough that starting tasks does not cost more than they do."""
-    have = ray.cluster_resources()
-    return max(1, min(rows, int(2 * have.get("CPU", 1))))
+    """Rank 1 for the hardest; NaN without a score."""
+    kept = ~np.isnan(hardness)
+    ranks = np.full(len(hardness), np.nan)
+    ranks[kept] = centred_ranks(-hardness[kept]) + (np.count_nonzero(kept) + 1) / 2
+    return ranks
 
 
 def quiet() -> None:
