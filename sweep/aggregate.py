@@ -638,31 +638,45 @@ def _configuration_scores(
     # A regimen that records nothing that an asked metric reads has no scores.
     if not any(c.trace and scorable(keys, c.trace.signals) for c in done):
         return None
-    tables = [pd.read_parquet(folder / "scores" / _scores_file([c.run.run_id])) for c in done]
     groups = tuple(tuple(c.run.run_id for c in cells) for cells in _ensembles(done, keys))
-    of_groups = [pd.read_parquet(folder / "scores" / _scores_file(runs)) for runs in groups]
-    flags = [str(c) for c in tables[0] if tables[0][c].dtype == bool]
+    of_runs = _stacked([folder / "scores" / _scores_file([c.run.run_id]) for c in done])
+    of_groups = _stacked([folder / "scores" / _scores_file(runs) for runs in groups])
     raw = {
-        key: np.stack([table[key].to_numpy() for table in found])
+        key: found[key]
         for key in keys
-        for found in (of_groups if METRICS[key].scope == "seeds" else tables,)
-        if found and all(key in table for table in found)
+        for found in (of_groups if METRICS[key].scope == "seeds" else of_runs,)
+        if key in found
     }
-    folds = [table[FOLD].to_numpy() for table in tables if FOLD in table]
     return ConfigurationScores(
         configuration=proposal.configuration,
         parameters=proposal.parameters,
         seeds=tuple(c.run.seed for c in done),
         runs=tuple(c.run.run_id for c in done),
-        sample_ids=tables[0]["sample_id"].to_numpy(),
-        labels=tables[0]["label"].to_numpy(),
+        sample_ids=of_runs["sample_id"][0],
+        labels=of_runs["label"][0],
         raw=raw,
-        flags={f: np.stack([table[f].to_numpy() for table in tables]) for f in flags},
+        flags={name: rows for name, rows in of_runs.items() if rows.dtype == bool},
         missing=missing,
         objective=math.nan,
-        folds=np.stack(folds) if folds else None,
+        folds=of_runs.get(FOLD),
         ensembles=groups,
     )
+
+
+def _stacked(files: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Those columns that all files have, a row a file: read one by one into their places."""
+    names = [pq.read_schema(file).names for file in files]
+    shared = [name for name in (names[0] if names else []) if all(name in other for other in names)]
+    stacked: dict[str, np.ndarray] = {}
+    for row, file in enumerate(files):
+        table = pq.read_table(file, columns=shared, use_threads=False)
+        for name in shared:
+            values = table[name].to_numpy()
+            if name not in stacked:
+                stacked[name] = np.empty((len(files), len(values)), values.dtype)
+            stacked[name][row] = values
+    pa.default_memory_pool().release_unused()
+    return stacked
 
 
 def _with_objective(
