@@ -256,6 +256,12 @@ class Store:
             found.setdefault(run.data.tags["run_id"], self._trace(run))
         return found
 
+    def trace(self, run_id: str) -> Trace | None:
+        """What the store knows of one run of the sweep; None if it has none of that ``run_id``."""
+        with _translated(self.uri):
+            run = next(self._runs("role = 'run'", f"run_id = '{run_id}'"), None)
+        return None if run is None else self._trace(run)
+
     def manifest(self, tracking_run: str) -> Manifest:
         """A finished run's table of contents, each of its files seen in the store.
 
