@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations, product
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Integer, Shaped
 from scipy.special import ndtri
 from scipy.stats import kendalltau
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
 
 from hardness.estimate import Estimate
 from hardness.stability import (
@@ -417,6 +419,20 @@ def agreement_of_pairs(
         ['y']
     """
     _check(sets, labels, draws, splits)
+    # Several threads of BLAS add up in another order, which changes last bits, and get in the way
+    # of ours.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _table_of_pairs(sets, pairs, labels, draws, splits, seed)
+
+
+def _table_of_pairs(
+    sets: Sequence[ScoreSet],
+    pairs: Sequence[tuple[int, int]],
+    labels: Labels,
+    draws: int,
+    splits: int,
+    seed: int,
+) -> pd.DataFrame:
     reliabilities = _in_threads(lambda scores: _reliability(scores, labels), sets)
     table = _empty_table(pairs, sets)
     for (shared, kept), places in _alike(pairs, sets).items():
@@ -572,13 +588,17 @@ def _points(
         ((a, b),) = pooled.splits
         # Of the matrix of every set in slot a with every set in slot b, one triangle is x from a
         # and y from b, the other the reverse.
-        tables = {f"topk_overlap_{percent}": _overlaps(pooled, a, b, percent) for percent in TOPS}
+        work = [
+            *(partial(_overlaps, pooled, a, b, percent) for percent in TOPS),
+            *(partial(_correlations, ranks, a, b) for ranks in (pooled, within)),
+        ]
+        *overlaps, rho, rho_within = _in_threads(lambda one: one(), work)
         own = reliabilities[:, part]
         noise = np.sqrt(own[:, None, a] * own[None, :, b])
-        for ranks, kind, suffix in ((pooled, 0, ""), (within, 1, "_within_class")):
-            x, y = (ranks.centred[:, slot].astype(np.float64) for slot in (a, b))
-            rho = class_mean_correlations(x, y, ranks.codes)
-            tables |= {f"spearman{suffix}": rho, f"disattenuated{suffix}": rho / noise[..., kind]}
+        tables = {f"topk_overlap_{k}": table for k, table in zip(TOPS, overlaps, strict=True)}
+        tables |= {"spearman": rho, "disattenuated": rho / noise[..., 0]}
+        tables["spearman_within_class"] = rho_within
+        tables["disattenuated_within_class"] = rho_within / noise[..., 1]
         for key, table in tables.items():
             sums[key] += (table[left, right] + table[right, left]) / 2
         constant |= (pooled.centred == 0).all(axis=2).any(axis=1)
@@ -598,6 +618,11 @@ def _overlaps(ranks: _Ranks, a: int, b: int, percent: int) -> Float[np.ndarray, 
     overlaps[~x.any(axis=1)] = np.nan  # a constant has no top
     overlaps[:, ~y.any(axis=1)] = np.nan
     return overlaps
+
+
+def _correlations(ranks: _Ranks, a: int, b: int) -> Float[np.ndarray, "sets sets"]:
+    x, y = (ranks.centred[:, slot].astype(np.float64) for slot in (a, b))
+    return class_mean_correlations(x, y, ranks.codes)
 
 
 def _taus(group: _Group, ranks: _Ranks, a: int, b: int) -> Float[np.ndarray, " pairs"]:

@@ -28,6 +28,7 @@ import ray
 import ray.data
 import torch
 from scipy.stats import t
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
 
 from hardness.agreement import (
     REFERENCE_CLUSTERS,
@@ -121,7 +122,8 @@ class ConfigurationScores:
 
     def hardness(self, key: str) -> np.ndarray:
         """``sign * raw`` of one metric, ``[runs, samples]``; with folds, its rank within them."""
-        signed = METRICS[key].sign * self.raw[key]
+        # The raw scores themselves where that is all: a copy of them would double the memory.
+        signed = self.raw[key] if METRICS[key].sign == 1 else -self.raw[key]
         if self.folds is None:
             return signed
         return np.stack([rank_within_folds(*run) for run in zip(signed, self.folds, strict=True)])
@@ -287,7 +289,9 @@ def measure(scores: Sequence[ConfigurationScores]) -> dict[str, dict[str, Measur
     The scores are in this process already: to send them elsewhere takes as long as to rank them.
     """
     places = [(one, key) for one in scores for key in one.raw]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # One thread of BLAS in each of ours: more would compete, and change last bits.
+    limits = threadpool_limits(limits=1, user_api="blas")
+    with limits, ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(pool.map(lambda place: _measured(*place), places))
     measured: dict[str, dict[str, Measured]] = {}
     for (one, key), result in zip(places, found, strict=True):
