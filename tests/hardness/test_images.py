@@ -107,8 +107,8 @@ class TestScoring:
         assert {"image_entropy", "image_compressed_size.png", "lid_mle_pixels"} <= {*keys}
         expected = score_images(keys, in_memory.train)
         # Blocks that do not divide the number of samples.
-        monkeypatch.setattr("hardness.scoring._IMAGES", 50)
-        monkeypatch.setattr("hardness.scoring._A_TASK", 16)
+        monkeypatch.setattr("hardness.image_scores._IMAGES", 50)
+        monkeypatch.setattr("hardness.image_scores._A_TASK", 16)
         found = score_images(keys, on_disk.train)
         assert {*found} == {*expected} == {*keys}
         for key in keys:
