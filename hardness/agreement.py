@@ -10,7 +10,8 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations, product
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Integer, Shaped
 from scipy.special import ndtri
 from scipy.stats import kendalltau
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
 
 from hardness.estimate import Estimate
 from hardness.stability import (
@@ -276,6 +278,8 @@ class ScoreSet:
         name: How tables call it.
         scores: One row per run.
         runs: Ids of those runs; empty, with a single row, for a metric without randomness.
+        reliability: Correlation of single runs, pooled and within class, where ``stability`` of
+            the same scores has found it already.
 
     Raises:
         ValueError: If rows and run ids do not match, or an id repeats.
@@ -284,6 +288,7 @@ class ScoreSet:
     name: str
     scores: Float[np.ndarray, "runs samples"]
     runs: tuple[str, ...] = ()
+    reliability: tuple[Estimate, Estimate] | None = None
 
     def __post_init__(self) -> None:
         if len(self.scores) != max(len(self.runs), 1):
@@ -414,6 +419,20 @@ def agreement_of_pairs(
         ['y']
     """
     _check(sets, labels, draws, splits)
+    # Several threads of BLAS add up in another order, which changes last bits, and get in the way
+    # of ours.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _table_of_pairs(sets, pairs, labels, draws, splits, seed)
+
+
+def _table_of_pairs(
+    sets: Sequence[ScoreSet],
+    pairs: Sequence[tuple[int, int]],
+    labels: Labels,
+    draws: int,
+    splits: int,
+    seed: int,
+) -> pd.DataFrame:
     reliabilities = _in_threads(lambda scores: _reliability(scores, labels), sets)
     table = _empty_table(pairs, sets)
     for (shared, kept), places in _alike(pairs, sets).items():
@@ -464,14 +483,23 @@ class _Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Ranks:
-    """Centred ranks of each set's mean over the runs of each slot; a split names two slots.
+    """Centred ranks of each set's mean over the runs of each slot; a split is a pair of slots.
 
     Ranks are halves of whole numbers, which float32 holds exactly up to 8 million samples.
     """
 
     centred: Float[np.ndarray, "sets slots kept"]
     codes: Integer[np.ndarray, " kept"]
-    splits: list[tuple[int, int]]
+
+    def of(self, part: slice) -> "_Ranks":
+        """Some of the slots."""
+        return replace(self, centred=self.centred[:, part])
+
+    @property
+    def splits(self) -> list[tuple[int, int]]:
+        """Slots of either side; a single one is both."""
+        slots = self.centred.shape[1]
+        return [(slot, slot + 1) for slot in range(0, slots - 1, 2)] or [(0, 0)]
 
     def ways(self) -> list[tuple[int, int]]:
         """Every split both ways round; whole sets have but one way."""
@@ -492,15 +520,27 @@ def _columns(group: _Group, draws: int, splits: int, seed: int) -> dict[str, obj
     halves = _halves(group.shared, splits, seed)
     slots = [half for pair in halves for half in pair] or [()]
     counts = np.array([[len(slot or scores.runs) for slot in slots] for scores in group.sets])
-    pooled, within = _rank(group, slots)
-    points = _points(group, counts, pooled, within)
+    # Intervals look at all splits together, points at one after the other.
+    ranked = _rank(group, slots) if draws else None
+    points, constant = _points(group, counts, _by_split(group, slots, ranked))
     columns |= {
         "runs_left": counts[group.left].mean(axis=1),
         "runs_right": counts[group.right].mean(axis=1),
         **points,
-        **_intervals(group, pooled, within, points, draws=draws, seed=seed),
     }
-    return columns | {"reason": _reasons(group, pooled, points)}
+    if ranked:
+        columns |= _intervals(group, *ranked, points, draws=draws, seed=seed)
+    return columns | {"reason": _reasons(group, constant, points)}
+
+
+def _by_split(
+    group: _Group, slots: list[tuple[str, ...]], ranked: tuple[_Ranks, _Ranks] | None
+) -> Iterator[tuple[slice, _Ranks, _Ranks]]:
+    """Slots and ranks of each split, cut out of those of all, or made when they are asked for."""
+    for start in range(0, len(slots), 2):
+        part = slice(start, start + 2)
+        pooled, within = (one.of(part) for one in ranked) if ranked else _rank(group, slots[part])
+        yield part, pooled, within
 
 
 def _rank(group: _Group, slots: list[tuple[str, ...]]) -> tuple[_Ranks, _Ranks]:
@@ -519,17 +559,21 @@ def _rank(group: _Group, slots: list[tuple[str, ...]]) -> tuple[_Ranks, _Ranks]:
         within[place] = centred_ranks(means, codes, orders=orders)
 
     _in_threads(rank, range(len(group.sets)))
-    splits = [(slot, slot + 1) for slot in range(0, len(slots) - 1, 2)] or [(0, 0)]
     return (
-        _Ranks(centred=pooled, codes=np.zeros_like(codes), splits=splits),
-        _Ranks(centred=within, codes=codes, splits=splits),
+        _Ranks(centred=pooled, codes=np.zeros_like(codes)),
+        _Ranks(centred=within, codes=codes),
     )
 
 
 def _points(
-    group: _Group, counts: Integer[np.ndarray, "sets slots"], pooled: _Ranks, within: _Ranks
-) -> dict[str, Float[np.ndarray, " pairs"]]:
-    """Every point estimate, averaged over splits and both ways round."""
+    group: _Group,
+    counts: Integer[np.ndarray, "sets slots"],
+    ranked: Iterable[tuple[slice, _Ranks, _Ranks]],
+) -> tuple[dict[str, Float[np.ndarray, " pairs"]], Bool[np.ndarray, " sets"]]:
+    """Every point estimate, averaged over splits and both ways round.
+
+    Also, which sets are constant: all samples tie in one of their halves.
+    """
     left, right = group.left, group.right
     reliabilities = np.array(
         [
@@ -538,19 +582,34 @@ def _points(
         ]
     )
     sums: dict[str, Float[np.ndarray, " pairs"]] = defaultdict(lambda: np.zeros(len(left)))
-    for a, b in pooled.splits:
+    constant = np.zeros(len(group.sets), dtype=np.bool_)
+    taus, splits, ways = np.zeros(len(left)), 0, 0
+    for part, pooled, within in ranked:
+        ((a, b),) = pooled.splits
         # Of the matrix of every set in slot a with every set in slot b, one triangle is x from a
         # and y from b, the other the reverse.
-        tables = {f"topk_overlap_{percent}": _overlaps(pooled, a, b, percent) for percent in TOPS}
-        noise = np.sqrt(reliabilities[:, None, a] * reliabilities[None, :, b])
-        for ranks, kind, suffix in ((pooled, 0, ""), (within, 1, "_within_class")):
-            x, y = (ranks.centred[:, slot].astype(np.float64) for slot in (a, b))
-            rho = class_mean_correlations(x, y, ranks.codes)
-            tables |= {f"spearman{suffix}": rho, f"disattenuated{suffix}": rho / noise[..., kind]}
+        work = [
+            *(partial(_overlaps, pooled, a, b, percent) for percent in TOPS),
+            *(partial(_correlations, ranks, a, b) for ranks in (pooled, within)),
+        ]
+        *overlaps, rho, rho_within = _in_threads(lambda one: one(), work)
+        own = reliabilities[:, part]
+        noise = np.sqrt(own[:, None, a] * own[None, :, b])
+        tables = {f"topk_overlap_{k}": table for k, table in zip(TOPS, overlaps, strict=True)}
+        tables |= {"spearman": rho, "disattenuated": rho / noise[..., 0]}
+        tables["spearman_within_class"] = rho_within
+        tables["disattenuated_within_class"] = rho_within / noise[..., 1]
         for key, table in tables.items():
             sums[key] += (table[left, right] + table[right, left]) / 2
-    points = {key: total / len(pooled.splits) for key, total in sums.items()}
-    return points | {"kendall_tau_b": _taus(group, pooled)}
+        constant |= (pooled.centred == 0).all(axis=2).any(axis=1)
+        splits += 1
+        # Milliseconds a pair, hence of one way of one split if there are many samples.
+        few = len(group.ids) <= MOST_SAMPLES_FOR_EVERY_TAU
+        for way in pooled.ways() if few else pooled.splits[: not ways]:
+            taus += _taus(group, pooled, *way)
+            ways += 1
+    points = {key: total / splits for key, total in sums.items()}
+    return points | {"kendall_tau_b": taus / ways}, constant
 
 
 def _overlaps(ranks: _Ranks, a: int, b: int, percent: int) -> Float[np.ndarray, "sets sets"]:
@@ -561,20 +620,28 @@ def _overlaps(ranks: _Ranks, a: int, b: int, percent: int) -> Float[np.ndarray, 
     return overlaps
 
 
-def _taus(group: _Group, ranks: _Ranks) -> Float[np.ndarray, " pairs"]:
-    """Milliseconds a pair, hence from one way of one split if there are many samples."""
+def _correlations(ranks: _Ranks, a: int, b: int) -> Float[np.ndarray, "sets sets"]:
+    x, y = (ranks.centred[:, slot].astype(np.float64) for slot in (a, b))
+    return class_mean_correlations(x, y, ranks.codes)
+
+
+def _taus(group: _Group, ranks: _Ranks, a: int, b: int) -> Float[np.ndarray, " pairs"]:
+    """Of each pair, the left set in slot a and the right one in slot b."""
     samples = ranks.centred.shape[-1]
-    ways = ranks.splits[:1] if samples > MOST_SAMPLES_FOR_EVERY_TAU else ranks.ways()
     # SciPy sorts y, then x stably. y in order and 16 bits for a radix sort halve its time. Mean
     # places of two groups of ties differ by 1 at least, so whole numbers keep them apart.
     narrow = np.uint16 if samples <= np.iinfo(np.uint16).max else np.uint32
-    places = (ranks.centred + np.float32((samples - 1) / 2)).astype(narrow)
+    places = (ranks.centred[:, [a, b]] + np.float32((samples - 1) / 2)).astype(narrow)
     taus = np.zeros(len(group.left))
-    for a, b in ways:
-        orders = {j: np.argsort(places[j, b], kind="stable") for j in set(group.right.tolist())}
-        for pair, (i, j) in enumerate(zip(group.left, group.right, strict=True)):
-            taus[pair] += _tau_b(places[i, a][orders[j]], places[j, b][orders[j]])
-    return taus / len(ways)
+
+    def measure(j: int) -> None:
+        order = np.argsort(places[j, 1], kind="stable")
+        y = places[j, 1][order]
+        for pair in np.flatnonzero(group.right == j):
+            taus[pair] = _tau_b(places[group.left[pair], 0][order], y)
+
+    _in_threads(measure, sorted({*group.right.tolist()}))
+    return taus
 
 
 def _intervals(
@@ -586,8 +653,6 @@ def _intervals(
     draws: int,
     seed: int,
 ) -> dict[str, Float[np.ndarray, " pairs"]]:
-    if not draws:
-        return {}
     kinds = {"spearman": pooled, "spearman_within_class": within}
     if len(group.ids) > MOST_SAMPLES_TO_RESAMPLE:
         reach = {key: ndtri(0.975) * _standard_errors(group, kinds[key]) for key in kinds}
@@ -820,6 +885,9 @@ def _alike(
 def _reliability(scores: ScoreSet, labels: Labels) -> _Reliability:
     if not scores.runs:
         return _Reliability(pooled=Estimate(value=1.0), within=Estimate(value=1.0))
+    if scores.reliability:
+        pooled, within = scores.reliability
+        return _Reliability(pooled=pooled, within=within)
     return _Reliability(
         pooled=spearman_pair_mean(scores.scores),
         within=spearman_within_class_pair_mean(scores.scores, labels),
@@ -827,14 +895,15 @@ def _reliability(scores: ScoreSet, labels: Labels) -> _Reliability:
 
 
 def _reasons(
-    group: _Group, ranks: _Ranks, points: Mapping[str, Float[np.ndarray, " pairs"]]
+    group: _Group,
+    constant: Bool[np.ndarray, " sets"],
+    points: Mapping[str, Float[np.ndarray, " pairs"]],
 ) -> list[str]:
     """Why each pair misses what it misses, in words."""
-    ties = (ranks.centred == 0).all(axis=2).any(axis=1)
     reasons = []
     for pair, (i, j) in enumerate(zip(group.left, group.right, strict=True)):
-        both = [(group.sets[k].name, group.reliabilities[k], ties[k]) for k in (i, j)]
-        found = [f"{name}: all samples tie" for name, _, constant in both if constant]
+        both = [(group.sets[k].name, group.reliabilities[k], constant[k]) for k in (i, j)]
+        found = [f"{name}: all samples tie" for name, _, ties in both if ties]
         if not found and math.isnan(points["spearman_within_class"][pair]):
             found.append("in no class do both vary")
         for key, kind in (("spearman", "pooled"), ("spearman_within_class", "within")):

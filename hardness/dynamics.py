@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,8 @@ from jaxtyping import Float64, Shaped
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from hardness.checkpoint import Checkpoint
+if TYPE_CHECKING:  # it loads torch, which reading dynamics does not need
+    from hardness.checkpoint import Checkpoint
 
 INIT = -1
 ROW_GROUP = 65_536
@@ -54,7 +55,7 @@ class Damaged(ValueError):  # noqa: N818 - it states what happened to the file
     """A file of a run is missing, cut short or not what the manifest says."""
 
 
-def _kept_elsewhere() -> Checkpoint:
+def _kept_elsewhere() -> "Checkpoint":
     raise LookupError("whoever recorded this epoch left the state of the training to others")
 
 
@@ -76,7 +77,7 @@ class EpochRecord:
     signals: Mapping[str, Shaped[np.ndarray, " samples"]]
     summary: Mapping[str, float]
     snapshots: Mapping[str, Shaped[np.ndarray, "samples ..."]] = field(default_factory=dict)
-    checkpoint: Callable[[], Checkpoint] = _kept_elsewhere
+    checkpoint: Callable[[], "Checkpoint"] = _kept_elsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,12 +338,23 @@ class Dynamics:
         if not names:
             return {}
         first, last = rows or (0, self.manifest.rows)
-        files = map(epoch_file, range(self.manifest.epochs))
-        epochs = [self._columns(name, names, first, last) for name in files]
-        missing = [name for name in names if not any(name in epoch for epoch in epochs)]
+        found: dict[str, np.ndarray] = {}
+        recorded = dict.fromkeys(names, 0)
+        for file in map(epoch_file, range(self.manifest.epochs)):
+            for name, values in self._columns(file, names, first, last).items():
+                if name not in found:
+                    found[name] = np.empty((self.manifest.epochs, last - first), values.dtype)
+                if found[name].dtype != values.dtype:
+                    raise Damaged(
+                        f"{self.folder / file}: expected {name} as {found[name].dtype} like the "
+                        f"epochs before; came {values.dtype}"
+                    )
+                found[name][recorded[name]] = values
+                recorded[name] += 1
+        missing = [name for name in names if not recorded[name]]
         if missing:
             raise Damaged(f"{self.folder}: no column {', '.join(missing)} in any epoch")
-        return {n: np.stack([epoch[n] for epoch in epochs if n in epoch]) for n in names}
+        return {name: found[name][: recorded[name]] for name in names}
 
     def summaries(self, name: str) -> Float64[np.ndarray, " epochs"]:
         """One number of each epoch's summary, such as ``lr``; NaN where an epoch has none.
@@ -371,7 +383,8 @@ class Dynamics:
         self, name: str, columns: Sequence[str], first: int, last: int
     ) -> dict[str, np.ndarray]:
         try:
-            with pq.ParquetFile(self.folder / name) as file:
+            # Without a buffer for the whole file, so that a column at a time costs little more.
+            with pq.ParquetFile(self.folder / name, pre_buffer=False) as file:
                 if file.metadata.num_rows != self.manifest.rows:
                     raise Damaged(
                         f"{self.folder / name}: expected {self.manifest.rows} rows; "

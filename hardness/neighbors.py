@@ -5,12 +5,11 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
+from hardness.scale import REFERENCE
 from hardness.seeding import Streams
 
 # How many of each sample are kept for the metrics that read them.
 NEIGHBORS = 20
-# Above so many samples only a fixed subset of as many can be neighbors.
-REFERENCE = 200_000
 # Numbers in the largest temporary of a block, 64 MiB in float64.
 _BLOCK = 1 << 23
 # Candidates beyond k: enough to leave ties at the border out of nearly every row.

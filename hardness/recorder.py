@@ -39,7 +39,7 @@ from hardness.dynamics import (
 from hardness.metrics.registry import SEEN, TRAINED_ON
 from hardness.provenance import circumstances
 from hardness.scale import LOGITS_GIB
-from hardness.signals import LOGIT_SIGNALS
+from hardness.signal_names import LOGIT_SIGNALS
 from hardness.training.embeddings import EmbeddingTracker, snapshots
 from hardness.training.supervised import TRAIN_PHASE
 

@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hardness.neighbors import REFERENCE
-
 # Samples above which a cost that grows with their square, or with dozens of passes, is cut.
 LARGE = 200_000
+# Above so many samples only a fixed subset of as many can be neighbors.
+REFERENCE = 200_000
 LOGITS_GIB = 1.0
 PIXELS_GIB = 8.0
 

@@ -1,27 +1,18 @@
-"""From one run's recorded dynamics, or from the images, to scores: all whose inputs are there."""
+"""From one run's recorded dynamics to its scores: every metric whose inputs are there."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float64, Int, Shaped, UInt8
-from scipy.stats import rankdata
-from torch import Tensor
+from jaxtyping import Float64, Int, Shaped
 
-from hardness.datasets import Samples
 from hardness.dynamics import ROW_GROUP, Dynamics
-from hardness.images import ImageFiles
 from hardness.metrics import METRICS, Metric
-from hardness.neighbors import NEIGHBORS, pixel_distances
 
 # A block of samples that is read over all epochs at once.
 BLOCK = 4 * ROW_GROUP
-# Images on disk that are read together, and those of them that one thread scores.
-_IMAGES, _A_TASK = 512, 32
 # The column of a run's scores that says which model scored a sample, where several did.
 FOLD = "fold"
 # Inputs that need no recording of signals: of the samples, of the dataset, of the epochs.
@@ -47,7 +38,8 @@ def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.
 
     A run whose samples were scored by several models says by which in an integer column ``fold``.
     Metrics that read per-epoch signals alone look at one sample at a time, so they are computed
-    block by block; those that read an embedding see all samples.
+    block by block; those that read an embedding see all samples. Metrics that read the same signals
+    share them, and no other signals are in memory meanwhile.
 
     Args:
         dynamics: The run.
@@ -65,16 +57,19 @@ def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.
         given["lr"] = dynamics.summaries("lr")
     whole = [m for m in metrics if m.whole or {*m.signals} & {*snapshots}]
     by_block = [m for m in metrics if m not in whole]
-    names = sorted(_read(by_block, dynamics) - given.keys())
     rows = dynamics.manifest.rows
-    blocks = []
-    for first in range(0, rows, BLOCK):
-        last = min(first + BLOCK, rows)
-        inputs = {**given, "labels": given["labels"][first:last]}
-        blocks.append(_columns(by_block, inputs | dynamics.signals(names, (first, last))))
-    columns = {k: np.concatenate([b[k] for b in blocks]) for k in (blocks[0] if blocks else {})}
-    per_epoch = sorted(_read(whole, dynamics) - given.keys() - snapshots.keys())
-    columns |= _columns(whole, given | snapshots | dynamics.signals(per_epoch))
+    found: dict[str, np.ndarray] = {}
+    for names, alike in _by_signals(by_block, dynamics, given.keys()):
+        for first in range(0, rows, BLOCK):
+            last = min(first + BLOCK, rows)
+            inputs = {**given, "labels": given["labels"][first:last]}
+            block = _columns(alike, inputs | dynamics.signals(names, (first, last)))
+            for name, values in block.items():
+                found.setdefault(name, np.empty(rows, values.dtype))[first:last] = values
+    for names, alike in _by_signals(whole, dynamics, given.keys() | snapshots.keys()):
+        found |= _columns(alike, given | snapshots | dynamics.signals(names))
+    order = (name for m in (*by_block, *whole) for name in (m.key, _flag(m)) if name in found)
+    columns = {name: found[name] for name in order}
     fold = {FOLD: snapshots[FOLD]} if FOLD in snapshots else {}
     return pd.DataFrame({"sample_id": samples["sample_id"], **fold, **columns})
 
@@ -130,63 +125,6 @@ def score_folder(folder: Path | str, keys: Iterable[str] = METRICS) -> pd.DataFr
     return score_run(dynamics, found, n_classes=len(dynamics.classes))
 
 
-def score_images(
-    keys: Iterable[str], samples: Samples, device: torch.device | str = "cpu"
-) -> dict[str, Float64[np.ndarray, " samples"]]:
-    """Raw scores of the images themselves.
-
-    A metric sees all images at once where they are in memory. Those on disk it sees block by block,
-    in several threads, so it has to score each for itself; only where it reads the distances
-    between images are all of them brought into memory.
-
-    Args:
-        keys: Metrics of scope ``pixels``.
-        samples: Whose images.
-        device: Where distances are computed.
-
-    Raises:
-        ValueError: If a file holds no image.
-        OSError: If a file cannot be read.
-    """
-    metrics = [METRICS[key] for key in keys]
-    apart = [m for m in metrics if "pixel_distances" in m.signals]
-    alone = [m for m in metrics if m not in apart]
-    images = samples.images
-    found: dict[str, np.ndarray] = {}
-    if apart:
-        whole = images if isinstance(images, Tensor) else images.read(torch.arange(len(images)))
-        distances = pixel_distances(whole.to(device), NEIGHBORS).numpy()
-        inputs = {"images": _channels_last(whole), "pixel_distances": distances}
-        found |= {m.key: m.score(inputs) for m in apart}
-    if isinstance(images, ImageFiles):
-        found |= _of_files(alone, images)
-    else:
-        found |= {m.key: m.score({"images": _channels_last(images)}) for m in alone}
-    return found
-
-
-def _of_files(
-    metrics: Iterable[Metric], images: ImageFiles
-) -> dict[str, Float64[np.ndarray, " images"]]:
-    scores: dict[str, list[np.ndarray]] = {m.key: [] for m in metrics}
-
-    def score(part: Tensor) -> dict[str, np.ndarray]:
-        return {key: METRICS[key].score({"images": _channels_last(part)}) for key in scores}
-
-    with ThreadPoolExecutor(images.threads) as pool:
-        for block in images.batches(torch.arange(len(images)).split(_IMAGES)) if scores else ():
-            for part in pool.map(score, block.split(_A_TASK)):
-                for key, values in part.items():
-                    scores[key].append(values)
-    return {key: np.concatenate(values) for key, values in scores.items()}
-
-
-def _channels_last(
-    images: UInt8[Tensor, "images channels height width"],
-) -> UInt8[np.ndarray, "images height width channels"]:
-    return images.permute(0, 2, 3, 1).numpy()
-
-
 def rank_within_folds(
     scores: Shaped[np.ndarray, " samples"], fold: Int[np.ndarray, " samples"]
 ) -> Float64[np.ndarray, " samples"]:
@@ -207,6 +145,8 @@ def rank_within_folds(
         >>> rank_within_folds(np.array([5.0, 5.0, 7.0, 0.1, 0.2]), np.array([0, 0, 0, 1, 1]))
         array([0., 0., 1., 0., 1.])
     """
+    from scipy.stats import rankdata  # noqa: PLC0415 - large, and few runs have folds
+
     ranks = np.full(len(scores), np.nan)
     for one in np.unique(fold):
         rows = np.flatnonzero((fold == one) & ~np.isnan(scores))
@@ -217,17 +157,31 @@ def rank_within_folds(
     return ranks
 
 
-def _read(metrics: Iterable[Metric], dynamics: Dynamics) -> set[str]:
-    """Signals that these metrics read, and who was seen in which epoch where that was recorded."""
-    seen = {m.seen for m in metrics if m.seen in dynamics.manifest.signals}
-    return {s for m in metrics for s in m.signals} | {s for s in seen if s}
+def _by_signals(
+    metrics: Iterable[Metric], dynamics: Dynamics, at_hand: Collection[str]
+) -> list[tuple[tuple[str, ...], list[Metric]]]:
+    """Metrics by the signals that are still to be read for them.
+
+    Who was seen in which epoch is among these where that was recorded.
+    """
+    groups: dict[tuple[str, ...], list[Metric]] = {}
+    for one in metrics:
+        seen = {one.seen} & {*dynamics.manifest.signals}
+        read = {*one.signals, *(name for name in seen if name)}.difference(at_hand)
+        groups.setdefault(tuple(sorted(read)), []).append(one)
+    return list(groups.items())
 
 
 def _columns(metrics: Iterable[Metric], inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {}
     for metric in metrics:
         columns[metric.key] = metric.score(inputs)
-        flags = metric.flagged(inputs)
-        if metric.flag is not None and flags is not None and "." not in metric.key:
-            columns[metric.flag.__name__] = flags
+        flags = metric.flagged(inputs) if _flag(metric) else None
+        if flags is not None:
+            columns[_flag(metric)] = flags
     return columns
+
+
+def _flag(metric: Metric) -> str:
+    """Name of a metric's extra column; empty without one, as for variants."""
+    return metric.flag.__name__ if metric.flag is not None and "." not in metric.key else ""

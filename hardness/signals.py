@@ -14,21 +14,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Integer, Shaped
 
+from hardness.signal_names import LOGIT_SIGNALS  # noqa: F401 - here they are looked for
+
 # The same kind in and out.
 Array = TypeVar("Array", torch.Tensor, np.ndarray)
-
-# Every signal that follows from one epoch's logits and labels, in the order of `from_logits`.
-LOGIT_SIGNALS = (
-    "loss",
-    "p_label",
-    "label_margin",
-    "correct",
-    "entropy",
-    "el2n",
-    "max_softmax",
-    "margin",
-    "energy",
-)
 
 # Numbers in a block: on a CPU the float64 temporaries stay in the cache, elsewhere few large
 # kernels win.

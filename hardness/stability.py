@@ -63,6 +63,12 @@ class Stability:
     reliability: Estimate
     seeds_for_r90: Estimate
 
+    @property
+    def reliability_of_one(self) -> tuple[Estimate, Estimate]:
+        """What ``spearman_pair_mean`` and ``spearman_within_class_pair_mean`` return."""
+        pooled, within = self.spearman_pair_mean, self.spearman_within_class_pair_mean
+        return counted(pooled, self.dropped), counted(within, self.dropped)
+
 
 def stability(scores: Scores, labels: Integer[np.ndarray, " samples"]) -> Stability:
     """All statistics of this file for one metric, each run sorted once.
@@ -83,6 +89,27 @@ def stability(scores: Scores, labels: Integer[np.ndarray, " samples"]) -> Stabil
         >>> result.spearman_pair_mean.value, result.spearman_within_class_pair_mean.value
         (0.8, 1.0)
     """
+    return stability_and_mean_rank(scores, labels)[0]
+
+
+def stability_and_mean_rank(
+    scores: Scores, labels: Integer[np.ndarray, " samples"]
+) -> tuple[Stability, Float[np.ndarray, " samples"]]:
+    """``stability`` and ``mean_normalised_rank``, each run sorted once for both.
+
+    Args:
+        scores: Hardness, one row per run.
+        labels: Given class per sample.
+
+    Raises:
+        ValueError: If there is not one label per sample.
+
+    Example:
+        >>> runs = np.array([[1.0, 2.0], [3.0, 4.0]])
+        >>> stability_and_mean_rank(runs, np.array([0, 0]))[1]
+        array([0.25, 0.75])
+    """
+    given = scores
     scores, codes, dropped = _observed_with_classes(scores, labels)
     runs, samples = scores.shape
     orders = np.argsort(scores, axis=1)
@@ -91,7 +118,7 @@ def stability(scores: Scores, labels: Integer[np.ndarray, " samples"]) -> Stabil
     overlaps = {percent: topk_overlaps(ranks, ranks, percent) for percent in (5, 10, 20)}
     undefined = _undefined(ranks)
     r_1 = _pair_mean(_pooled_correlations(ranks), undefined)
-    return Stability(
+    found = Stability(
         samples=samples,
         dropped=dropped,
         runs=runs,
@@ -107,6 +134,29 @@ def stability(scores: Scores, labels: Integer[np.ndarray, " samples"]) -> Stabil
         reliability=reliability(r_1, max(runs, 1)),
         seeds_for_r90=seeds_needed(r_1),
     )
+    # Where an id has left, each run is ranked with those that it scores itself.
+    return found, mean_normalised_rank(given) if dropped else _normalised(ranks).mean(axis=0)
+
+
+def mean_normalised_rank(scores: Scores) -> Float[np.ndarray, " samples"]:
+    """Mean over runs of each run's own ``(rank - 0.5) / N``, near 1 for the hardest.
+
+    Args:
+        scores: Hardness, one row per run.
+
+    Returns:
+        Between 0 and 1, of one scale for all metrics; NaN where any run is NaN. N counts the
+        samples that a run scores.
+
+    Example:
+        >>> mean_normalised_rank(np.array([[1.0, 2.0, np.nan], [4.0, 2.0, 3.0]])).round(3)
+        array([0.542, 0.458,   nan])
+    """
+    ranks = np.full(scores.shape, np.nan)
+    for row, run in zip(ranks, scores, strict=True):
+        kept = ~np.isnan(run)
+        row[kept] = _normalised(centred_ranks(run[kept]))
+    return ranks.mean(axis=0)
 
 
 def spearman_pairs(scores: Scores) -> Float[np.ndarray, "runs runs"]:
@@ -554,6 +604,14 @@ def _observed_with_classes(
         raise ValueError(f"labels: expected shape {scores.shape[1:]}, got {labels.shape}")
     kept = ~np.isnan(scores).any(axis=0)
     return scores[:, kept], class_codes(labels[kept]), int(np.count_nonzero(~kept))
+
+
+def _normalised(
+    centred: Float[np.ndarray, "*lists samples"],
+) -> Float[np.ndarray, "*lists samples"]:
+    """``(rank - 0.5) / N`` of centred ranks."""
+    samples = centred.shape[-1]
+    return ((centred + (samples + 1) / 2) - 0.5) / max(samples, 1)
 
 
 def _mean_places(

@@ -6,16 +6,17 @@ where several models scored one run's samples, it is the rank of that among the 
 model.
 """
 
-import contextlib
 import dataclasses
 import itertools
 import json
 import logging
 import math
-import tempfile
+import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,8 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 import torch
-from scipy.stats import rankdata, t
+from scipy.stats import t
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
 
 from hardness.agreement import (
     REFERENCE_CLUSTERS,
@@ -36,30 +38,24 @@ from hardness.agreement import (
     supervised_reference,
 )
 from hardness.datasets import Dataset
-from hardness.dynamics import MANIFEST, SPEC, Damaged, Dynamics
+from hardness.dynamics import SPEC
 from hardness.estimate import Estimate
+from hardness.image_scores import score_images
 from hardness.metrics import METRICS, labels_used
 from hardness.metrics.disagreement import ensembles
-from hardness.scoring import (
-    FOLD,
-    rank_within_folds,
-    scorable,
-    score_ensemble,
-    score_images,
-    score_run,
-)
-from hardness.stability import stability
+from hardness.scoring import FOLD, rank_within_folds, scorable
+from hardness.stability import Stability, centred_ranks, stability_and_mean_rank
 from sweep import planning
 from sweep.driver import Sweep
 from sweep.folders import Folders, Recorded
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
+from sweep.reduction import VERSIONS, reduce_runs, to_bytes, version, write_scores
 from sweep.spec import Cell, Configuration, identity
 from sweep.tracking import Store
 
 REFERENCE = "supervised_reference"
 MEMBERS = tuple(member for cluster in REFERENCE_CLUSTERS for member in cluster)
-_VERSIONS = b"metric_versions"
 _JOIN = "+".join
 _ESTIMATES = (
     "spearman_pair_mean",
@@ -111,15 +107,23 @@ class ConfigurationScores:
     folds: np.ndarray | None = None
     ensembles: tuple[tuple[str, ...], ...] = ()
 
-    def score_set(self, key: str, name: str) -> ScoreSet:
-        """Hardness by one metric, each row with the id of its run or of its runs."""
+    def score_set(self, key: str, name: str, found: Stability | None = None) -> ScoreSet:
+        """Hardness by one metric, each row with the id of its run or of its runs.
+
+        Args:
+            key: Of the metric.
+            name: How tables call it.
+            found: Its stability, if it is known.
+        """
         several = METRICS[key].scope == "seeds"
         runs = tuple(map(_JOIN, self.ensembles)) if several else self.runs
-        return ScoreSet(name=name, scores=self.hardness(key), runs=runs)
+        known = None if found is None else found.reliability_of_one
+        return ScoreSet(name=name, scores=self.hardness(key), runs=runs, reliability=known)
 
     def hardness(self, key: str) -> np.ndarray:
         """``sign * raw`` of one metric, ``[runs, samples]``; with folds, its rank within them."""
-        signed = METRICS[key].sign * self.raw[key]
+        # The raw scores themselves where that is all: a copy of them would double the memory.
+        signed = self.raw[key] if METRICS[key].sign == 1 else -self.raw[key]
         if self.folds is None:
             return signed
         return np.stack([rank_within_folds(*run) for run in zip(signed, self.folds, strict=True)])
@@ -128,6 +132,19 @@ class ConfigurationScores:
     def missing_seeds(self) -> str:
         """The missing seeds and why, as every table shows them."""
         return "; ".join(f"seed {seed}: {why}" for seed, why in self.missing.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One metric over the runs of a configuration, ranked once for all tables.
+
+    Args:
+        stability: Agreement of the runs.
+        columns: Of the table of samples, by what follows the metric's name.
+    """
+
+    stability: Stability
+    columns: Mapping[str, np.ndarray | float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,14 +236,16 @@ def aggregate(
     notes += [f"failed: {name(c)}: {c.trace.reason}" for c in failed if c.trace]
     notes += planning.statements(sweep.spec, sweep.proposals)
     reasons = planning.approximated(sweep.spec)
+    measured = measure(scores)
+    agreement = agreement_table(
+        sweep, scores, pixels, joined, intervals=intervals, measured=measured
+    )
     return Aggregate(
         scores=scores,
         pixels=pixels,
-        stability=marked(stability_table(scores), reasons),
-        agreement=marked(
-            agreement_table(sweep, scores, pixels, joined, intervals=intervals), reasons
-        ),
-        samples=samples_table(scores, pixels),
+        stability=marked(stability_table(scores, measured), reasons),
+        agreement=marked(agreement, reasons),
+        samples=samples_table(scores, pixels, measured),
         given=joined,
         notes=notes,
     )
@@ -249,12 +268,12 @@ def pixel_scores(keys: Iterable[str], dataset: Dataset, folder: Path) -> dict[st
     wanted = [key for key in keys if needs_images([key])]
     path = folder / "scores" / f"pixels-{dataset.digest[:16]}.parquet"
     cached = _cached_versions(path)
-    todo = [key for key in wanted if cached.get(key) != _version(key)]
+    todo = [key for key in wanted if cached.get(key) != version(key)]
     if todo:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         table = pa.table(score_images(todo, dataset.train, device))
         path.parent.mkdir(parents=True, exist_ok=True)
-        _merge(path, _to_bytes(table, todo))
+        _merge(path, to_bytes(table, todo))
     scores = pq.read_table(path) if wanted else {}
     return {key: scores[key].to_numpy() for key in wanted}
 
@@ -264,27 +283,40 @@ def needs_images(keys: Iterable[str]) -> bool:
     return any(key in METRICS and METRICS[key].scope == "pixels" for key in keys)
 
 
-def stability_table(scores: Sequence[ConfigurationScores]) -> pd.DataFrame:
-    """One row a (configuration, metric), computed in parallel."""
-    rows = [(index, key) for index, s in enumerate(scores) for key in s.raw]
-    if not rows:
-        return pd.DataFrame()
-    reference = ray.put([{k: s.hardness(k) for k in s.raw} for s in scores])
-    labels = ray.put([s.labels for s in scores])
+def measure(scores: Sequence[ConfigurationScores]) -> dict[str, dict[str, Measured]]:
+    """Of each configuration, by its id, every metric; in threads.
 
-    def measure(batch: Any) -> Any:
-        hardness, given = ray.get(reference), ray.get(labels)
-        results = [
-            dataclasses.asdict(stability(hardness[i][k], given[i]))
-            for i, k in zip(batch["configuration"], batch["metric"], strict=True)
+    The scores are in this process already: to send them elsewhere takes as long as to rank them.
+    """
+    places = [(one, key) for one in scores for key in one.raw]
+    # One thread of BLAS in each of ours: more would compete, and change last bits.
+    limits = threadpool_limits(limits=1, user_api="blas")
+    with limits, ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(lambda place: _measured(*place), places))
+    measured: dict[str, dict[str, Measured]] = {}
+    for (one, key), result in zip(places, found, strict=True):
+        measured.setdefault(one.configuration.configuration_id, {})[key] = result
+    return measured
+
+
+def stability_table(
+    scores: Sequence[ConfigurationScores],
+    measured: Mapping[str, Mapping[str, Measured]] | None = None,
+) -> pd.DataFrame:
+    """One row a (configuration, metric).
+
+    Args:
+        scores: All configurations.
+        measured: What ``measure`` made of them; made here, if left out.
+    """
+    measured = measure(scores) if measured is None else measured
+    return pd.DataFrame(
+        [
+            _stability_row(one, key, found.stability)
+            for one in scores
+            for key, found in measured[one.configuration.configuration_id].items()
         ]
-        return {**batch, "result": [json.dumps(r) for r in results]}
-
-    table = ray.data.from_items(
-        [{"configuration": i, "metric": k} for i, k in rows], override_num_blocks=_blocks(len(rows))
-    ).map_batches(measure, batch_size=None)
-    found = {(r["configuration"], r["metric"]): json.loads(r["result"]) for r in table.take_all()}
-    return pd.DataFrame([_stability_row(scores[i], k, found[i, k]) for i, k in rows])
+    )
 
 
 def agreement_table(
@@ -295,6 +327,7 @@ def agreement_table(
     *,
     intervals: bool,
     keys: Sequence[str] | None = None,
+    measured: Mapping[str, Mapping[str, Measured]] | None = None,
 ) -> pd.DataFrame:
     """Every metric against every other and against the supervised reference.
 
@@ -308,9 +341,10 @@ def agreement_table(
         given: Hardness by others.
         intervals: Bootstrap them.
         keys: Score keys such as ``aum`` or ``msd_mean.contrastive``; all, if left out.
+        measured: What ``measure`` made of the scores, if it did.
     """
     best = best_of_each_regimen(sweep, scores)
-    sets, about = _score_sets(best, pixels, given or {}, keys)
+    sets, about = _score_sets(best, pixels, given or {}, keys, measured or {})
     pairs = [*itertools.combinations(range(len(sets)), 2)]
     supervised = next((s for s in best if s.configuration.regimen == "supervised"), None)
     if supervised is not None and {*MEMBERS} <= supervised.raw.keys():
@@ -421,7 +455,9 @@ def score_keys(
 
 
 def samples_table(
-    scores: Sequence[ConfigurationScores], pixels: Mapping[str, np.ndarray]
+    scores: Sequence[ConfigurationScores],
+    pixels: Mapping[str, np.ndarray],
+    measured: Mapping[str, Mapping[str, Measured]] | None = None,
 ) -> pd.DataFrame:
     """One row a (configuration, sample): mean and spread of raw over seeds, rank of hardness.
 
@@ -429,8 +465,14 @@ def samples_table(
     over runs of each run's own ``(rank - 0.5) / N``, near 1 for the hardest: of one scale for all
     metrics, so it may be mixed over configurations. A sample that any run has no score for has no
     mean.
+
+    Args:
+        scores: All configurations.
+        pixels: Scores of the images.
+        measured: What ``measure`` made of the scores; made here, if left out.
     """
     tables = []
+    measured = measure(scores) if measured is None else measured
     for one in scores:
         columns: dict[str, Any] = {
             "configuration_id": one.configuration.configuration_id,
@@ -438,13 +480,8 @@ def samples_table(
             "sample_id": one.sample_ids,
             "label": one.labels,
         }
-        for key in one.raw:
-            mean = mean_over_runs(one.raw[key])
-            columns[key] = mean
-            columns[f"{key}.std"] = one.raw[key].std(axis=0) if len(one.raw[key]) > 1 else math.nan
-            hardness = one.hardness(key)
-            columns[f"{key}.rank"] = _rank(mean_over_runs(hardness))
-            columns[f"{key}.mean_rank"] = _mean_normalised_rank(hardness)
+        for key, found in measured[one.configuration.configuration_id].items():
+            columns |= {f"{key}{suffix}": values for suffix, values in found.columns.items()}
         for flag, values in one.flags.items():
             columns[flag] = values.mean(axis=0)
         for key, raw in pixels.items():
@@ -520,7 +557,7 @@ def _score(
 ) -> dict[str, str]:
     """Score runs, or ensembles of them, where the cache lacks it; what is wrong, by run id."""
     damaged: dict[str, str] = {}
-    tasks = [task for cells in groups if (task := _task(cells, keys, folder))]
+    tasks = [task for cells in groups if (task := _task(cells, keys, folder, store))]
     for result in _in_parallel(tasks, store, plugins):
         if result["error"]:
             damaged[result["run_id"]] = result["error"]
@@ -530,7 +567,9 @@ def _score(
     return damaged
 
 
-def _task(cells: Sequence[Cell], keys: Sequence[str], folder: Path) -> dict[str, Any] | None:
+def _task(
+    cells: Sequence[Cell], keys: Sequence[str], folder: Path, store: Store | Folders
+) -> dict[str, Any] | None:
     """What has to be computed for a run or an ensemble, or None if its scores are all there."""
     traces = [cell.trace for cell in cells if cell.trace]
     scope: Literal["run", "seeds"] = "run" if len(cells) == 1 else "seeds"
@@ -538,89 +577,32 @@ def _task(cells: Sequence[Cell], keys: Sequence[str], folder: Path) -> dict[str,
     runs = [cell.run.run_id for cell in cells]
     file = _scores_file(runs)
     cached = _cached_versions(folder / "scores" / file)
-    todo = [k for k in wanted if cached.get(k) != _version(k)]
+    todo = [k for k in wanted if cached.get(k) != version(k)]
     if not todo:
         return None
     return {
         "file": file,
         "run_ids": runs,
         "tracking_runs": [trace.tracking_run for trace in traces],
+        "folders": [str(store.local_folder(trace.tracking_run) or "") for trace in traces],
         "keys": todo,
     }
 
 
 def _in_parallel(
     tasks: Sequence[dict[str, Any]], store: Store | Folders, plugins: Sequence[Plugin]
-) -> list[dict[str, Any]]:
-    if not tasks:
-        return []
-    opened = store.reopen()
-
-    def reduce_runs(task: dict[str, Any]) -> dict[str, Any]:
-        for plugin in plugins:
-            plugin.load()
-        return _reduce(task, opened())
-
-    found = ray.data.from_items(list(tasks), override_num_blocks=len(tasks)).map(reduce_runs)
-    return found.take_all()
-
-
-def _reduce(task: dict[str, Any], store: Store | Folders) -> dict[str, Any]:
-    """Scores of one run or ensemble, as the bytes of a parquet file, or why there are none."""
-    with contextlib.ExitStack() as stack:
-        runs: list[Dynamics] = []
-        for run_id, tracking_run in zip(task["run_ids"], task["tracking_runs"], strict=True):
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-run-"))
-            answer = {"file": task["file"], "run_id": run_id, "tracking_run": tracking_run}
-            try:
-                runs.append(Dynamics(_fetch(store, tracking_run, Path(scratch))))
-                runs[-1].verify()
-            except Damaged as error:
-                return {**answer, "error": f"damaged: {error}", "scores": b""}
-        if len(runs) == 1:
-            n_classes = len(json.loads((runs[0].folder / SPEC).read_text())["classes"])
-            scores = score_run(runs[0], task["keys"], n_classes=n_classes)
-            scores.insert(1, "label", runs[0].samples["label"].to_numpy())
-        else:
-            scores = score_ensemble(runs, task["keys"])
-    table = pa.Table.from_pandas(scores, preserve_index=False)
-    return {**answer, "error": "", "scores": _to_bytes(table, task["keys"])}
-
-
-def _to_bytes(scores: pa.Table, keys: Iterable[str]) -> bytes:
-    """A parquet file that says of which version of each metric its columns are."""
-    versions = json.dumps({key: _version(key) for key in keys})
-    sink = pa.BufferOutputStream()
-    _write_scores(scores.replace_schema_metadata({_VERSIONS: versions}), sink)
-    return sink.getvalue().to_pybytes()
-
-
-def _fetch(store: Store | Folders, tracking_run: str, scratch: Path) -> Path:
-    """A folder with the run's files: the store's own if it is on this machine, else a copy."""
-    if isinstance(store, Folders):
-        return store.local_folder(tracking_run)
-    local = store.local_folder(tracking_run)
-    if local is not None:
-        return local
-    manifest = store.manifest(tracking_run)
-    for file in (MANIFEST, *manifest.files):
-        store.download(tracking_run, file, scratch)
-    return scratch
-
-
-def _version(key: str) -> str:
-    """A metric's version; a plugin's also by its text, which its module is named after."""
-    metric = METRICS[key]
-    function = getattr(metric.function, "func", metric.function)
-    module = function.__module__
-    own = module.startswith("sweep_plugin_")
-    return f"{metric.version} {module}" if own else str(metric.version)
+) -> Iterator[dict[str, Any]]:
+    """What becomes of each task, one after another as they end."""
+    if tasks:
+        work = partial(reduce_runs, address=store.address, plugins=plugins)
+        found = ray.data.from_items(list(tasks), override_num_blocks=len(tasks)).map(work)
+        yield from found.iter_rows()
 
 
 def _cached_versions(path: Path) -> dict[str, str]:
     try:
         metadata = pq.read_schema(path).metadata or {}
-        return dict(json.loads(metadata[_VERSIONS]))
+        return dict(json.loads(metadata[VERSIONS]))
     except (OSError, pa.ArrowException, KeyError, ValueError):
         return {}  # no cache, or one that cannot be read: computed anew
 
@@ -634,19 +616,14 @@ def _merge(path: Path, content: bytes) -> None:
         partial.replace(path)
         return
     new, old = pq.read_table(pa.BufferReader(content)), pq.read_table(path)
-    versions = json.loads(new.schema.metadata[_VERSIONS])
+    versions = json.loads(new.schema.metadata[VERSIONS])
     for column in old.column_names:
         if column not in new.column_names:
             new = new.append_column(column, old[column])
-    _write_scores(
-        new.replace_schema_metadata({_VERSIONS: json.dumps({**cached, **versions})}), partial
+    write_scores(
+        new.replace_schema_metadata({VERSIONS: json.dumps({**cached, **versions})}), partial
     )
     partial.replace(path)
-
-
-def _write_scores(table: pa.Table, where: Path | pa.NativeFile) -> None:
-    """Without a dictionary, which would hold each sample's own score and take longer to make."""
-    pq.write_table(table, where, compression="zstd", use_dictionary=False, write_statistics=False)
 
 
 def _configuration_scores(
@@ -665,31 +642,45 @@ def _configuration_scores(
     # A regimen that records nothing that an asked metric reads has no scores.
     if not any(c.trace and scorable(keys, c.trace.signals) for c in done):
         return None
-    tables = [pd.read_parquet(folder / "scores" / _scores_file([c.run.run_id])) for c in done]
     groups = tuple(tuple(c.run.run_id for c in cells) for cells in _ensembles(done, keys))
-    of_groups = [pd.read_parquet(folder / "scores" / _scores_file(runs)) for runs in groups]
-    flags = [str(c) for c in tables[0] if tables[0][c].dtype == bool]
+    of_runs = _stacked([folder / "scores" / _scores_file([c.run.run_id]) for c in done])
+    of_groups = _stacked([folder / "scores" / _scores_file(runs) for runs in groups])
     raw = {
-        key: np.stack([table[key].to_numpy() for table in found])
+        key: found[key]
         for key in keys
-        for found in (of_groups if METRICS[key].scope == "seeds" else tables,)
-        if found and all(key in table for table in found)
+        for found in (of_groups if METRICS[key].scope == "seeds" else of_runs,)
+        if key in found
     }
-    folds = [table[FOLD].to_numpy() for table in tables if FOLD in table]
     return ConfigurationScores(
         configuration=proposal.configuration,
         parameters=proposal.parameters,
         seeds=tuple(c.run.seed for c in done),
         runs=tuple(c.run.run_id for c in done),
-        sample_ids=tables[0]["sample_id"].to_numpy(),
-        labels=tables[0]["label"].to_numpy(),
+        sample_ids=of_runs["sample_id"][0],
+        labels=of_runs["label"][0],
         raw=raw,
-        flags={f: np.stack([table[f].to_numpy() for table in tables]) for f in flags},
+        flags={name: rows for name, rows in of_runs.items() if rows.dtype == bool},
         missing=missing,
         objective=math.nan,
-        folds=np.stack(folds) if folds else None,
+        folds=of_runs.get(FOLD),
         ensembles=groups,
     )
+
+
+def _stacked(files: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Those columns that all files have, a row a file: read one by one into their places."""
+    names = [pq.read_schema(file).names for file in files]
+    shared = [name for name in (names[0] if names else []) if all(name in other for other in names)]
+    stacked: dict[str, np.ndarray] = {}
+    for row, file in enumerate(files):
+        table = pq.read_table(file, columns=shared, use_threads=False)
+        for name in shared:
+            values = table[name].to_numpy()
+            if name not in stacked:
+                stacked[name] = np.empty((len(files), len(values)), values.dtype)
+            stacked[name][row] = values
+    pa.default_memory_pool().release_unused()
+    return stacked
 
 
 def _with_objective(
@@ -720,16 +711,19 @@ def _score_sets(
     pixels: Mapping[str, np.ndarray],
     given: Mapping[str, np.ndarray],
     keys: Sequence[str] | None,
+    measured: Mapping[str, Mapping[str, Measured]],
 ) -> tuple[list[ScoreSet], dict[str, dict[str, str]]]:
     """Score sets by score key, and what the table says about each."""
     sets, about = [], {}
     for one in best:
         regimen, shown = one.configuration.regimen, headline(one.raw)
+        mine = measured.get(one.configuration.configuration_id, {})
         for key in one.raw:
             score_key = f"{key}.{regimen}"
             wanted = key in shown if keys is None else bool({key, score_key} & {*keys})
             if wanted:
-                sets.append(one.score_set(key, score_key))
+                found = mine[key].stability if key in mine else None
+                sets.append(one.score_set(key, score_key, found))
                 about[score_key] = {
                     "metric": key,
                     "family": METRICS[key].family,
@@ -785,7 +779,19 @@ def _on_common_units(
     return sets, [(meet(left, right), meet(right, left)) for left, right in pairs]
 
 
-def _stability_row(one: ConfigurationScores, key: str, found: Mapping[str, Any]) -> dict[str, Any]:
+def _measured(one: ConfigurationScores, key: str) -> Measured:
+    hardness, raw = one.hardness(key), one.raw[key]
+    stability, mean_rank = stability_and_mean_rank(hardness, one.labels)
+    columns = {
+        "": mean_over_runs(raw),
+        ".std": raw.std(axis=0) if len(raw) > 1 else math.nan,
+        ".rank": _rank(mean_over_runs(hardness)),
+        ".mean_rank": mean_rank,
+    }
+    return Measured(stability=stability, columns=columns)
+
+
+def _stability_row(one: ConfigurationScores, key: str, found: Stability) -> dict[str, Any]:
     metric, regimen = METRICS[key], one.configuration.regimen
     row: dict[str, Any] = {
         "configuration_id": one.configuration.configuration_id,
@@ -797,16 +803,16 @@ def _stability_row(one: ConfigurationScores, key: str, found: Mapping[str, Any])
         "labels_used": labels_used(metric, regimen),
         "sign": metric.sign,
         "sign_origin": metric.sign_origin,
-        "runs": found["runs"],
+        "runs": found.runs,
         "missing_seeds": one.missing_seeds,
-        "samples": found["samples"],
-        "dropped": found["dropped"],
+        "samples": found.samples,
+        "dropped": found.dropped,
     }
     reasons = []
     if metric.scope == "seeds":
         reasons.append(f"a unit is an ensemble of {len(one.ensembles[0])} runs")
     for statistic in _ESTIMATES:
-        estimate = Estimate(**found[statistic])
+        estimate: Estimate = getattr(found, statistic)
         row |= {
             statistic: estimate.value,
             f"{statistic}_low": estimate.low,
@@ -878,18 +884,11 @@ def _mixed(store: Store | Folders, done: Sequence[Cell]) -> list[str]:
 
 
 def _rank(hardness: np.ndarray) -> np.ndarray:
-    return rankdata(-hardness, nan_policy="omit")
-
-
-def _mean_normalised_rank(hardness: np.ndarray) -> np.ndarray:
-    ranks = rankdata(hardness, axis=1, nan_policy="omit")
-    return ((ranks - 0.5) / np.isfinite(ranks).sum(axis=1, keepdims=True)).mean(axis=0)
-
-
-def _blocks(rows: int) -> int:
-    """Few enough that starting tasks does not cost more than they do."""
-    have = ray.cluster_resources()
-    return max(1, min(rows, int(2 * have.get("CPU", 1))))
+    """Rank 1 for the hardest; NaN without a score."""
+    kept = ~np.isnan(hardness)
+    ranks = np.full(len(hardness), np.nan)
+    ranks[kept] = centred_ranks(-hardness[kept]) + (np.count_nonzero(kept) + 1) / 2
+    return ranks
 
 
 def quiet() -> None:

@@ -6,13 +6,12 @@ One experiment a sweep. In it one run of ``role=sweep`` (the resolved experiment
 """
 
 import contextlib
-import functools
 import json
 import os
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,9 +134,10 @@ class Store:
                 raise NoSuchSweep(f"no sweep named {name!r} in {shown_uri(uri)}; known: {known}")
         return cls(uri, found.experiment_id, name)
 
-    def reopen(self) -> Callable[[], "Store"]:
-        """What opens it once more in another process."""
-        return functools.partial(Store, self.uri, self.experiment_id, self.name)
+    @property
+    def address(self) -> tuple[str, str, str]:
+        """The arguments that open it once more, in another process."""
+        return self.uri, self.experiment_id, self.name
 
     def save_sweep(self, content: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Keep the resolved experiment file, in the sweep's one run of ``role=sweep``."""
@@ -255,6 +255,12 @@ class Store:
         for run in runs:
             found.setdefault(run.data.tags["run_id"], self._trace(run))
         return found
+
+    def trace(self, run_id: str) -> Trace | None:
+        """What the store knows of one run of the sweep; None if it has none of that ``run_id``."""
+        with _translated(self.uri):
+            run = next(self._runs("role = 'run'", f"run_id = '{run_id}'"), None)
+        return None if run is None else self._trace(run)
 
     def manifest(self, tracking_run: str) -> Manifest:
         """A finished run's table of contents, each of its files seen in the store.

@@ -97,7 +97,9 @@ class Progress:
 def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]:
     """Train a pack's seeds one after another.
 
-    A seed that diverges or breaks is recorded as failed, and the next one goes on.
+    A seed that diverges or breaks is recorded as failed, once all that it recorded is stored, and
+    the next one goes on. A seed that is done already, with all that is to be recorded, is left
+    alone.
 
     Args:
         pack: What to train.
@@ -116,6 +118,11 @@ def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]
     store = Store(places.tracking_uri, places.experiment_id, places.name)
     for seed in pack.seeds:
         run = RunSpec(configuration=pack.configuration, seed=seed)
+        if epochs := _done(run, store, places.recording):
+            # By this pack, before its process was lost.
+            _forget(run.run_id, places)
+            yield Progress(run_id=run.run_id, epoch=epochs, epochs=epochs, state="done")
+            continue
         tracking_run = store.start_run(run, pack.parent_run, places.tags)
         try:
             yield from _run(run, tracking_run, dataset, store, places)
@@ -130,6 +137,21 @@ def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]
             yield Progress(run_id=run.run_id, epoch=0, epochs=0, state="failed", reason=reason)
 
 
+def _done(run: RunSpec, store: Store, recording: Recording) -> int:
+    """Epochs of a run that is done with all that is to be recorded; 0 if it is to be trained."""
+    trace = store.trace(run.run_id)
+    if trace is None or trace.state != "done":
+        return 0
+    regimen = REGIMENS[run.configuration.regimen]
+    epochs = options(regimen.options, run.configuration.options).epochs
+    passes = schedule(regimen.passes, recording, epochs)
+    recorded = {*regimen.signals, *({*regimen.snapshots} & {*recording.snapshots})}
+    recorded |= {signal for name in passes for signal in regimen.passes[name].signals}
+    made = {name: {*trace.passes.get(name, ())} for name in passes}
+    whole = recorded <= trace.signals and all({*e} <= made[name] for name, e in passes.items())
+    return epochs if whole else 0
+
+
 def _run(
     run: RunSpec, tracking_run: str, dataset: Dataset, store: Store, places: Places
 ) -> Iterator[Progress]:
@@ -141,40 +163,40 @@ def _run(
     passes = schedule(regimen.passes, places.recording, epochs)
     _forget_another_recording(folder, places.recording, passes)
     resume, stored = _resume(store, tracking_run, spool, folder)
-    uploader = Uploader(store, tracking_run, spool)
-    uploader.sent.update(stored)
-    uploader.put(_describe(run, dataset, spool, device))
-    for epoch in range(INIT, resume.epoch + 1 if resume else INIT):
-        if epoch_file(epoch) not in stored:
-            summary = read_summary(spool / epoch_file(epoch))
-            uploader.put([epoch_file(epoch)], epoch=epoch, summary=summary)
-    records = regimen.train(
-        dataset,
-        options(ModelOptions, run.configuration.model),
-        chosen,
-        Streams(
-            seed=run.seed,
-            salt=run.configuration.configuration_id,
-            vary=run.configuration.vary,
-        ),
-        device=device,
-        recording=places.recording,
-        resume=resume,
-    )
-    saved, snapshots = time.monotonic(), set[str]()
-    for record in records:
-        files = write_epoch(spool, record)
-        uploader.put(files, epoch=record.epoch, summary=record.summary)
-        snapshots |= record.snapshots.keys()
-        last = record.epoch == epochs - 1
-        if not last and time.monotonic() - saved >= places.checkpoint_seconds:
-            save_checkpoint(record.checkpoint(), folder)
-            saved = time.monotonic()
-        if record.epoch > INIT:
-            yield Progress(
-                run_id=run.run_id, epoch=record.epoch + 1, epochs=epochs, summary=record.summary
-            )
-    uploader.close()
+    snapshots = set[str]()
+    with Uploader(store, tracking_run, spool) as uploader:
+        uploader.sent.update(stored)
+        uploader.put(_describe(run, dataset, spool, device))
+        for epoch in range(INIT, resume.epoch + 1 if resume else INIT):
+            if epoch_file(epoch) not in stored:
+                summary = read_summary(spool / epoch_file(epoch))
+                uploader.put([epoch_file(epoch)], epoch=epoch, summary=summary)
+        records = regimen.train(
+            dataset,
+            options(ModelOptions, run.configuration.model),
+            chosen,
+            Streams(
+                seed=run.seed,
+                salt=run.configuration.configuration_id,
+                vary=run.configuration.vary,
+            ),
+            device=device,
+            recording=places.recording,
+            resume=resume,
+        )
+        saved = time.monotonic()
+        for record in records:
+            files = write_epoch(spool, record)
+            uploader.put(files, epoch=record.epoch, summary=record.summary)
+            snapshots |= record.snapshots.keys()
+            last = record.epoch == epochs - 1
+            if not last and time.monotonic() - saved >= places.checkpoint_seconds:
+                save_checkpoint(record.checkpoint(), folder)
+                saved = time.monotonic()
+            if record.epoch > INIT:
+                yield Progress(
+                    run_id=run.run_id, epoch=record.epoch + 1, epochs=epochs, summary=record.summary
+                )
     manifest = Manifest(
         epochs=epochs,
         rows=len(dataset.train.labels),

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
@@ -70,6 +71,15 @@ class Uploader:
         self._items.put(None)
         self._thread.join()
         self._raise()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close, unless what failed is storage itself, or the training was told to stop."""
+        of_training = kind is None or issubclass(kind, Exception)
+        if of_training and not issubclass(kind or Exception, OSError):
+            self.close()
 
     def _raise(self) -> None:
         if self._error is not None:

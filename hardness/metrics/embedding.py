@@ -1,7 +1,7 @@
-"""What metrics of an embedding share: the last epoch of it, its finite rows, rows of length 1."""
+"""What metrics of an embedding share: its last epoch, finite rows, neighbors, rows of length 1."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 
 
 def last_epoch(emb: Float[np.ndarray, "..."]) -> Float[np.ndarray, "samples width"]:
@@ -31,6 +31,23 @@ def finite_rows(
     finite = np.isfinite(last).all(axis=1)
     x = last[finite].astype(np.float64)
     return unit_length(x) if normalize else x, finite
+
+
+def nearest_others(
+    emb: Float[np.ndarray, "..."], k: int, *, normalize: bool
+) -> tuple[Float64[np.ndarray, "samples k"], Int64[np.ndarray, "samples k"]]:
+    """Distances to and rows of the k nearest other samples in the last epoch; see ``neighbors``.
+
+    Raises:
+        ValueError: If it has another number of axes, or if k is below 1.
+    """
+    # Only here: a process that scores recorded histories has no use for torch, and it is large.
+    import torch  # noqa: PLC0415
+
+    from hardness.neighbors import neighbors  # noqa: PLC0415
+
+    distances, rows = neighbors(torch.tensor(last_epoch(emb)), k, normalize=normalize)
+    return distances.numpy(), rows.numpy()
 
 
 def unit_length(x: Float[np.ndarray, "samples width"]) -> Float64[np.ndarray, "samples width"]:

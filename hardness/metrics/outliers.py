@@ -1,13 +1,10 @@
 """Outlier scores of the embedding, from its neighbors or from random cuts."""
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float64, Integer
-from sklearn.ensemble import IsolationForest
 
-from hardness.metrics.embedding import finite_rows, last_epoch
+from hardness.metrics.embedding import finite_rows, nearest_others
 from hardness.metrics.registry import metric
-from hardness.neighbors import neighbors
 
 # What scikit-learn adds to a mean distance before it divides by it.
 _ZERO = 1e-10
@@ -65,8 +62,7 @@ def lof(
     if k < 1:
         raise ValueError(f"expected k of at least 1; came {k}")
     if emb is not None and neighbor_distances is None and neighbor_rows is None:
-        found = neighbors(torch.tensor(last_epoch(emb)), k, normalize=normalize)
-        neighbor_distances, neighbor_rows = (tensor.numpy() for tensor in found)
+        neighbor_distances, neighbor_rows = nearest_others(emb, k, normalize=normalize)
     elif emb is not None or neighbor_distances is None or neighbor_rows is None:
         raise ValueError("expected emb alone or both neighbor_distances and neighbor_rows")
     distances = neighbor_distances[:, :k].astype(np.float64)
@@ -120,6 +116,9 @@ def isolation_forest(
         Liu, Ting and Zhou, "Isolation Forest", ICDM 2008. scikit-learn's score_samples, less its
         sign.
     """
+    # Only here, as torch in `nearest_others`.
+    from sklearn.ensemble import IsolationForest  # noqa: PLC0415
+
     x, finite = finite_rows(emb, normalize=normalize)
     raw = np.full(len(finite), np.nan)
     if len(x) > 1:

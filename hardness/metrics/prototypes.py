@@ -4,9 +4,6 @@ import warnings
 
 import numpy as np
 from jaxtyping import Float, Float64, Integer
-from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
 
 from hardness.metrics.embedding import finite_rows
 from hardness.metrics.registry import metric
@@ -162,6 +159,13 @@ def prototypicality_of_random_states(
 def _distance_to_centroid(
     x: Float64[np.ndarray, "samples width"], clusters: int, random_state: int
 ) -> Float64[np.ndarray, " samples"]:
+    # Only here, as torch in `nearest_others`.
+    from sklearn.cluster import KMeans, MiniBatchKMeans  # noqa: PLC0415
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+    from threadpoolctl import (  # type: ignore[import-untyped]  # it has none  # noqa: PLC0415
+        threadpool_limits,
+    )
+
     if len(x) > LARGE:
         kmeans = MiniBatchKMeans(
             clusters, n_init=1, batch_size=_MINI_BATCH, random_state=random_state

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from hardness.signals import LOGIT_SIGNALS
+from hardness.signal_names import LOGIT_SIGNALS
 
 Family: TypeAlias = Literal["supervised", "loss-based", "unsupervised", "uncertainty"]
 LabelsUsed: TypeAlias = Literal["none", "others", "own"]

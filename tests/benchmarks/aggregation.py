@@ -25,6 +25,7 @@ from hardness.dynamics import (
     write_samples,
 )
 from hardness.metrics import METRICS
+from hardness.scoring import scorable
 from hardness.training import REGIMENS
 from hardness.training.supervised import TRAIN_PHASE
 from sweep import aggregate, driver, experiment_file, fanout
@@ -34,6 +35,7 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.memory import Memory
 
 RUNS, EPOCHS, SAMPLES, CLASSES, WIDTH, NEIGHBORS = 10, 50, 50_000, 10, 64, 20
+KEPT = ("neighbor_distances", "neighbor_rows")
 TEN = (*signals.LOGIT_SIGNALS, "feature_norm")
 
 
@@ -89,13 +91,14 @@ def _embedding_seconds():
     generator = np.random.default_rng(0)
     centres = generator.normal(size=(CLASSES, WIDTH))
     spread = 0.2 + generator.beta(1.2, 4, size=(SAMPLES, 1))
-    emb = centres[generator.integers(CLASSES, size=SAMPLES)]
+    labels = generator.integers(CLASSES, size=SAMPLES)
+    emb = centres[labels]
     emb = (emb + spread * generator.normal(size=emb.shape)).astype(np.float32)
     seconds = {}
     for key, metric in METRICS.items():
         if "emb" in metric.signals:
             started = time.perf_counter()
-            metric.score({"emb": emb, "n_classes": CLASSES})
+            metric.score({"emb": emb, "labels": labels, "n_classes": CLASSES})
             seconds[key] = time.perf_counter() - started
     return seconds
 
@@ -109,6 +112,8 @@ def _finished(store, folder):
         "regimens": {"supervised": {"train": {"max_epochs": EPOCHS}}},
         "seeds": RUNS,
         "keep": {"embedding": "none", "logits": "none"},
+        # All that the runs have signals for; scoring passes are not among them.
+        "metrics": scorable(METRICS, (*REGIMENS["supervised"].signals, *KEPT)),
         "storage_path": str(folder),
     }
     checked = experiment_file.check(content, "aggregation")
@@ -191,6 +196,8 @@ def _signals(epoch, labels, difficulty, confusion, generator):
         "feature_norm": norm.astype(np.float32),
         "msd": (np.full(SAMPLES, np.nan) if epoch <= 0 else moved).astype(np.float32),
         "msd_cosine": (np.full(SAMPLES, np.nan) if epoch <= 0 else moved / norm).astype(np.float32),
+        "grand_last_layer": found["el2n"] * np.sqrt(norm).astype(np.float32),
+        "gradnorm": (found["el2n"] * norm).astype(np.float32),
         **{f"{name}.train": trained[name] for name in TRAIN_PHASE},
     }
 

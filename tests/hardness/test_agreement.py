@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from itertools import combinations
 
@@ -21,6 +22,7 @@ from hardness.agreement import (
     supervised_reference,
     topk_overlap,
 )
+from hardness.estimate import Estimate
 from hardness.stability import (
     spearman_brown,
     spearman_pair_mean,
@@ -523,6 +525,18 @@ class TestTable:
         assert row["kendall_tau_b"] == pytest.approx(kendalltau(x, y).statistic, abs=1e-12)
         assert row["spearman"] == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)
 
+    def test_a_known_reliability_is_not_computed_again(self):
+        labels, y = some_labels(), metric("y", 4, seed=2)
+        known = Estimate(value=0.5), Estimate(value=0.25)
+        x = dataclasses.replace(metric("x", 4, seed=1), reliability=known)
+        row = agreement([x, y], None, labels, draws=0).iloc[0]
+        for kind, own, other in (
+            ("", known[0], spearman_pair_mean(y.scores)),
+            ("_within_class", known[1], spearman_within_class_pair_mean(y.scores, labels)),
+        ):
+            noise = math.sqrt(spearman_brown(own.value, 2) * spearman_brown(other.value, 2))
+            assert row[f"disattenuated{kind}"] == pytest.approx(row[f"spearman{kind}"] / noise)
+
 
 class TestIntervals:
     def test_equal_a_loop_over_resamples(self):
@@ -603,6 +617,14 @@ class TestIntervals:
         assert first.equals(again)
         assert first["spearman"] == other["spearman"]
         assert first["spearman_low"] != other["spearman_low"]
+
+    def test_points_are_the_same_bits_without_intervals(self):
+        sets, labels = (
+            [metric(name, 5, seed=seed) for seed, name in enumerate("xyz")],
+            some_labels(),
+        )
+        alone, beside = (agreement(sets, None, labels, draws=draws) for draws in (0, 1))
+        assert alone[POINTS].equals(beside[POINTS])
 
     def test_no_draws_are_point_estimates(self):
         x, y, labels = random_pair()

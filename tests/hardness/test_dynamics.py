@@ -261,6 +261,16 @@ def test_an_epoch_of_other_columns_or_rows_is_damaged(run):
         Dynamics(run).signals(["loss"])
 
 
+def test_a_signal_that_changes_its_type_is_damaged(run):
+    wide = {name: values.astype(np.float64) for name, values in record(1).signals.items()}
+    write_epoch(run, record(1, signals=wide))
+    files = {**Dynamics(write_run(run.with_name("other"))).manifest.files}
+    files[epoch_file(1)] = fingerprint(run / epoch_file(1))
+    write_manifest(run, Manifest(epochs=EPOCHS, rows=ROWS, signals=("loss",), files=files))
+    with pytest.raises(Damaged, match=r"expected loss as float32 .* came float64"):
+        Dynamics(run).signals(["loss"])
+
+
 def test_samples_of_other_rows_are_damaged(tmp_path):
     run = write_run(tmp_path, rows=ROWS - 1)
     content = json.loads((run / MANIFEST).read_text())

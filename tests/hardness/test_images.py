@@ -15,10 +15,10 @@ from PIL import Image
 from hardness import images as module
 from hardness.augmentation import Augmentation
 from hardness.datasets import DatasetOptions, load
+from hardness.image_scores import score_images
 from hardness.images import AHEAD, Cache, ImageFiles
 from hardness.metrics import METRICS
 from hardness.models import ModelOptions
-from hardness.scoring import score_images
 from hardness.seeding import Streams
 from hardness.training.contrastive import Contrastive, contrastive
 from hardness.training.optimization import TrainOptions
@@ -107,8 +107,8 @@ class TestScoring:
         assert {"image_entropy", "image_compressed_size.png", "lid_mle_pixels"} <= {*keys}
         expected = score_images(keys, in_memory.train)
         # Blocks that do not divide the number of samples.
-        monkeypatch.setattr("hardness.scoring._IMAGES", 50)
-        monkeypatch.setattr("hardness.scoring._A_TASK", 16)
+        monkeypatch.setattr("hardness.image_scores._IMAGES", 50)
+        monkeypatch.setattr("hardness.image_scores._A_TASK", 16)
         found = score_images(keys, on_disk.train)
         assert {*found} == {*expected} == {*keys}
         for key in keys:

@@ -53,3 +53,12 @@ def test_the_probe_sees_an_import_two_packages_down(tmp_path, name):
     modules, loaded = imported("measuring", tmp_path)
     assert "measuring.inner.leak" in modules
     assert name in loaded
+
+
+def test_scoring_recorded_histories_loads_nothing_large():
+    # Each worker of an aggregation loads what this loads, anew.
+    probe = "import sys, hardness.scoring; print(*{'torch', 'sklearn', 'scipy'} & {*sys.modules})"
+    result = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == []

@@ -14,6 +14,7 @@ from hardness.stability import (
     centred_ranks,
     class_codes,
     kendall_w,
+    mean_normalised_rank,
     reliability,
     seeds_for_r90,
     seeds_needed,
@@ -22,6 +23,7 @@ from hardness.stability import (
     spearman_pairs,
     spearman_within_class_pair_mean,
     stability,
+    stability_and_mean_rank,
     topk_jaccard,
     topk_jaccard_5,
     topk_jaccard_10,
@@ -450,3 +452,27 @@ class TestRanks:
             of_class = scores[:, codes == code]
             expected = rankdata(of_class, axis=1) - (of_class.shape[1] + 1) / 2
             assert ranks[:, codes == code].tolist() == expected.tolist()
+
+
+@given(tied_runs, st.integers(0, 3))
+def test_mean_rank_is_that_of_each_run_among_its_own_samples(scores, missing):
+    scores = scores.copy()
+    scores[0, :missing] = np.nan
+    ranks = np.stack([rankdata(run, nan_policy="omit") for run in scores])
+    sizes = np.isfinite(ranks).sum(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        expected = ((ranks - 0.5) / sizes).mean(axis=0)
+    np.testing.assert_array_equal(mean_normalised_rank(scores), expected)
+    found, mean_rank = stability_and_mean_rank(scores, two_classes(scores))
+    np.testing.assert_array_equal(mean_rank, expected)
+    assert repr(found) == repr(stability(scores, two_classes(scores)))
+
+
+@given(tied_runs, st.integers(0, 3))
+def test_the_reliability_of_one_run_is_that_of_its_own_functions(scores, missing):
+    scores = scores.copy()
+    scores[0, :missing] = np.nan
+    labels = two_classes(scores)
+    pooled, within = stability(scores, labels).reliability_of_one
+    assert repr(pooled) == repr(spearman_pair_mean(scores))
+    assert repr(within) == repr(spearman_within_class_pair_mean(scores, labels))

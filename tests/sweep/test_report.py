@@ -48,9 +48,7 @@ def scores(regimen, keys, *, seeds=4, missing=None, salt=0):
 def aggregated(*configurations, pixels=None):
     """The tables of an aggregation, stability without Ray."""
     rows = [
-        aggregate._stability_row(
-            one, key, dataclasses.asdict(stability(one.hardness(key), one.labels))
-        )
+        aggregate._stability_row(one, key, stability(one.hardness(key), one.labels))
         for one in configurations
         for key in one.raw
     ]

@@ -9,6 +9,7 @@ from sweeps import experiment
 
 from hardness.training import REGIMENS
 from sweep import aggregate, driver, experiment_file, planning, tables
+from sweep.reduction import reduce_runs
 from sweep.spec import Pack
 from sweep.tracking import Store
 from sweep.trial import Places, run_pack
@@ -48,7 +49,10 @@ def test_runs_leave_scores_of_every_sample_ranked_within_the_half(spec, workdir)
     assert [cell.state for cell in cells] == ["done", "done"]
     (workdir / "scores").mkdir()
     for cell in cells:
-        found = aggregate._reduce(aggregate._task([cell], keys, workdir), store)
+        found = reduce_runs(
+            aggregate._task([cell], keys, workdir, store),
+            address=store.address,
+        )
         assert found["error"] == ""
         aggregate._merge(workdir / "scores" / found["file"], found["scores"])
     scores = aggregate._configuration_scores(proposal, cells, keys, workdir, {})
