@@ -501,11 +501,13 @@ def _slices(samples: int, numbers: int, device: torch.device) -> Iterator[slice]
     return (slice(start, start + step) for start in range(0, samples, step))
 
 
+def as_tensor(values: np.ndarray) -> torch.Tensor:
+    """A copy, also of arrays that torch does not take: read-only, backwards, of foreign bytes."""
+    return torch.from_numpy(np.array(values, values.dtype.newbyteorder("="), order="C"))
+
+
 def _tensor(values: Any) -> torch.Tensor:
-    # The copy is for arrays that are read-only or run backwards, which torch does not take.
-    if isinstance(values, np.ndarray):
-        return torch.from_numpy(np.array(values, order="C"))
-    return values.detach()
+    return as_tensor(values) if isinstance(values, np.ndarray) else values.detach()
 
 
 def _in_kind(values: torch.Tensor, like: Any) -> Any:

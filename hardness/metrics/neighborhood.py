@@ -1,12 +1,12 @@
 """What the nearest neighbors of a sample's embedding, or of its image, say about it."""
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Float64, Integer, UInt8
 
 from hardness.metrics.embedding import last_epoch
 from hardness.metrics.registry import metric
 from hardness.neighbors import neighbors, pixel_distances
+from hardness.signals import as_tensor
 
 # Below three distances the maximum-likelihood estimate has no variance to speak of.
 _FEWEST = 3
@@ -257,7 +257,7 @@ def lid_mle_pixels(
         raise ValueError("expected either images or distances; came both or neither")
     if images is not None:
         _check(k1, k2)
-        distances = pixel_distances(torch.tensor(images), k2).numpy()
+        distances = pixel_distances(as_tensor(images), k2).numpy()
     function = lid_mle_harmonic if harmonic else lid_mle
     return function(neighbor_distances=distances, k1=k1, k2=k2, unbiased=unbiased)
 
@@ -314,7 +314,7 @@ def knn_label_disagreement(
     if (emb is None) == (neighbor_rows is None):
         raise ValueError("expected either emb or neighbor_rows; came both or neither")
     if emb is not None:
-        found = neighbors(torch.tensor(last_epoch(emb)), k, normalize=normalize)[1]
+        found = neighbors(as_tensor(last_epoch(emb)), k, normalize=normalize)[1]
         neighbor_rows = found.numpy()
     assert neighbor_rows is not None
     if labels.shape != neighbor_rows.shape[:1]:
@@ -359,4 +359,4 @@ def _distances(
         return given[:, :k]
     if emb is None or given is not None:
         raise ValueError("expected either emb or neighbor_distances; came both or neither")
-    return neighbors(torch.tensor(last_epoch(emb)), k, normalize=normalize)[0].numpy()
+    return neighbors(as_tensor(last_epoch(emb)), k, normalize=normalize)[0].numpy()

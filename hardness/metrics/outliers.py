@@ -1,13 +1,13 @@
 """Outlier scores of the embedding, from its neighbors or from random cuts."""
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float64, Integer
 from sklearn.ensemble import IsolationForest
 
 from hardness.metrics.embedding import finite_rows, last_epoch
 from hardness.metrics.registry import metric
 from hardness.neighbors import neighbors
+from hardness.signals import as_tensor
 
 # What scikit-learn adds to a mean distance before it divides by it.
 _ZERO = 1e-10
@@ -65,7 +65,7 @@ def lof(
     if k < 1:
         raise ValueError(f"expected k of at least 1; came {k}")
     if emb is not None and neighbor_distances is None and neighbor_rows is None:
-        found = neighbors(torch.tensor(last_epoch(emb)), k, normalize=normalize)
+        found = neighbors(as_tensor(last_epoch(emb)), k, normalize=normalize)
         neighbor_distances, neighbor_rows = (tensor.numpy() for tensor in found)
     elif emb is not None or neighbor_distances is None or neighbor_rows is None:
         raise ValueError("expected emb alone or both neighbor_distances and neighbor_rows")

@@ -19,6 +19,7 @@ from hardness.metrics import (
     lid_mle,
     lid_mle_harmonic,
     lid_mle_pixels,
+    lof,
 )
 from hardness.neighbors import neighbors
 from tests.strategies import embeddings
@@ -185,6 +186,26 @@ def test_no_estimate_where_there_is_none(distances):
 
 def test_knn_distance_keeps_duplicates_at_zero():
     assert (knn_distance(np.ones((12, 3))) == 0).all()
+
+
+LAYOUTS = {
+    "backwards": lambda x: x[::-1].copy()[::-1],
+    "strided": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "foreign": lambda x: x.astype(x.dtype.newbyteorder()),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_how_an_array_lies_in_memory_does_not_matter(layout):
+    rng = np.random.default_rng(0)
+    emb = rng.normal(size=(30, 3)).astype(np.float32)
+    labels = rng.integers(0, 3, 30)
+    for function in (knn_distance, lid_mle, lid_mle_harmonic, has_duplicate, lof):
+        np.testing.assert_array_equal(function(layout(emb)), function(emb))
+    raw = knn_label_disagreement(labels, emb)
+    np.testing.assert_array_equal(knn_label_disagreement(labels, layout(emb)), raw)
+    images = rng.integers(0, 256, (30, 4, 4, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(lid_mle_pixels(layout(images)), lid_mle_pixels(images))
 
 
 def test_the_last_epoch_counts():
