@@ -8,7 +8,7 @@ gives False) and leaves the other rows alone.
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, SupportsFloat, TypeVar
 
 import numpy as np
 import torch
@@ -130,13 +130,14 @@ def margin(logits: Float[Array, "samples classes"]) -> Float[Array, " samples"]:
 
 
 def energy(
-    logits: Float[Array, "samples classes"], temperature: float = 1.0
+    logits: Float[Array, "samples classes"], temperature: SupportsFloat = 1.0
 ) -> Float[Array, " samples"]:
     """Free energy ``-T logsumexp(z / T)``; alone among these it moves with a constant added to z.
 
     Raises:
         ValueError: If the temperature is not positive.
     """
+    temperature = float(temperature)
     if not temperature > 0:
         raise ValueError(f"expected a positive temperature; came {temperature}")
     if isinstance(logits, np.ndarray):

@@ -142,6 +142,12 @@ def test_equal_logits_are_correct_for_the_lowest_class_alone(classes):
     assert signals.correct(z, torch.arange(classes)).tolist() == [True] + [False] * (classes - 1)
 
 
+@pytest.mark.parametrize("temperature", [2, np.float32(2)])
+def test_a_temperature_may_be_any_number(temperature):
+    z = np.array([[2.0, 0.0], [0.0, 1.0]])
+    np.testing.assert_array_equal(signals.energy(z, temperature), signals.energy(z, 2.0))
+
+
 def test_a_tie_has_no_margin():
     z = np.array([[3.0, 3.0, 0.0]])
     assert signals.margin(z).tolist() == [0.0]
