@@ -242,7 +242,7 @@ def lid_mle_pixels(
 
     Raises:
         ValueError: Unless exactly one of ``images`` and ``distances`` is given, or unless
-            3 <= k1 <= k2.
+            3 <= k1 <= k2, or if images are not uint8.
 
     Example:
         >>> images = np.array([0, 1, 3, 7], dtype=np.uint8).reshape(4, 1, 1, 1)

@@ -21,7 +21,7 @@ from hardness.metrics import (
     lid_mle_pixels,
     lof,
 )
-from hardness.neighbors import neighbors
+from hardness.neighbors import neighbors, pixel_distances
 from tests.strategies import embeddings
 
 
@@ -289,6 +289,12 @@ def test_duplicated_images_and_too_few_of_them():
     assert np.isnan(lid_mle_pixels(images[:1])).all()
     assert np.isnan(lid_mle_pixels(images[:3])).all()
     assert np.isnan(lid_mle_pixels(np.zeros((25, 2, 2, 1), np.uint8))).all()
+
+
+def test_pixels_that_are_no_bytes_are_refused():
+    message = "images as uint8, 0 to 255; came torch.float64"
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(pixel_distances)(torch.zeros(5, 4, 4, 3, dtype=torch.float64), 3)
 
 
 def test_pixels_or_their_distances():
