@@ -6,6 +6,7 @@ stands alone; batch statistics of a batch would leave no gradient that belongs t
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import SupportsFloat
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -77,8 +78,8 @@ def odin(
     forward: Callable[[Tensor], Tensor],
     images: Float[Tensor, "samples channels height width"],
     *,
-    temperature: float = 1000.0,
-    epsilon: float = 0.0014,
+    temperature: SupportsFloat = 1000.0,
+    epsilon: SupportsFloat = 0.0014,
 ) -> Float64[Tensor, " samples"]:
     """ODIN: largest softmax probability at a high temperature, after a step that raises it.
 
@@ -104,6 +105,7 @@ def odin(
         deeplearning-wisc/gradnorm_ood does not divide. Agrees with pytorch-ood, given those
         spreads, but that it takes no step where the gradient is 0.
     """
+    temperature, epsilon = float(temperature), float(epsilon)
     if not temperature > 0:
         raise ValueError(f"expected a positive temperature; came {temperature}")
     moved = images.detach()

@@ -81,7 +81,7 @@ def pixel_distances(images: UInt8[Tensor, "samples ..."], k: int) -> Float64[Ten
         Distances on the CPU, nearest first, wherever the images are.
 
     Raises:
-        ValueError: If k is below 1.
+        ValueError: If k is below 1 or images are not uint8.
 
     Example:
         >>> images = torch.tensor([[0, 0], [0, 51], [0, 255]], dtype=torch.uint8)
@@ -90,6 +90,8 @@ def pixel_distances(images: UInt8[Tensor, "samples ..."], k: int) -> Float64[Ten
     """
     if k < 1:
         raise ValueError(f"expected k of at least 1; came {k}")
+    if images.dtype != torch.uint8:
+        raise ValueError(f"expected images as uint8, 0 to 255; came {images.dtype}")
     x = images.flatten(1).float() - 128.0
     pool = _reference(len(x)).to(x.device).nonzero()[:, 0]
     k = min(k, max(0, len(pool) - 1))

@@ -8,7 +8,7 @@ gives False) and leaves the other rows alone.
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, SupportsFloat, TypeVar
 
 import numpy as np
 import torch
@@ -119,13 +119,14 @@ def margin(logits: Float[Array, "samples classes"]) -> Float[Array, " samples"]:
 
 
 def energy(
-    logits: Float[Array, "samples classes"], temperature: float = 1.0
+    logits: Float[Array, "samples classes"], temperature: SupportsFloat = 1.0
 ) -> Float[Array, " samples"]:
     """Free energy ``-T logsumexp(z / T)``; alone among these it moves with a constant added to z.
 
     Raises:
         ValueError: If the temperature is not positive.
     """
+    temperature = float(temperature)
     if not temperature > 0:
         raise ValueError(f"expected a positive temperature; came {temperature}")
     if isinstance(logits, np.ndarray):
@@ -490,11 +491,13 @@ def _slices(samples: int, numbers: int, device: torch.device) -> Iterator[slice]
     return (slice(start, start + step) for start in range(0, samples, step))
 
 
+def as_tensor(values: np.ndarray) -> torch.Tensor:
+    """A copy, also of arrays that torch does not take: read-only, backwards, of foreign bytes."""
+    return torch.from_numpy(np.array(values, values.dtype.newbyteorder("="), order="C"))
+
+
 def _tensor(values: Any) -> torch.Tensor:
-    # The copy is for arrays that are read-only or run backwards, which torch does not take.
-    if isinstance(values, np.ndarray):
-        return torch.from_numpy(np.array(values, order="C"))
-    return values.detach()
+    return as_tensor(values) if isinstance(values, np.ndarray) else values.detach()
 
 
 def _in_kind(values: torch.Tensor, like: Any) -> Any:

@@ -1,9 +1,9 @@
 """The axes of data maps: confidence, variability, correctness, and aleatoric uncertainty."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Shaped
 
-from hardness.metrics.history import mean_seen, seen_entries, std_seen
+from hardness.metrics.history import answers, mean_seen, seen_entries, std_seen
 from hardness.metrics.registry import metric
 
 SWAYAMDIPTA = "Swayamdipta et al., EMNLP 2020"
@@ -116,7 +116,7 @@ def cartography_variability(
     variants={"share": {"share": True}},
 )
 def cartography_correctness(
-    correct: Bool[np.ndarray, "epochs samples"],
+    correct: Shaped[np.ndarray, "epochs samples"],
     seen: Bool[np.ndarray, "epochs samples"] | None = None,
     *,
     burn_out: int | None = None,
@@ -136,7 +136,7 @@ def cartography_correctness(
         One count per sample from 0 to the number of epochs, or its share; NaN where never seen.
 
     Raises:
-        ValueError: If the arrays disagree in shape.
+        ValueError: If the arrays disagree in shape or ``correct`` is not of 0 and 1.
 
     Example:
         >>> cartography_correctness(np.array([[True, False], [True, True]])).tolist()
@@ -148,7 +148,7 @@ def cartography_correctness(
         H-CAT count a label probability above one half instead, which misses samples that win with
         less.
     """
-    correct, seen = _first_epochs(correct, seen, burn_out)
+    correct, seen = answers(*_first_epochs(correct, seen, burn_out))
     if share:
         return mean_seen(correct, seen)
     count = (correct & seen).sum(axis=0, dtype=np.float64)

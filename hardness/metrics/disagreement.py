@@ -121,7 +121,7 @@ def ensemble_entropy(
 
     Returns:
         One value per sample, from 0 to the logarithm of the number of classes; NaN where any
-        member's logits are.
+        member's logits are or the largest of them is infinite.
 
     Raises:
         ValueError: If there are fewer than three members.
@@ -160,7 +160,8 @@ def ensemble_mi(
         logits: Of the last epoch, one member a run, at least three.
 
     Returns:
-        One value per sample in nats, from 0; NaN where any member's logits are.
+        One value per sample in nats, from 0; NaN where any member's logits are or the
+        largest of them is infinite.
 
     Raises:
         ValueError: If there are fewer than three members.
@@ -203,5 +204,6 @@ def _log_probs(
     if len(logits) < MEMBERS:
         raise ValueError(f"expected at least {MEMBERS} members; came {len(logits)}")
     z = logits.astype(np.float64)
-    shifted = z - z.max(axis=2, keepdims=True)
+    with np.errstate(invalid="ignore"):  # a largest logit that is infinite makes NaN
+        shifted = z - z.max(axis=2, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True))

@@ -173,5 +173,6 @@ def _early_to_late(
     if ratio:
         difference = np.divide(early, late, out=np.full(len(count), np.nan), where=late != 0)
     else:
-        difference = early - late
+        with np.errstate(invalid="ignore"):
+            difference = early - late
     return np.where(count >= 2 * k, difference, np.nan)

@@ -253,7 +253,8 @@ def _displacements(
         rows = np.empty((len(emb) - 1, emb.shape[1]))
         before = emb[0]
         for e in range(1, len(emb)):
-            rows[e - 1] = between(emb[e].astype(np.float64), before.astype(np.float64))
+            with np.errstate(invalid="ignore"):
+                rows[e - 1] = between(emb[e].astype(np.float64), before.astype(np.float64))
             before = np.where(seen[e, :, None], emb[e], before)
     elif recorded is not None and emb is None:
         seen = seen_entries(recorded, seen)

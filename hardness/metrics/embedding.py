@@ -42,11 +42,10 @@ def nearest_others(
         ValueError: If it has another number of axes, or if k is below 1.
     """
     # Only here: a process that scores recorded histories has no use for torch, and it is large.
-    import torch  # noqa: PLC0415
-
     from hardness.neighbors import neighbors  # noqa: PLC0415
+    from hardness.signals import as_tensor  # noqa: PLC0415
 
-    distances, rows = neighbors(torch.tensor(last_epoch(emb)), k, normalize=normalize)
+    distances, rows = neighbors(as_tensor(last_epoch(emb)), k, normalize=normalize)
     return distances.numpy(), rows.numpy()
 
 

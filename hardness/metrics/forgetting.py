@@ -1,16 +1,16 @@
 """When a sample is learned, and how often it is lost again."""
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Shaped
 
-from hardness.metrics.history import last_seen, seen_entries
+from hardness.metrics.history import answers, last_seen
 from hardness.metrics.registry import metric
 
 TONEVA = "Toneva et al., ICLR 2019"
 
 
 def never_learned(
-    correct: Bool[np.ndarray, "epochs samples"],
+    correct: Shaped[np.ndarray, "epochs samples"],
     seen: Bool[np.ndarray, "epochs samples"] | None = None,
 ) -> Bool[np.ndarray, " samples"]:
     """Seen at least once and never classified as its label.
@@ -19,12 +19,12 @@ def never_learned(
         >>> never_learned(np.array([[True, False], [False, False]])).tolist()
         [False, True]
     """
-    seen = seen_entries(correct, seen)
+    correct, seen = answers(correct, seen)
     return seen.any(axis=0) & ~(correct & seen).any(axis=0)
 
 
 def censored(
-    correct: Bool[np.ndarray, "epochs samples"],
+    correct: Shaped[np.ndarray, "epochs samples"],
     seen: Bool[np.ndarray, "epochs samples"] | None = None,
 ) -> Bool[np.ndarray, " samples"]:
     """Wrong when last seen: training ended before the sample was learned for good.
@@ -33,7 +33,7 @@ def censored(
         >>> censored(np.array([[True, False], [False, True]])).tolist()
         [True, False]
     """
-    seen = seen_entries(correct, seen)
+    correct, seen = answers(correct, seen)
     last = last_seen(seen)
     return (last >= 0) & (last == last_seen(seen & ~correct))
 
@@ -49,7 +49,7 @@ def censored(
     train_variant=True,
 )
 def forgetting_events(
-    correct: Bool[np.ndarray, "epochs samples"],
+    correct: Shaped[np.ndarray, "epochs samples"],
     seen: Bool[np.ndarray, "epochs samples"] | None = None,
 ) -> Float64[np.ndarray, " samples"]:
     """Forgetting events: presentations at which a sample is wrong that was correct the time before.
@@ -67,7 +67,7 @@ def forgetting_events(
         NaN where never seen. Capped by the number of epochs: compare runs of equal length.
 
     Raises:
-        ValueError: If the arrays disagree in shape.
+        ValueError: If the arrays disagree in shape or ``correct`` is not of 0 and 1.
 
     Example:
         >>> correct = np.array([[True, False, True], [False, False, True], [True, False, True]])
@@ -80,7 +80,7 @@ def forgetting_events(
         order_examples_by_forgetting.py, which sums over runs where we average. Of never learned
         samples, H-CAT makes 0, data_diet infinity, cartography 1000.
     """
-    seen = seen_entries(correct, seen)
+    correct, seen = answers(correct, seen)
     count = np.zeros(correct.shape[1])
     before = np.zeros(correct.shape[1], dtype=bool)
     for now, here in zip(correct, seen, strict=True):
@@ -101,7 +101,7 @@ def forgetting_events(
     train_variant=True,
 )
 def learned_first_epoch(
-    correct: Bool[np.ndarray, "epochs samples"],
+    correct: Shaped[np.ndarray, "epochs samples"],
     seen: Bool[np.ndarray, "epochs samples"] | None = None,
 ) -> Float64[np.ndarray, " samples"]:
     """First epoch, counted from 0, at which a sample is classified as its label.
@@ -117,7 +117,7 @@ def learned_first_epoch(
         One epoch per sample, the number of epochs if never correct; NaN where never seen.
 
     Raises:
-        ValueError: If the arrays disagree in shape.
+        ValueError: If the arrays disagree in shape or ``correct`` is not of 0 and 1.
 
     Example:
         >>> learned_first_epoch(np.array([[True, False, False], [False, True, False]])).tolist()
@@ -128,7 +128,7 @@ def learned_first_epoch(
         Learning", ICLR 2019; mtoneva/example_forgetting gives NaN for never learned samples,
         first_learn of devinkwok/nn_example_difficulty the number of epochs, as here.
     """
-    seen = seen_entries(correct, seen)
+    correct, seen = answers(correct, seen)
     learned = correct & seen
     first = np.where(learned.any(axis=0), np.argmax(learned, axis=0), len(correct))
     return np.where(seen.any(axis=0), first, np.nan)
@@ -144,7 +144,7 @@ def learned_first_epoch(
     flag=censored,
 )
 def fslt(
-    correct: Bool[np.ndarray, "epochs samples"],
+    correct: Shaped[np.ndarray, "epochs samples"],
     seen: Bool[np.ndarray, "epochs samples"] | None = None,
 ) -> Float64[np.ndarray, " samples"]:
     """First-split learning time: the epoch, counted from 1, from which a sample is always correct.
@@ -161,7 +161,7 @@ def fslt(
         that was before the last epoch; NaN where never seen.
 
     Raises:
-        ValueError: If the arrays disagree in shape.
+        ValueError: If the arrays disagree in shape or ``correct`` is not of 0 and 1.
 
     Example:
         >>> correct = np.array([[True, False, True], [True, True, False]])
@@ -173,7 +173,7 @@ def fslt(
         with pratyushmaini/ssft, get_first_epoch_where_we_learn_forever, which however evaluates in
         training mode and stops early.
     """
-    seen = seen_entries(correct, seen)
+    correct, seen = answers(correct, seen)
     learned_for_good = last_seen(seen & ~correct) + 2.0
     learned_for_good[censored(correct, seen)] = len(correct) + 1
     return np.where(seen.any(axis=0), learned_for_good, np.nan)

@@ -25,6 +25,29 @@ def seen_entries(values: np.ndarray, seen: np.ndarray | None) -> Bool[np.ndarray
     return seen
 
 
+def answers(
+    correct: np.ndarray, seen: np.ndarray | None = None
+) -> tuple[Bool[np.ndarray, "epochs samples"], Bool[np.ndarray, "epochs samples"]]:
+    """``correct`` as booleans, which the authors' codes keep as numbers, and ``seen_entries``.
+
+    Raises:
+        ValueError: As ``seen_entries`` does, or if a seen entry is neither 0 nor 1.
+
+    Example:
+        >>> answers(np.array([[1.0, 0.0]]))[0].tolist()
+        [[True, False]]
+    """
+    seen = seen_entries(correct, seen)
+    if correct.dtype == np.bool_:
+        return correct, seen
+    right = correct == 1
+    # What is not seen may be anything, NaN among it.
+    strange = correct[seen & ~right & (correct != 0)]
+    if len(strange):
+        raise ValueError(f"expected correct of 0 and 1; came {strange[0]}")
+    return right, seen
+
+
 def mean_seen(
     values: Shaped[np.ndarray, "epochs samples"], seen: Bool[np.ndarray, "epochs samples"]
 ) -> Float64[np.ndarray, " samples"]:

@@ -106,6 +106,7 @@ def irreducible_loss(
     References:
         Mindermann et al., "Prioritized Training on Points that are Learnable, Worth Learning, and
         Not Yet Learnt", ICML 2022. The quantity of OATML/RHO-Loss, train_irreducible.py, which
-        however chooses the epoch on the test set; ours is chosen on validation samples.
+        chooses the epoch on the test set; so do we under ``validation: test``, while a split of the
+        training samples keeps the test set out of it.
     """
     return holdout_loss.astype(np.float64)

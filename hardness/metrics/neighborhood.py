@@ -240,7 +240,7 @@ def lid_mle_pixels(
 
     Raises:
         ValueError: Unless exactly one of ``images`` and ``distances`` is given, or unless
-            3 <= k1 <= k2.
+            3 <= k1 <= k2, or if images are not uint8.
 
     Example:
         >>> images = np.array([0, 1, 3, 7], dtype=np.uint8).reshape(4, 1, 1, 1)
@@ -256,11 +256,10 @@ def lid_mle_pixels(
     if images is not None:
         _check(k1, k2)
         # Only here, as in `nearest_others`.
-        import torch  # noqa: PLC0415
-
         from hardness.neighbors import pixel_distances  # noqa: PLC0415
+        from hardness.signals import as_tensor  # noqa: PLC0415
 
-        distances = pixel_distances(torch.tensor(images), k2).numpy()
+        distances = pixel_distances(as_tensor(images), k2).numpy()
     function = lid_mle_harmonic if harmonic else lid_mle
     return function(neighbor_distances=distances, k1=k1, k2=k2, unbiased=unbiased)
 

@@ -39,6 +39,9 @@ def image_entropy(
     Returns:
         One entropy per sample in 0 to 8 bits.
 
+    Raises:
+        ValueError: If images are not uint8.
+
     Example:
         >>> images = np.array([0, 0, 255, 255], dtype=np.uint8).reshape(1, 2, 2, 1)
         >>> image_entropy(images).tolist()
@@ -85,7 +88,8 @@ def image_compressed_size(
         One number of bytes per sample.
 
     Raises:
-        ValueError: If a PNG is asked for of images without 1, 3 or 4 channels.
+        ValueError: If images are not uint8, or a PNG is asked for of images without 1, 3 or 4
+            channels.
 
     Example:
         >>> flat = np.zeros((1, 8, 8, 3), dtype=np.uint8)
@@ -99,7 +103,7 @@ def image_compressed_size(
         choice.
     """
     size = _png_size if codec == "png" else _zlib_size
-    return np.array([size(image) for image in images], dtype=np.float64)
+    return np.array([size(image) for image in _bytes(images)], dtype=np.float64)
 
 
 @metric(
@@ -123,6 +127,9 @@ def total_variation(
 
     Returns:
         One sum per sample, from 0; it grows with the size of the image.
+
+    Raises:
+        ValueError: If images are not uint8.
 
     Example:
         >>> images = np.array([0, 10, 0, 30], dtype=np.uint8).reshape(1, 2, 2, 1)
@@ -160,6 +167,9 @@ def image_l2_norm(
     Returns:
         One norm per sample, from 0; it grows with the size of the image.
 
+    Raises:
+        ValueError: If images are not uint8.
+
     Example:
         >>> image_l2_norm(np.array([3, 0, 4, 0], dtype=np.uint8).reshape(1, 2, 2, 1)).tolist()
         [5.0]
@@ -175,9 +185,21 @@ def image_l2_norm(
     )
 
 
+def _bytes(images: np.ndarray) -> UInt8[np.ndarray, "samples height width channels"]:
+    """The images themselves, if they are bytes.
+
+    Raises:
+        ValueError: If they are not: pixels in 0 to 1 would all be cut off to 0.
+    """
+    if images.dtype != np.uint8:
+        raise ValueError(f"expected images as uint8, 0 to 255; came {images.dtype}")
+    return images
+
+
 def _per_block(
     images: np.ndarray, of_block: Callable[[np.ndarray], np.ndarray]
 ) -> Float64[np.ndarray, " samples"]:
+    images = _bytes(images)
     raw = np.empty(len(images))
     for start in range(0, len(images), _BLOCK):
         raw[start : start + _BLOCK] = of_block(images[start : start + _BLOCK])

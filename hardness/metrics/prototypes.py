@@ -1,6 +1,8 @@
 """How far a sample is from the typical ones."""
 
+import operator
 import warnings
+from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import Float, Float64, Integer
@@ -25,7 +27,7 @@ _MINI_BATCH = 16_384
 )
 def prototypicality(
     emb: Float[np.ndarray, "*epochs samples width"],
-    n_classes: int,
+    n_classes: SupportsIndex,
     *,
     clusters_per_class: int = 1,
     random_state: int = 0,
@@ -58,7 +60,7 @@ def prototypicality(
         its MiniBatchKMeans (Sculley, "Web-Scale K-Means Clustering", WWW 2010) with n_init=1.
         nn_example_difficulty does not normalize; H-CAT takes the cosine to the mean of the class.
     """
-    clusters = n_classes * clusters_per_class
+    clusters = operator.index(n_classes) * clusters_per_class
     if clusters < 1:
         raise ValueError(f"expected at least one cluster; came {clusters}")
     x, finite = finite_rows(emb, normalize=True)
@@ -128,7 +130,7 @@ def prototypicality_supervised(
 
 def prototypicality_of_random_states(
     emb: Float[np.ndarray, "*epochs samples width"],
-    n_classes: int,
+    n_classes: SupportsIndex,
     *,
     clusters_per_class: int = 1,
     states: int = 5,

@@ -1,14 +1,14 @@
 """How long what was learned first survives training on other samples."""
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Shaped
 
-from hardness.metrics.history import last_seen, seen_entries
+from hardness.metrics.history import answers, last_seen
 from hardness.metrics.registry import metric
 
 
 def learned_at_switch(
-    first_split: Bool[np.ndarray, "first_epochs samples"],
+    first_split: Shaped[np.ndarray, "first_epochs samples"],
 ) -> Bool[np.ndarray, " samples"]:
     """Correct at the end of the training on the sample's own half.
 
@@ -16,7 +16,7 @@ def learned_at_switch(
         >>> learned_at_switch(np.array([[True, False], [False, True]])).tolist()
         [False, True]
     """
-    return first_split[-1]
+    return answers(first_split[-1:])[0][0]
 
 
 @metric(
@@ -31,10 +31,10 @@ def learned_at_switch(
     variants={"learned": {"learned_only": True}},
 )
 def ssft(
-    correct: Bool[np.ndarray, "epochs samples"],
+    correct: Shaped[np.ndarray, "epochs samples"],
     seen: Bool[np.ndarray, "epochs samples"] | None = None,
     *,
-    first_split: Bool[np.ndarray, "first_epochs samples"] | None = None,
+    first_split: Shaped[np.ndarray, "first_epochs samples"] | None = None,
     learned_only: bool = False,
 ) -> Float64[np.ndarray, " samples"]:
     """Second-split forgetting time: the epoch, counted from 1, from which a sample is always wrong.
@@ -57,7 +57,8 @@ def ssft(
         scored by different networks: compare them by their ranks within the half.
 
     Raises:
-        ValueError: If the arrays disagree in shape, or ``learned_only`` lacks ``first_split``.
+        ValueError: If the arrays disagree in shape or are not of 0 and 1, or ``learned_only``
+            lacks ``first_split``.
 
     Example:
         >>> correct = np.array([[True, False, True], [False, False, True]])
@@ -71,7 +72,7 @@ def ssft(
         with pratyushmaini/ssft, get_first_epoch_where_we_forget_forever, which however evaluates
         in training mode and stops early.
     """
-    seen = seen_entries(correct, seen)
+    correct, seen = answers(correct, seen)
     last_correct = last_seen(seen & correct)
     forgotten = last_correct + 2.0
     forgotten[last_correct == last_seen(seen)] = len(correct) + 1
@@ -86,7 +87,7 @@ def ssft(
     return np.where(kept, forgotten, np.nan)
 
 
-def seed_fsrt(first_split: Bool[np.ndarray, "epochs samples"]) -> Float64[np.ndarray, " samples"]:
+def seed_fsrt(first_split: Shaped[np.ndarray, "epochs samples"]) -> Float64[np.ndarray, " samples"]:
     """Last epoch, counted from 0, at which a sample turned from wrong to correct; -1 for none.
 
     One of three columns of Natifick/Unsupervisely-Hard, calculate_metrics.ipynb, kept for
@@ -100,10 +101,10 @@ def seed_fsrt(first_split: Bool[np.ndarray, "epochs samples"]) -> Float64[np.nda
         >>> seed_fsrt(np.array([[False, False], [True, False], [False, False], [True, False]]))
         array([ 3., -1.])
     """
-    return _last_turn(~first_split)
+    return _last_turn(~answers(first_split)[0])
 
 
-def seed_ssft(correct: Bool[np.ndarray, "epochs samples"]) -> Float64[np.ndarray, " samples"]:
+def seed_ssft(correct: Shaped[np.ndarray, "epochs samples"]) -> Float64[np.ndarray, " samples"]:
     """Last epoch, counted from 0, at which a sample turned from correct to wrong; -1 for none.
 
     As ``seed_fsrt``. Also of samples that are learned again, so that it is not the time from which
@@ -116,12 +117,12 @@ def seed_ssft(correct: Bool[np.ndarray, "epochs samples"]) -> Float64[np.ndarray
         >>> seed_ssft(np.array([[True, True], [False, True], [True, True], [False, True]]))
         array([ 3., -1.])
     """
-    return _last_turn(correct)
+    return _last_turn(answers(correct)[0])
 
 
 def seed_changes(
-    first_split: Bool[np.ndarray, "first_epochs samples"],
-    correct: Bool[np.ndarray, "second_epochs samples"],
+    first_split: Shaped[np.ndarray, "first_epochs samples"],
+    correct: Shaped[np.ndarray, "second_epochs samples"],
 ) -> Float64[np.ndarray, " samples"]:
     """How often a sample turned from correct to wrong in both stages of training together.
 
@@ -136,7 +137,7 @@ def seed_changes(
         >>> seed_changes(stage, stage)
         array([2.])
     """
-    stages = (first_split, correct)
+    stages = (answers(stage)[0] for stage in (first_split, correct))
     return sum((_turns(stage).sum(axis=0) for stage in stages), np.zeros(correct.shape[1]))
 
 

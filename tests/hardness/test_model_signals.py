@@ -364,6 +364,12 @@ def test_odin_by_default_is_that_of_the_paper():
     assert torch.equal(odin(network, images), odin(network, images, temperature=1e3, epsilon=14e-4))
 
 
+def test_odin_takes_whole_numbers():
+    network, images = network_of(), images_of()
+    found = odin(network, images, temperature=1000, epsilon=0)
+    assert torch.equal(found, odin(network, images, epsilon=0.0))
+
+
 def test_odin_in_pixels_is_that_of_the_authors_in_normalised_units_divided_by_the_spread():
     """facebookresearch/odin and pytorch-ood divide the step; gradnorm_ood does not."""
     network, unit = network_of().double(), images_of().double().sigmoid()

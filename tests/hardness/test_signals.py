@@ -80,6 +80,18 @@ def test_one_pass_equals_the_single_functions(case):
         np.testing.assert_array_equal(values, alone.astype(values.dtype), err_msg=name)
 
 
+def test_how_an_array_lies_in_memory_does_not_matter():
+    rng = np.random.default_rng(0)
+    values, labels = rng.normal(size=(9, 4)).astype(np.float32), rng.integers(0, 4, 9)
+    expected = signals.from_logits(values, labels)
+    backwards = values[::-1].copy()[::-1], labels[::-1].copy()[::-1]
+    foreign = (x.astype(x.dtype.newbyteorder()) for x in (values, labels))
+    for case in (backwards, foreign, (np.asfortranarray(values), labels.astype(np.uint8))):
+        found = signals.from_logits(*case)
+        for name in signals.LOGIT_SIGNALS:
+            np.testing.assert_array_equal(found[name], expected[name])
+
+
 @given(case=logits())
 def test_tensors_give_tensors_of_the_same_values(case):
     z, y = case
@@ -128,6 +140,12 @@ def test_bounds(case):
 def test_equal_logits_are_correct_for_the_lowest_class_alone(classes):
     z = torch.zeros(classes, classes)
     assert signals.correct(z, torch.arange(classes)).tolist() == [True] + [False] * (classes - 1)
+
+
+@pytest.mark.parametrize("temperature", [2, np.float32(2)])
+def test_a_temperature_may_be_any_number(temperature):
+    z = np.array([[2.0, 0.0], [0.0, 1.0]])
+    np.testing.assert_array_equal(signals.energy(z, temperature), signals.energy(z, 2.0))
 
 
 def test_a_tie_has_no_margin():

@@ -170,6 +170,13 @@ def test_a_run_without_a_value_leaves_none_for_that_sample_alone():
         np.testing.assert_array_equal(np.delete(found, 3), np.delete(whole, 3))
 
 
+@pytest.mark.parametrize("row", [[np.inf, 0.0], [-np.inf, -np.inf], [np.inf, np.inf]])
+def test_infinite_logits_leave_no_value_and_no_warning(row):
+    logits = np.array([[row, [0.0, 0.0]]] * 3)
+    np.testing.assert_array_equal(metrics.ensemble_mi(logits), [np.nan, 0])
+    np.testing.assert_allclose(metrics.ensemble_entropy(logits), [np.nan, math.log(2)])
+
+
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_fewer_than_three_runs_are_no_ensemble(n):
     for function in (metrics.ensemble_entropy, metrics.ensemble_mi):

@@ -138,3 +138,7 @@ def test_arguments_that_make_no_sense_are_refused(function):
         function(np.ones((4, 2)), k=0)
     with pytest.raises(ValueError, match="expected seen of shape"):
         inspect.unwrap(function)(np.ones((4, 2)), np.ones((4, 3), bool))
+
+
+def test_infinite_values_at_both_ends_leave_no_value_and_no_warning():
+    assert np.isnan(lgn_discrepancy(np.full((4, 1), np.inf), k=2)).all()

@@ -209,3 +209,10 @@ def test_exactly_one_input(function, signal):
         function(np.ones((2, 1, 1)), **{signal: np.ones((2, 1))})
     with pytest.raises(ValueError, match="expected seen of shape"):
         inspect.unwrap(function)(np.ones((2, 1, 1)), np.ones((2, 2), bool))
+
+
+@pytest.mark.parametrize("function", [msd_mean, msd_std, msd_cosine])
+def test_infinite_embeddings_leave_no_value_and_no_warning(function):
+    emb = np.random.default_rng(0).normal(size=(3, 2, 2))
+    emb[:, 0] = np.inf
+    assert np.isnan(function(emb)).tolist() == [True, False]

@@ -9,11 +9,15 @@ from hypothesis import given
 
 from hardness.metrics import (
     METRICS,
+    cartography_correctness,
     censored,
     forgetting_events,
     fslt,
     learned_first_epoch,
     never_learned,
+    seed_fsrt,
+    seed_ssft,
+    ssft,
 )
 from tests.strategies import histories
 
@@ -123,6 +127,30 @@ def test_bounds(case):
     assert ((times >= 1) & (times <= epochs + 1)).all()
     assert ((times == epochs + 1) == censored(correct)).all()
     assert (learned_first_epoch(correct) <= times - 1).all()
+
+
+OF_CORRECT = [
+    forgetting_events, learned_first_epoch, fslt, never_learned, censored, cartography_correctness,
+    ssft, seed_fsrt, seed_ssft,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function", OF_CORRECT)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32, np.float64])
+def test_zeros_and_ones_may_be_numbers(function, dtype):
+    """As in Toneva's statistics, ssft's masks and the seed repository's tables."""
+    correct = columns("0110", "1111", "0000", "1010")
+    counted = function(correct.astype(dtype))
+    np.testing.assert_array_equal(counted, function(correct))
+    assert counted.dtype == function(correct).dtype
+
+
+def test_other_numbers_than_0_and_1_are_refused_where_seen():
+    correct, seen = np.array([[0.0, np.nan], [1.0, 1.0]]), columns("11", "01")
+    assert learned_first_epoch(correct, seen).tolist() == [1, 1]
+    for strange in (np.nan, 0.5, -1.0):
+        with pytest.raises(ValueError, match=f"expected correct of 0 and 1; came {strange}"):
+            forgetting_events(np.array([[1.0], [strange]]))
 
 
 @pytest.mark.parametrize("function", [forgetting_events, learned_first_epoch, fslt])

@@ -19,8 +19,9 @@ from hardness.metrics import (
     lid_mle,
     lid_mle_harmonic,
     lid_mle_pixels,
+    lof,
 )
-from hardness.neighbors import neighbors
+from hardness.neighbors import neighbors, pixel_distances
 from tests.strategies import embeddings
 
 
@@ -187,6 +188,26 @@ def test_knn_distance_keeps_duplicates_at_zero():
     assert (knn_distance(np.ones((12, 3))) == 0).all()
 
 
+LAYOUTS = {
+    "backwards": lambda x: x[::-1].copy()[::-1],
+    "strided": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "foreign": lambda x: x.astype(x.dtype.newbyteorder()),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_how_an_array_lies_in_memory_does_not_matter(layout):
+    rng = np.random.default_rng(0)
+    emb = rng.normal(size=(30, 3)).astype(np.float32)
+    labels = rng.integers(0, 3, 30)
+    for function in (knn_distance, lid_mle, lid_mle_harmonic, has_duplicate, lof):
+        np.testing.assert_array_equal(function(layout(emb)), function(emb))
+    raw = knn_label_disagreement(labels, emb)
+    np.testing.assert_array_equal(knn_label_disagreement(labels, layout(emb)), raw)
+    images = rng.integers(0, 256, (30, 4, 4, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(lid_mle_pixels(layout(images)), lid_mle_pixels(images))
+
+
 def test_the_last_epoch_counts():
     emb = np.random.default_rng(0).standard_normal((2, 30, 4))
     for function in (knn_distance, lid_mle, lid_mle_harmonic, has_duplicate):
@@ -268,6 +289,12 @@ def test_duplicated_images_and_too_few_of_them():
     assert np.isnan(lid_mle_pixels(images[:1])).all()
     assert np.isnan(lid_mle_pixels(images[:3])).all()
     assert np.isnan(lid_mle_pixels(np.zeros((25, 2, 2, 1), np.uint8))).all()
+
+
+def test_pixels_that_are_no_bytes_are_refused():
+    message = "images as uint8, 0 to 255; came torch.float64"
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(pixel_distances)(torch.zeros(5, 4, 4, 3, dtype=torch.float64), 3)
 
 
 def test_pixels_or_their_distances():

@@ -1,5 +1,6 @@
 """Pixel baselines against sums over every pixel."""
 
+import inspect
 import io
 import zlib
 
@@ -89,6 +90,17 @@ def test_blocks_do_not_show(monkeypatch, function):
     whole = function(images)
     monkeypatch.setattr(module, "_BLOCK", 3)
     np.testing.assert_array_equal(function(images), whole)
+
+
+OF_IMAGES = [image_entropy, image_compressed_size, total_variation, image_l2_norm]
+
+
+@pytest.mark.parametrize("function", OF_IMAGES)
+def test_pixels_that_are_no_bytes_are_refused(function):
+    """In 0 to 1 their differences, for one, would all be cut off to 0."""
+    images = np.random.default_rng(0).random((5, 4, 4, 3))
+    with pytest.raises(ValueError, match="images as uint8, 0 to 255; came float64"):
+        inspect.unwrap(function)(images)
 
 
 @given(images=pictures)

@@ -76,6 +76,11 @@ def test_fewer_distinct_samples_than_clusters_are_their_own_prototypes():
     assert prototypicality(np.repeat(np.eye(2), 3, axis=0), 4).tolist() == [0.0] * 6
 
 
+def test_a_number_of_classes_may_come_from_the_labels(emb):
+    counted = np.array([0, 2, 1]).max() + 1
+    np.testing.assert_array_equal(prototypicality(emb, counted), prototypicality(emb, 3))
+
+
 def test_zero_stays_zero():
     emb = np.vstack([np.zeros((3, 2)), np.full((3, 2), 5.0)])
     assert prototypicality(emb, 2).tolist() == pytest.approx([0.0] * 6, abs=1e-15)
