@@ -1,5 +1,7 @@
 """What recording and streaming a run's signals add to training and evaluating it."""
 
+import dataclasses
+
 from hardness.dynamics import Recording
 from hardness.training.supervised import supervised
 from sweep.trial import run_pack
@@ -10,22 +12,34 @@ NOTHING = Recording(signals=False, snapshots=())
 
 
 def measure(pairs: int) -> list[Figure]:
-    """A whole run (spool, upload to SQLite, manifest) over the same loop that keeps nothing."""
+    """A whole run (spool, upload to SQLite, manifest) over the same loop that keeps nothing.
+
+    Once with the logits alone, once with the last embedding and its neighbors: a search that a run
+    makes once, however many epochs it has.
+    """
     dataset = setting.images()
     configured = setting.configuration(dataset)
-    with setting.store("recording") as (store, places):
-        packs = setting.packs(store, configured, range(pairs + 1))
+    size = f"{setting.SIZE}, {setting.EPOCHS} epochs"
 
-        def recorded(pair):
-            reports = list(run_pack(packs[pair], dataset, places))
-            assert reports[-1].state == "done"
+    def unrecorded(pair):
+        train(dataset, setting.streams(pair, configured.configuration_id))
 
-        def unrecorded(pair):
-            streams = setting.streams(pair, configured.configuration_id)
-            train(dataset, streams)
+    def against(what, asked, recording):
+        with setting.store("recording") as (store, places):
+            packs = setting.packs(store, configured, range(pairs + 1))
+            here = dataclasses.replace(places, recording=recording)
 
-        what = f"recording and streaming all signals: {setting.SIZE}, {setting.EPOCHS} epochs"
-        return [ratio(what, "<= 1.05", recorded, unrecorded, pairs)]
+            def recorded(pair):
+                reports = list(run_pack(packs[pair], dataset, here))
+                assert reports[-1].state == "done"
+
+            return ratio(f"{what}: {size}", asked, recorded, unrecorded, pairs)
+
+    logits = Recording(snapshots=("logits",))
+    return [
+        against("recording and streaming all logit signals", "<= 1.05", logits),
+        against("the same and neighbors of the last embedding", "", Recording()),
+    ]
 
 
 def train(dataset, streams):
