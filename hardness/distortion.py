@@ -138,7 +138,9 @@ def turned(images: _Images) -> _Images:
     return images.rot90(1, (2, 3)).contiguous()
 
 
-def fitted(images: _Images, channels: int, height: int, width: int) -> _Images:
+def fitted(
+    images: UInt8[Tensor, "images _ _ _"], channels: int, height: int, width: int
+) -> UInt8[Tensor, "images {channels} {height} {width}"]:
     """Images of another dataset in the size and with the channels of this one.
 
     Args:

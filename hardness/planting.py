@@ -596,7 +596,7 @@ def _rare_subgroup(ground: _Ground, kind: str, options: RareSubgroup) -> None:
     order = draws.raw("order", len(ground.classes))
     step = np.zeros(len(ground.classes), dtype=np.int64)
     for group, (name, classes) in enumerate(members.items()):
-        if not classes:
+        if not len(classes):
             raise ValueError(f"groups: expected classes in {name!r}; came none")
         ground.groups[classes] = group
         step[classes] = np.argsort(np.argsort(order[classes]))
