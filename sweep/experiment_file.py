@@ -400,6 +400,8 @@ def _told(error: Mapping[str, Any], place: Sequence[str | int]) -> str:
         message = f"expected {error['ctx']['expected']}; {came}"
     elif place[-1:] == ("bool",):
         place, message = place[:-1], f"expected true, false or text; {came}"
+    elif place[-1:] == ("str",):
+        place, message = place[:-1], f"expected text or a whole number; {came}"
     elif error["type"] in _EXPECTED:
         message = f"expected {_EXPECTED[error['type']]}; {came}"
     else:
