@@ -8,8 +8,9 @@ none of the draws, and a larger rate hits the rows of a smaller one and more.
 A row's image is overwritten once at most, and so is its label, since a second time could undo the
 first. Validation stays as it is; where a plan groups classes, its labels follow.
 
-The kinds follow Seedat et al., "Dissecting Sample Hardness" (H-CAT), ICLR 2024, not its code: there
-a twentieth to a tenth of the flags of uniform noise mark labels that were redrawn as they were.
+The kinds follow the taxonomy of H-CAT, with which ours agree in name alone: there uniform noise
+draws from all classes, so that about one flag in as many as there are classes marks a right label,
+some classes are mistaken for themselves, and images come with a range of their own.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float64, Int64, Shaped, UInt8, UInt64
 from scipy import special, stats
@@ -368,6 +370,12 @@ def plant(dataset: Dataset, plan: Planting, far: Dataset | None = None) -> Datas
         >>> wrong = noisy.train.labels.numpy() != noisy.columns["true_label"]
         >>> int(wrong.sum()), int(noisy.columns["truth_noise_symmetric"].sum())
         (8, 8)
+
+    References:
+        Seedat, Imrie, van der Schaar, "Dissecting Sample Hardness: A Fine-Grained Analysis of
+        Hardness Characterization Methods for Data-Centric AI", ICLR 2024 (the taxonomy). Wei et
+        al., "Learning with Noisy Labels Revisited", ICLR 2022 (CIFAR-10N). Peterson et al.,
+        "Human Uncertainty Makes Classification More Robust", ICCV 2019 (CIFAR-10H).
     """
     if PLANTED in dataset.columns:
         raise ValueError("expected a dataset in which nothing is planted; came a planted one")
@@ -466,16 +474,21 @@ class _Ground:
         # The class to learn that each of the dataset's classes belongs to.
         self.groups = np.arange(len(dataset.classes))
         self.subgroup = False
-        self.keep(np.arange(len(dataset.train)))
+        self.begin(dataset.train, dataset.columns)
 
     def keep(self, rows: _Rows) -> None:
         """Go on with these rows alone, of which nothing is planted yet."""
-        self.source = self.dataset.train.take(torch.from_numpy(rows))
-        self.columns = self.dataset.columns.iloc[rows].reset_index(drop=True)
+        self.begin(
+            self.source.take(torch.from_numpy(rows)),
+            self.columns.iloc[rows].reset_index(drop=True),
+        )
+
+    def begin(self, source: Samples, columns: pd.DataFrame) -> None:
+        self.source, self.columns = source, columns
         self.given = self.source.labels.numpy()
         self.true_labels = self.groups[self.given]
         self.labels = self.true_labels.copy()
-        self.free = {target: np.ones(len(rows), dtype=bool) for target in (_IMAGE, _LABEL)}
+        self.free = {target: np.ones(len(self), dtype=bool) for target in (_IMAGE, _LABEL)}
         self.patches: list[tuple[_Rows, Tensor]] = []
         self.hits: dict[str, _Mask] = {}
         self.truth: dict[str, Shaped[np.ndarray, " samples"]] = {}

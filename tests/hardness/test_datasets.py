@@ -295,6 +295,22 @@ class TestParquet:
         expected = pd.DataFrame({"source_human": human[dataset.train.sample_ids]})
         pd.testing.assert_frame_equal(dataset.columns, expected)
 
+    def test_lists_of_one_number_a_class_stay_too(self, tmp_path):
+        write_parquet(
+            tmp_path / "train.parquet",
+            random_images(4),
+            [0, 1, 0, 1],
+            votes=[[3, 0], [1, 2], [2, 1], [0, 3]],
+            shares=pa.array([[0.5, 0.5]] * 4, pa.list_(pa.float64(), 2)),
+            box=[[1, 2, 3, 4]] * 4,
+            some=[[1, 2], None, [1, 2], [1, 2]],
+            words=[["a", "b"]] * 4,
+        )
+        dataset = load(parquet(tmp_path), 0.5)
+        assert [*dataset.columns] == ["source_votes", "source_shares"]
+        expected = np.array([[3, 0], [1, 2], [2, 1], [0, 3]])[dataset.train.sample_ids]
+        assert np.stack(dataset.columns["source_votes"]).tolist() == expected.tolist()
+
     def test_another_label_column_keeps_the_first_one(self, tmp_path):
         write_parquet(tmp_path / "train.parquet", random_images(4), [0] * 4, human=[0, 1, 0, 1])
         dataset = load(parquet(tmp_path, label_column="human"), 0.5)

@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hardness.datasets import SOURCE, Dataset, DatasetOptions, Samples, content_digest, load
+from hardness.dynamics import samples_table, write_samples
 from hardness.models import ModelOptions
 from hardness.planting import (
     KINDS,
@@ -394,6 +395,18 @@ class TestPeople:
         assert truth(found, "human_disagreement").tolist() == pytest.approx(
             [0, 0.5, 0.75, math.nan], nan_ok=True
         )
+
+    def test_votes_are_kept_with_the_run(self, tmp_path):
+        votes = [np.array([4, 0]), np.array([1, 3])]
+        base = made([0, 1], columns={"votes": votes})
+        found = plant(base, Planting(human_votes=HumanVotes(column="votes")))
+        write_samples(
+            tmp_path, samples_table(sample_ids=[1, 4], labels=[0, 1], columns=found.columns)
+        )
+        again = pd.read_parquet(tmp_path / "samples.parquet")
+        assert again["source_votes"].map(list).tolist() == [[4, 0], [1, 3]]
+        assert again["truth_human_disagreement"].tolist() == [0, 0.25]
+        assert again["planted"].tolist() == ["", ""]
 
     def test_people_are_asked_about_the_superclass_that_is_learned(self):
         """Whoever takes a cat for a dog has still seen an animal."""
