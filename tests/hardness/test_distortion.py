@@ -130,12 +130,13 @@ def test_turning_needs_a_square():
         distortion.turned(images[..., :6])
 
 
-def test_images_of_another_dataset_are_fitted_as_pillow_fits_them():
+@pytest.mark.parametrize("side", [8, 32])
+def test_images_of_another_dataset_are_fitted_as_pillow_fits_them(side):
     images = random_images(2, 3, 28)
-    ours = distortion.fitted(images, 3, 32, 32).permute(0, 2, 3, 1).numpy().astype(int)
+    ours = distortion.fitted(images, 3, side, side).permute(0, 2, 3, 1).numpy().astype(int)
     for image, fitted in zip(images, ours, strict=True):
         picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-        theirs = np.asarray(picture.resize((32, 32), Image.Resampling.BILINEAR)).astype(int)
+        theirs = np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR)).astype(int)
         assert np.abs(theirs - fitted).max() <= 1
         grey = distortion.fitted(image[None], 1, 28, 28)[0, 0].numpy().astype(int)
         assert np.abs(np.asarray(picture.convert("L")).astype(int) - grey).max() <= 1
