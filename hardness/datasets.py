@@ -30,6 +30,9 @@ from hardness.images import Cache, ImageFiles, Picture, decoded, decoding_thread
 
 MEMORY_LIMIT_GIB = 8.0
 IMAGENET_SIZE = 224
+# What a source says beside images and labels bears this prefix, so that no column is taken for
+# one of ours; numbers of classes among them are no degrees of hardness.
+SOURCE = "source_"
 _DEFAULT_SHARE = 0.1
 _MAX_CLASSES = 100_000
 _IMAGE_COLUMNS = ("img", "image")
@@ -159,8 +162,8 @@ class Dataset:
         train: Samples to train on.
         validation: The source's test set, whose ids start from 0 again, or a split of the
             training samples, whose ids are theirs.
-        columns: Further facts about each training sample, in ``train``'s order, each called
-            ``truth_<column>``; no columns where the source has none.
+        columns: Further facts about each training sample, in ``train``'s order: those of the
+            source, each called ``source_<column>``, after the truth where something is planted.
         digest: The `content_digest` of the above.
         data_seed: That of the options. Whatever else has to be drawn alike for all runs, such as
             the batches that samples are scored in, is drawn from it.
@@ -373,7 +376,7 @@ def _subset(labels: _Labels, options: DatasetOptions) -> _Ids:
             f"came {options.subset}"
         )
     quotas = _class_quotas(np.bincount(labels), options.subset)
-    return _first_of_each_class(labels, quotas, _priorities(len(labels), _SUBSET, options))
+    return first_of_each_class(labels, quotas, _priorities(len(labels), _SUBSET, options))
 
 
 def _split(samples: Samples, share: float, options: DatasetOptions) -> tuple[Samples, Samples]:
@@ -386,7 +389,7 @@ def _split(samples: Samples, share: float, options: DatasetOptions) -> tuple[Sam
         raise ValueError("validation: expected a class of two samples to split; came none")
     # A sample's priority depends on its id alone, not on the subset around it.
     ids = samples.sample_ids.numpy()
-    held = _first_of_each_class(labels, quotas, _priorities(int(ids[-1]) + 1, _SPLIT, options)[ids])
+    held = first_of_each_class(labels, quotas, _priorities(int(ids[-1]) + 1, _SPLIT, options)[ids])
     rest = np.setdiff1d(np.arange(len(labels)), held, assume_unique=True)
     return samples.take(torch.from_numpy(rest)), samples.take(torch.from_numpy(held))
 
@@ -408,12 +411,21 @@ def _priorities(n: int, purpose: int, options: DatasetOptions) -> UInt64[np.ndar
     return np.asarray(np.random.PCG64(seed).random_raw(n))
 
 
-def _first_of_each_class(
+def first_of_each_class(
     labels: Int64[np.ndarray, " samples"],
     quotas: Int64[np.ndarray, " classes"],
     priorities: UInt64[np.ndarray, " samples"],
 ) -> Int64[np.ndarray, " chosen"]:
-    """Ascending positions of each class's ``quotas[class]`` samples of lowest priority."""
+    """Ascending positions of each class's ``quotas[class]`` samples of lowest priority.
+
+    Args:
+        labels: Of all samples to choose from.
+        quotas: How many to take of each class; all, where there are no more.
+        priorities: A random number for each sample.
+
+    Returns:
+        The same samples in any order that the others come in, and more of them for a larger quota.
+    """
     order = np.lexsort((priorities, labels))
     ordered = labels[order]
     rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
@@ -556,6 +568,17 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
 
 
+def _holds_numbers(kind: pa.DataType) -> bool:
+    lists = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+    return lists and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))
+
+
+def _one_a_class(shards: _Shards, name: str, n_classes: int) -> bool:
+    """Whether every row's list may be people's votes for the classes."""
+    lengths = pc.list_value_length(shards.columns([name])[name])
+    return bool(pc.all(pc.equal(lengths, n_classes), skip_nulls=False).as_py())
+
+
 def _parquet(options: DatasetOptions) -> _Source:
     shards = _shards(_parquet_files(options.place, "train"))
     labels = _labels(shards, options.label_column)
@@ -563,7 +586,8 @@ def _parquet(options: DatasetOptions) -> _Source:
     extra = [
         f.name
         for f in shards.schema
-        if pa.types.is_integer(f.type) and f.name != options.label_column
+        if (pa.types.is_integer(f.type) and f.name != options.label_column)
+        or (_holds_numbers(f.type) and _one_a_class(shards, f.name, n_classes))
     ]
     table = shards.columns(extra).to_pandas(ignore_metadata=True) if extra else None
     has_test = options.place.is_dir() and _parquet_files(options.place, "test", needed=False)
@@ -571,7 +595,7 @@ def _parquet(options: DatasetOptions) -> _Source:
         classes=tuple(map(str, range(n_classes))),
         train=_Part(labels=labels, pixels=lambda ids: _stacked(shards, ids)),
         test=(lambda: _parquet_test(options, n_classes)) if has_test else None,
-        columns=None if table is None else table.add_prefix("truth_"),
+        columns=None if table is None else table.add_prefix(SOURCE),
     )
 
 

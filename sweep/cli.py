@@ -313,6 +313,7 @@ def _dataset(spec: Any) -> Any:
 
 
 def _dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
+    from hardness.planting import described  # noqa: PLC0415
     from sweep import driver, planning, tracking  # noqa: PLC0415
 
     try:
@@ -331,7 +332,7 @@ def _dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
         f"{spec.name}: {dataset.name}, {n} samples of {shape}, {len(dataset.classes)} classes, "
         f"{len(dataset.validation.labels)} for validation"
     )
-    for line in _places_of_images(dataset):
+    for line in [*_places_of_images(dataset), *described(dataset)]:
         click.echo(f"  {line}")
     for line in planning.statements(spec, sweep.proposals):
         click.echo(f"  {line}")

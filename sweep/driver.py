@@ -16,6 +16,7 @@ from hardness import datasets, models
 from hardness.datasets import Dataset, DatasetOptions
 from hardness.dynamics import Recording
 from hardness.models import ModelOptions
+from hardness.planting import Planting, plant
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from sweep import fanout, planning, tracking
@@ -40,15 +41,25 @@ class Sweep:
 
 
 def load(spec: SweepSpec) -> tuple[SweepSpec, Dataset]:
-    """The dataset, and the spec with its digest and size filled in; no cache is written.
+    """The dataset as planted, and the spec with its digest and size; no cache is written.
 
     Raises:
         ExperimentError: In one line, if the dataset cannot be had.
     """
     with _in_one_line("dataset"):
         dataset = datasets.load(spec.dataset, validation=spec.validation, write_cache=False)
+    if spec.plant is not None:
+        with _in_one_line("plant"):
+            dataset = plant(dataset, spec.plant, _far(spec.plant))
     size = (len(dataset.train), len(dataset.classes), *dataset.train.images.shape[1:])
     return dataclasses.replace(spec, dataset_digest=dataset.digest, dataset_size=size), dataset
+
+
+def _far(plan: Planting) -> Dataset | None:
+    """The second dataset of a plan."""
+    if plan.ood_far is None:
+        return None
+    return datasets.load(plan.ood_far.dataset, write_cache=False)
 
 
 def prepare(
@@ -307,10 +318,17 @@ def _git_commit() -> str:
 
 def resolved(content: Mapping[str, Any], spec: SweepSpec) -> dict[str, Any]:
     """The experiment file with every place made absolute, as the store keeps it."""
-    dataset = {f.name: getattr(spec.dataset, f.name) for f in fields(DatasetOptions)}
+    places = {"dataset": _resolved(spec.dataset), "storage_path": spec.storage_path}
+    if spec.plant is not None and spec.plant.ood_far is not None:
+        far = {**content["plant"]["ood_far"], "dataset": _resolved(spec.plant.ood_far.dataset)}
+        places["plant"] = {**content["plant"], "ood_far": far}
+    return {**content, **places}
+
+
+def _resolved(options: DatasetOptions) -> dict[str, Any]:
+    dataset = {f.name: getattr(options, f.name) for f in fields(DatasetOptions)}
     root = dataset["root"]
     dataset["root"] = os.path.abspath(os.path.expanduser(root)) if root else None  # noqa: PTH100, PTH111
     if isinstance(dataset["cache"], str):
-        dataset["cache"] = str(spec.dataset.cache_place)
-    dataset = {k: v for k, v in dataset.items() if v is not None}
-    return {**content, "dataset": dataset, "storage_path": spec.storage_path}
+        dataset["cache"] = str(options.cache_place)
+    return {k: v for k, v in dataset.items() if v is not None}

@@ -18,6 +18,7 @@ from hardness.datasets import DatasetOptions
 from hardness.dynamics import Recording
 from hardness.metrics import METRICS
 from hardness.models import ModelOptions
+from hardness.planting import KINDS, Planting
 from hardness.seeding import PURPOSES, check_purposes
 from hardness.training import REGIMENS
 from hardness.training.passes import schedule
@@ -74,6 +75,7 @@ class _File:
     name: str
     dataset: dict[str, Any]
     regimens: dict[str, Any]
+    plant: Any = None
     validation: Any = None
     model: dict[str, Any] | None = None
     method: Literal["grid", "random", "bayes"] = "grid"
@@ -152,14 +154,9 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
     content = {k: v for k, v in content.items() if k not in ("dataset_digest", "dataset_size")}
     _refuse_strange(content, source, ())
     file = _section(_File, content, source, "")
-    dataset = _section(DatasetOptions, file.dataset, source, "dataset")
-    if dataset.root is not None:
-        dataset = dataclasses.replace(
-            dataset, root=_folder(dataset.root, f"{source}: dataset.root")
-        )
-    if isinstance(dataset.cache, str):
-        cache = _folder(dataset.cache, f"{source}: dataset.cache")
-        dataset = dataclasses.replace(dataset, cache=cache)
+    dataset = _placed(
+        _section(DatasetOptions, file.dataset, source, "dataset"), f"{source}: dataset"
+    )
     model = _section(ModelOptions, file.model, source, "model")
     plugins = tuple(Plugin.read(Path(p), source) for p in file.plugins)
     for plugin in plugins:
@@ -171,6 +168,7 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
     return SweepSpec(
         name=file.name,
         dataset=dataset,
+        plant=_plant(file.plant, source),
         validation=_validation(file.validation, source),
         model=model,
         regimens=regimens,
@@ -402,6 +400,8 @@ def _told(error: Mapping[str, Any], place: Sequence[str | int]) -> str:
         message = f"expected {error['ctx']['expected']}; {came}"
     elif place[-1:] == ("bool",):
         place, message = place[:-1], f"expected true, false or text; {came}"
+    elif place[-1:] == ("str",):
+        place, message = place[:-1], f"expected text or a whole number; {came}"
     elif error["type"] in _EXPECTED:
         message = f"expected {_EXPECTED[error['type']]}; {came}"
     else:
@@ -476,6 +476,30 @@ def _dataclass_in(annotation: Any) -> Any:
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+def _placed(dataset: DatasetOptions, where: str) -> DatasetOptions:
+    """A dataset with its places made absolute."""
+    if dataset.root is not None:
+        dataset = dataclasses.replace(dataset, root=_folder(dataset.root, f"{where}.root"))
+    if isinstance(dataset.cache, str):
+        dataset = dataclasses.replace(dataset, cache=_folder(dataset.cache, f"{where}.cache"))
+    return dataset
+
+
+def _plant(value: Any, source: str) -> Planting | None:
+    """What to plant; nothing where the key is left empty."""
+    content = _keys(value, source, "plant")
+    if not content:
+        return None
+    for kind in content:
+        if kind in KINDS and content[kind] is None:
+            raise ExperimentError(f"{source}: plant.{kind}: expected keys and values; came nothing")
+    plan = _section(Planting, content, source, "plant")
+    if plan.ood_far is None:
+        return plan
+    far = _placed(plan.ood_far.dataset, f"{source}: plant.ood_far.dataset")
+    return dataclasses.replace(plan, ood_far=dataclasses.replace(plan.ood_far, dataset=far))
 
 
 def _validation(value: Any, source: str) -> Literal["test"] | float | None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from hardness import scoring
 from hardness.datasets import DatasetOptions
 from hardness.models import ModelOptions
+from hardness.planting import Planting
 from hardness.seeding import PURPOSES
 from hardness.training import REGIMENS
 from sweep.plugins import Plugin
@@ -284,6 +285,7 @@ class SweepSpec:
     resources: Resources
     storage_path: str
     tracking_uri: str | None
+    plant: Planting | None = None
     dataset_digest: str | None = None
     dataset_size: tuple[int, ...] | None = None
 
@@ -304,6 +306,7 @@ class SweepSpec:
             model=_plain(model.named()),
             options=_plain(options),
             vary=self.vary,
+            plant=None if self.plant is None else _plain(self.plant.identity()),
         )
 
 

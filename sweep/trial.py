@@ -1,5 +1,6 @@
 """One pack, start to finish, in this process: train, spool, upload, checkpoint, commit."""
 
+import dataclasses
 import json
 import shutil
 import time
@@ -172,7 +173,7 @@ def _run(
                 summary = read_summary(spool / epoch_file(epoch))
                 uploader.put([epoch_file(epoch)], epoch=epoch, summary=summary)
         records = regimen.train(
-            dataset,
+            _without_truth(dataset),
             options(ModelOptions, run.configuration.model),
             chosen,
             Streams(
@@ -211,6 +212,11 @@ def _run(
     _commit(store, tracking_run, spool, manifest)
     _forget(run.run_id, places)
     yield Progress(run_id=run.run_id, epoch=epochs, epochs=epochs, state="done")
+
+
+def _without_truth(dataset: Dataset) -> Dataset:
+    """What a training may see: neither where hardness is planted nor what the source says."""
+    return dataclasses.replace(dataset, columns=dataset.columns.iloc[:, :0])
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:

@@ -274,14 +274,14 @@ class TestParquet:
         ids = dataset.train.sample_ids
         images = np.concatenate([random_images(5, seed=0), random_images(5, seed=1)])
         assert (dataset.train.images.permute(0, 2, 3, 1).numpy() == images[ids]).all()
-        assert dataset.columns["truth_votes"].tolist() == [i + 5 * (i > 4) for i in ids.tolist()]
+        assert dataset.columns["source_votes"].tolist() == [i + 5 * (i > 4) for i in ids.tolist()]
 
     def test_refuses_a_missing_shard(self, tmp_path):
         write_parquet(tmp_path / "train-00001-of-00002.parquet", random_images(4), [0] * 4)
         with pytest.raises(ValueError, match=r"expected 2 files of train, as .*; came 1"):
             load(parquet(tmp_path))
 
-    def test_other_integer_columns_become_truth_in_trains_order(self, tmp_path):
+    def test_other_integer_columns_stay_in_trains_order(self, tmp_path):
         write_parquet(
             tmp_path / "train.parquet",
             random_images(8),
@@ -292,14 +292,30 @@ class TestParquet:
         )
         dataset = load(parquet(tmp_path, subset=6), 0.5)
         human = np.array([3, 1, 4, 1, 5, 9, 2, 6])
-        expected = pd.DataFrame({"truth_human": human[dataset.train.sample_ids]})
+        expected = pd.DataFrame({"source_human": human[dataset.train.sample_ids]})
         pd.testing.assert_frame_equal(dataset.columns, expected)
 
-    def test_another_label_column_makes_the_first_one_truth(self, tmp_path):
+    def test_lists_of_one_number_a_class_stay_too(self, tmp_path):
+        write_parquet(
+            tmp_path / "train.parquet",
+            random_images(4),
+            [0, 1, 0, 1],
+            votes=[[3, 0], [1, 2], [2, 1], [0, 3]],
+            shares=pa.array([[0.5, 0.5]] * 4, pa.list_(pa.float64(), 2)),
+            box=[[1, 2, 3, 4]] * 4,
+            some=[[1, 2], None, [1, 2], [1, 2]],
+            words=[["a", "b"]] * 4,
+        )
+        dataset = load(parquet(tmp_path), 0.5)
+        assert [*dataset.columns] == ["source_votes", "source_shares"]
+        expected = np.array([[3, 0], [1, 2], [2, 1], [0, 3]])[dataset.train.sample_ids]
+        assert np.stack(dataset.columns["source_votes"]).tolist() == expected.tolist()
+
+    def test_another_label_column_keeps_the_first_one(self, tmp_path):
         write_parquet(tmp_path / "train.parquet", random_images(4), [0] * 4, human=[0, 1, 0, 1])
         dataset = load(parquet(tmp_path, label_column="human"), 0.5)
         assert dataset.train.labels.tolist() == [0, 1]
-        assert list(dataset.columns) == ["truth_label"]
+        assert list(dataset.columns) == ["source_label"]
 
     def test_keeps_grey_as_one_channel(self, tmp_path):
         images = random_images(4, (8, 8))
@@ -525,7 +541,7 @@ class TestRealData:
         assert cifar.train.labels.bincount().tolist() == [180] * 10
         assert cifar.validation.labels.bincount().tolist() == [20] * 10
         # CIFAR-10N's published disagreement over all samples is 9.03 %.
-        wrong = cifar.columns["truth_aggre_label"].to_numpy() != cifar.train.labels.numpy()
+        wrong = cifar.columns["source_aggre_label"].to_numpy() != cifar.train.labels.numpy()
         assert 0.07 < wrong.mean() < 0.11
 
 

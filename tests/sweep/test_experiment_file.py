@@ -10,6 +10,16 @@ import pytest
 from hardness import datasets
 from hardness.datasets import DatasetOptions
 from hardness.models import ModelOptions
+from hardness.planting import (
+    KINDS,
+    Drawn,
+    HumanLabels,
+    ImageBlur,
+    NoiseAsymmetric,
+    OodFar,
+    Planting,
+    RareSubgroup,
+)
 from hardness.seeding import PURPOSES, Streams
 from hardness.training import REGIMENS
 from sweep import driver
@@ -31,10 +41,11 @@ name: digits
 dataset: {name: digits}
 regimens: {supervised: {train: {lr: 0.1}}}
 """
-# The example of the design document, without what is yet to come.
+# The example of the design document.
 EXAMPLE = """
 name: cifar10-noise
 dataset: {name: cifar10, root: ~/data, subset: 10000, data_seed: 0}
+plant: {noise_symmetric: {rate: 0.1}}
 validation: test
 model: {name: resnet18_cifar}
 regimens:
@@ -80,6 +91,7 @@ def test_the_example_of_the_design_means_what_it_says(parse, tmp_path):
     assert spec.dataset == DatasetOptions(
         name="cifar10", root=str(Path.home() / "data"), subset=10_000, data_seed=0
     )
+    assert spec.plant == Planting(noise_symmetric=Drawn(rate=0.1))
     assert spec.validation == "test"
     assert spec.model == ModelOptions(name="resnet18_cifar")
     supervised, contrastive = spec.regimens.values()
@@ -237,6 +249,45 @@ def test_a_stored_experiment_reads_back_as_the_same_sweep(path, tmp_path, monkey
     assert again == dataclasses.replace(spec, dataset_digest="0" * 64)
 
 
+def test_a_plan_is_read_with_all_that_belongs_to_it(parse, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    plant = """
+plant:
+  noise_asymmetric: {rate: 0.2, classes: {cat: dog, "7": 1}, seed: 3}
+  noise_image_blur: {rate: 0.05, sigma: 2}
+  rare_subgroup: {groups: {animal: [cat, 5], vehicle: [ship]}}
+  human_labels: {columns: [random_label1, random_label2]}
+  ood_far: {rate: 0.1, dataset: {name: mnist, root: numbers}}
+  overlap: true
+"""
+    far = DatasetOptions(name="mnist", root=str(tmp_path / "numbers"))
+    assert parse(SMALLEST + plant).plant == Planting(
+        noise_asymmetric=NoiseAsymmetric(rate=0.2, classes={"cat": "dog", "7": 1}, seed=3),
+        noise_image_blur=ImageBlur(rate=0.05, sigma=2.0),
+        rare_subgroup=RareSubgroup(groups={"animal": ("cat", 5), "vehicle": ("ship",)}),
+        human_labels=HumanLabels(columns=("random_label1", "random_label2")),
+        ood_far=OodFar(rate=0.1, dataset=far),
+        overlap=True,
+    )
+
+
+@pytest.mark.parametrize("override", ["plant=", "plant={}"])
+def test_an_empty_plan_is_none(parse, override):
+    assert parse(SMALLEST, "plant.noise_pair.rate=0.5", override) == parse()
+
+
+def test_a_stored_plan_reads_back_the_same_from_anywhere(parse, tmp_path, monkeypatch):
+    far = "plant.ood_far={rate: 0.1, seed: 2, dataset: {name: mnist, root: numbers, subset: 9}}"
+    path = tmp_path / "digits.yaml"
+    path.write_text(SMALLEST)
+    content = read(path, [far, "plant.noise_pair.rate=0.5"])
+    spec = check(content, path.name)
+    stored = json.dumps(driver.resolved(content, spec))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert check(json.loads(stored), spec.name).plant == spec.plant
+
+
 def test_options_of_a_search_land_in_regimen_and_model():
     chosen, model = with_parameters(
         "supervised",
@@ -270,8 +321,9 @@ def test_the_goal_follows_the_objective(parse):
 TRAIN = "regimens.supervised.train"
 SEARCH = "regimens.supervised.parameters"
 EVERY_KEY = (
-    "known: dataset, keep, max_configurations, method, metrics, model, name, plugins, regimens, "
-    "resources, score_epochs, search_seed, seeds, storage_path, tracking_uri, validation, vary"
+    "known: dataset, keep, max_configurations, method, metrics, model, name, plant, plugins, "
+    "regimens, resources, score_epochs, search_seed, seeds, storage_path, tracking_uri, "
+    "validation, vary"
 )
 TRAIN_KEYS = (
     "known: batch_size, compile, deterministic, lr, max_epochs, momentum, optimizer, precision, "
@@ -327,6 +379,48 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
             f"unknown key 'value' in '{SEARCH}.train.lr'; known: distribution, max, min, values",
         ),
         ("validation={share: 0.1}", "unknown key 'share' in 'validation'; known: split"),
+        (
+            "plant.noise_symetric.rate=0.1",
+            "unknown key 'noise_symetric' in 'plant'; known: atypical, duplicate, human_labels, …",
+        ),
+        (
+            "plant.noise_symmetric.share=0.1",
+            "unknown key 'share' in 'plant.noise_symmetric'; known: rate, seed",
+        ),
+        ("plant=0.1", "plant: expected keys and values; came 0.1"),
+        ("plant.overlap=true", f"plant: expected at least one of {', '.join(KINDS)}; came none"),
+        ("plant.noise_pair=", "plant.noise_pair: expected keys and values; came nothing"),
+        ("plant.noise_pair={}", "missing key 'rate' in 'plant.noise_pair'"),
+        ("plant.noise_pair=0.1", "plant.noise_pair: expected keys and values; came 0.1"),
+        (
+            "plant.noise_pair.rate=10",
+            "plant.noise_pair.rate: expected a share above 0, up to 1; came 10.0",
+        ),
+        (
+            "plant.noise_pair={rate: 0.1, seed: -1}",
+            "plant.noise_pair.seed: expected 0 or more; came -1",
+        ),
+        (
+            "plant.noise_asymmetric={rate: 0.1, classes: {cat: [dog]}}",
+            "plant.noise_asymmetric.classes.cat: expected text or a whole number; came ['dog']",
+        ),
+        (
+            "plant.rare_subgroup.groups={a: [0, 1.5]}",
+            "plant.rare_subgroup.groups.a.1: expected text or a whole number; came 1.5",
+        ),
+        (
+            "plant.ood_near={rate: 0.1, shift: blur}",
+            "plant.ood_near.shift: expected 'invert' or 'rotate'; came 'blur'",
+        ),
+        ("plant.ood_far={rate: 0.1}", "missing key 'dataset' in 'plant.ood_far'"),
+        (
+            "plant.ood_far={rate: 0.1, dataset: {name: svhn}}",
+            "plant.ood_far.dataset: unknown dataset 'svhn'; known: digits, mnist, …",
+        ),
+        (
+            "plant={rare_subgroup: {}, long_tail: {}}",
+            "plant: expected rare_subgroup or long_tail; came both",
+        ),
         ("keep.weights=last", "unknown key 'weights' in 'keep'; known: embedding, logits"),
         (
             "resources.gpus=1",
