@@ -9,6 +9,7 @@ import pytest
 from sweeps import stored
 
 from hardness import checkpoint as checkpoints
+from hardness.dynamics import Dynamics
 from hardness.metrics import METRICS
 from hardness.scoring import scorable, score_run
 from hardness.training import REGIMENS
@@ -105,7 +106,7 @@ def test_a_contrastive_run_leaves_every_key_and_the_same_bits_when_taken_up(work
     expected = stored(store, whole.tracking_run)
     assert stored(other, trace(other, configuration).tracking_run) == expected
 
-    dynamics = aggregate.Dynamics(store.local_folder(whole.tracking_run))
+    dynamics = Dynamics(store.local_folder(whole.tracking_run))
     keys = scorable(METRICS, dynamics.manifest.signals)
     ours = {key for key in METRICS if key.startswith("ssl_")}
     assert ours <= {*keys}
@@ -158,7 +159,7 @@ def test_an_autoencoder_s_run_is_taken_up_and_scores_every_sample(workdir):
     list(run_pack(pack(other, configuration), dataset, there))
     expected = stored(store, whole.tracking_run)
     assert stored(other, trace(other, configuration).tracking_run) == expected
-    dynamics = aggregate.Dynamics(store.local_folder(whole.tracking_run))
+    dynamics = Dynamics(store.local_folder(whole.tracking_run))
     keys = ["reconstruction_error", "reconstruction_error.mean", "msd_mean", "knn_distance"]
     scores = score_run(dynamics, keys, n_classes=len(dataset.classes))
     assert np.isfinite(scores[keys]).all(axis=None)
