@@ -23,18 +23,21 @@ from scipy.stats import kendalltau
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
 
 from hardness.estimate import Estimate
-from hardness.stability import (
+from hardness.ranks import (
     FEWEST_SAMPLES,
     Number,
     centred_ranks,
     class_codes,
     class_mean_correlations,
+    standardised,
+    topk_overlaps,
+)
+from hardness.stability import (
     counted,
+    mean_over_runs,
     spearman_brown,
     spearman_pair_mean,
     spearman_within_class_pair_mean,
-    standardised,
-    topk_overlaps,
 )
 
 REFERENCE_CLUSTERS = (
@@ -300,37 +303,6 @@ class ScoreSet:
             raise ValueError(f"{self.name}: expected run ids without repeats, got {self.runs}")
 
 
-def mean_over_runs(scores: Float[np.ndarray, "runs samples"]) -> Vector:
-    """Mean raw score per sample, with infinities drawn in to the run's own finite range.
-
-    +inf counts as the largest finite score of its run and -inf as the smallest: one run's infinity
-    then moves a sample to the edge of the order and no further, where a mean of infinities would
-    forget the other runs. A run without finite scores keeps the signs only. A single run is its
-    own mean, infinities included.
-
-    Args:
-        scores: One row per run.
-
-    Returns:
-        One score per sample; NaN where any run is NaN.
-
-    Example:
-        >>> mean_over_runs(np.array([[1.0, 3.0, np.inf], [5.0, 1.0, 2.0]]))
-        array([3. , 2. , 2.5])
-    """
-    if len(scores) == 1:
-        return scores[0]
-    infinite = np.isinf(scores)
-    if infinite.any():
-        finite = np.isfinite(scores)
-        low = np.min(scores, axis=1, where=finite, initial=np.inf, keepdims=True)
-        high = np.max(scores, axis=1, where=finite, initial=-np.inf, keepdims=True)
-        none = np.isinf(low)
-        drawn_in = np.clip(scores, np.where(none, -1, low), np.where(none, 1, high))
-        scores = np.where(infinite, drawn_in, scores)
-    return scores.mean(axis=0)
-
-
 def agreement(
     left: Sequence[ScoreSet],
     right: Sequence[ScoreSet] | None,
@@ -346,7 +318,8 @@ def agreement(
     compared by means over disjoint halves of the shared runs, both ways round, and every statistic
     is averaged over the splits; an odd number of runs splits into unequal halves. Sets that share
     a single run cannot be split: their row is NaN and says why. An id counts for a pair if no run
-    of either set is NaN there. See ``mean_over_runs`` for infinities.
+    of either set is NaN there. See ``stability.mean_over_runs`` for
+    infinities.
 
     Intervals resample ids, the same draws for every pair, with ranks kept as they are, and take
     the 2.5 and 97.5 percentiles; above 20,000 ids they are the value plus and minus 1.96

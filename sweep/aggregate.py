@@ -34,7 +34,6 @@ from hardness.agreement import (
     REFERENCE_CLUSTERS,
     ScoreSet,
     agreement_of_pairs,
-    mean_over_runs,
     supervised_reference,
 )
 from hardness.datasets import Dataset
@@ -43,8 +42,9 @@ from hardness.estimate import Estimate
 from hardness.image_scores import score_images
 from hardness.metrics import METRICS, labels_used
 from hardness.metrics.disagreement import ensembles
+from hardness.ranks import centred_ranks
 from hardness.scoring import FOLD, rank_within_folds, scorable
-from hardness.stability import Stability, centred_ranks, stability_and_mean_rank
+from hardness.stability import Stability, mean_over_runs, stability_and_mean_rank
 from sweep import planning
 from sweep.driver import Sweep
 from sweep.folders import Folders, Recorded
@@ -69,6 +69,9 @@ _ESTIMATES = (
     "topk_overlap_20",
     "reliability",
     "seeds_for_r90",
+    "disjoint_halves",
+    "icc_c1",
+    "icc_ck",
 )
 
 _SUMMARY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_accuracy_top5")

@@ -15,7 +15,6 @@ from hardness.agreement import (
     agreement,
     disattenuated,
     kendall_tau_b,
-    mean_over_runs,
     pearson_of_within_class_ranks,
     spearman,
     spearman_within_class,
@@ -295,23 +294,6 @@ class TestReference:
             supervised_reference({m: scores[m] for m in MEMBERS if m not in ("aum", "fslt")})
         with pytest.raises((ValueError, TypeError)):
             supervised_reference(scores | {"fslt": np.zeros((2, 3))})
-
-
-class TestMeanOverRuns:
-    def test_infinities_move_to_the_edge_of_their_run(self):
-        scores = np.array([[0.0, 5, np.inf, 2], [10, -np.inf, 30, 40]])
-        assert mean_over_runs(scores).tolist() == [5, 7.5, 17.5, 21]
-
-    def test_a_run_without_finite_scores_keeps_signs(self):
-        scores = np.array([[np.inf, -np.inf], [5, 5]])
-        assert mean_over_runs(scores).tolist() == [3, 2]
-
-    def test_a_single_run_is_its_own_mean(self):
-        assert mean_over_runs(np.array([[1.0, np.inf]])).tolist() == [1, np.inf]
-
-    def test_nan_in_any_run_is_nan(self):
-        result = mean_over_runs(np.array([[1.0, np.nan, np.inf], [1, 2, 3]]))
-        assert np.isnan(result).tolist() == [False, True, False]
 
 
 class TestScoreSet:
