@@ -30,7 +30,7 @@ from hardness.ranks import (
 FEWEST_RUNS = 2
 FEWEST_RUNS_FOR_INTERVAL = 4
 MOST_PAIRS_OF_SUBSETS = 200
-MOST_SAMPLES_FOR_HALVES = 50_000  # each pair of subsets costs two sorts
+MOST_SAMPLES_FOR_HALVES = 20_000  # each pair of subsets costs two sorts
 
 Subsets = tuple[tuple[int, ...], tuple[int, ...]]
 

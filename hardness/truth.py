@@ -391,14 +391,11 @@ def _resamples(samples: int, strata: Strata, draws: int, seed: int) -> Iterator[
         yield weights
 
 
-def _errors(
-    influence: Float[np.ndarray, "scores samples"],
-    strata: Strata,
-) -> Float[np.ndarray, "scores samples"]:
-    """Influences less their mean in each stratum: their squares add up to a variance."""
+def _centred(influence: Vector, strata: Strata) -> Vector:
+    """An influence less its mean in each stratum: its squares add up to a variance."""
     centred = np.zeros_like(influence)
     for ids in strata:
-        centred[:, ids] = influence[:, ids] - influence[:, ids].mean(axis=1, keepdims=True)
+        centred[ids] = influence[ids] - influence[ids].mean()
     return centred
 
 
@@ -417,10 +414,10 @@ def _ends_of_difference(
         ends = {}
         left, right = x.influences(), y.influences()
         for s, value in values.items():
-            moved = np.zeros((1, len(truth)))
-            moved[0, x.ids] += left[s]
-            moved[0, y.ids] -= right[s]
-            reach = _NORMAL * math.sqrt(float((_errors(moved, strata) ** 2).sum()))
+            moved = np.zeros(len(truth))
+            moved[x.ids] += left[s]
+            moved[y.ids] -= right[s]
+            reach = _NORMAL * math.sqrt(float((_centred(moved, strata) ** 2).sum()))
             ends[s] = (value - reach, value + reach)
         return ends
     drawn: dict[str, list[Float[np.ndarray, " draws"]]] = {s: [] for s in values}
@@ -450,12 +447,22 @@ def _against(
         )
         if not draws or not strata:
             return rows, {}
-        ones = [comparison(mean_over_runs(s), truth, labels, control) for s in scores.values()]
         # Another truth's draws are others: that of its name makes them the same in every table.
         own = zlib.crc32(name.encode()) + seed
+        means = (mean_over_runs(runs) for runs in scores.values())
         if np.count_nonzero(~np.isnan(truth)) > MOST_SAMPLES_TO_RESAMPLE:
-            drawn = _normal_deviations(ones, statistics, strata, len(truth), draws, own)
+            influences = list(
+                pool.map(
+                    lambda mean: _influences(mean, truth, labels, control, statistics, strata),
+                    means,
+                )
+            )
+            drawn = {
+                s: _normal_deviations([one[s] for one in influences], draws, own)
+                for s in statistics
+            }
             return _with_errors(rows, drawn, statistics, normal=True), drawn
+        ones = [comparison(mean, truth, labels, control) for mean in means]
         chunks = [
             list(pool.map(lambda one, w=weights: _under(one, w, statistics), ones))
             for weights in _resamples(len(truth), strata, draws, own)
@@ -474,31 +481,41 @@ def _under(one: Comparison, weights: Weights, statistics: Sequence[str]) -> Draw
     return one.under(weights[:, one.ids])
 
 
-def _normal_deviations(
-    ones: Sequence[Comparison],
+def _influences(
+    hardness: Vector,
+    truth: Float[np.ndarray, " _"],
+    labels: Labels,
+    control: Control,
     statistics: Sequence[str],
     strata: Strata,
-    samples: int,
-    draws: int,
-    seed: int,
-) -> dict[str, Float[np.ndarray, "draws scores"]]:
-    """Draws from the normal distribution that the influences of all scores have in common."""
-    moved = {s: np.full((len(ones), samples), np.nan) for s in statistics}
-    for place, one in enumerate(ones):
-        for s, influence in ({} if one.reason else one.influences()).items():
-            moved[s][place] = 0
-            moved[s][place, one.ids] = influence
-    normal = np.random.default_rng((seed, 7)).normal(size=(draws, len(ones)))
+) -> dict[str, tuple[Float[np.ndarray, " samples"], float]]:
+    """Of each statistic the centred influences, in half the bits to be kept, and its error."""
+    one = comparison(hardness, truth, labels, control)
+    if one.reason:
+        nothing = np.zeros(len(truth), dtype=np.float32)
+        return dict.fromkeys(statistics, (nothing, math.nan))
     found = {}
-    for s, influences in moved.items():
-        missing = np.isnan(influences).any(axis=1)
-        errors = _errors(np.where(missing[:, None], 0, influences), strata)
-        sizes, directions = np.linalg.eigh(errors @ errors.T)
-        found[s] = (normal * np.sqrt(np.maximum(sizes, 0))) @ directions.T
-        # The draws' own spread is off by a few per cent; the errors are known.
-        spread, known = found[s].std(axis=0), np.sqrt((errors**2).sum(axis=1))
-        found[s] *= np.divide(known, spread, out=np.zeros_like(known), where=spread > 0)
-        found[s][:, missing] = np.nan
+    for s, influence in one.influences().items():
+        whole = np.zeros(len(truth))
+        whole[one.ids] = influence
+        centred = _centred(whole, strata)
+        error = math.sqrt(float(centred @ centred))
+        found[s] = np.nan_to_num(centred).astype(np.float32), error
+    return found
+
+
+def _normal_deviations(
+    influences: Sequence[tuple[Float[np.ndarray, " samples"], float]], draws: int, seed: int
+) -> Float[np.ndarray, "draws scores"]:
+    """Draws from the normal distribution that the influences of all scores have in common."""
+    rows, errors = np.stack([row for row, _ in influences]), np.array([e for _, e in influences])
+    sizes, directions = np.linalg.eigh((rows @ rows.T).astype(np.float64))
+    normal = np.random.default_rng((seed, 7)).normal(size=(draws, len(rows)))
+    found = (normal * np.sqrt(np.maximum(sizes, 0))) @ directions.T
+    # The draws' own spread is off by a few per cent; the errors are known.
+    spread = found.std(axis=0)
+    found *= np.divide(errors, spread, out=np.zeros_like(errors), where=spread > 0)
+    found[:, np.isnan(errors)] = np.nan
     return found
 
 
