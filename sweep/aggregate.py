@@ -51,6 +51,7 @@ from hardness.stability import (
     stability_and_mean_rank,
 )
 from hardness.truth import paired_differences, truth_table, winner
+from hardness.variance import variance_components
 from hardness.weighted import is_binary
 from sweep import planning
 from sweep.driver import Sweep
@@ -171,6 +172,7 @@ class Aggregate:
         samples: One row a sample: mean, spread and rank of each metric.
         given: Hardness by others that joined the agreement, name to ``[samples]``.
         truth: One row a (truth, metric); empty without truths.
+        variance: One row a (regimen, metric); empty where no regimen has two configurations.
         notes: What a reader of the tables has to know.
     """
 
@@ -181,6 +183,7 @@ class Aggregate:
     samples: pd.DataFrame
     given: Mapping[str, np.ndarray] = field(default_factory=dict)
     truth: pd.DataFrame = field(default_factory=pd.DataFrame)
+    variance: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: Sequence[str] = field(default_factory=list)
 
 
@@ -268,6 +271,7 @@ def aggregate(
         samples=samples_table(scores, pixels, measured),
         given=joined,
         truth=marked(truth, reasons),
+        variance=marked(variance_table(scores), reasons),
         notes=notes,
     )
 
@@ -338,6 +342,40 @@ def stability_table(
             for key, found in measured[one.configuration.configuration_id].items()
         ]
     )
+
+
+def variance_table(scores: Sequence[ConfigurationScores]) -> pd.DataFrame:
+    """One row a (regimen, metric): shares of sample, sample by configuration, and seed.
+
+    Of regimens with two configurations or more, over all of them that score the metric.
+
+    Args:
+        scores: All configurations.
+    """
+    regimens: dict[str, list[ConfigurationScores]] = {}
+    for one in scores:
+        regimens.setdefault(one.configuration.regimen, []).append(one)
+    places = [
+        (regimen, key, [one for one in mine if key in one.raw])
+        for regimen, mine in regimens.items()
+        for key in dict.fromkeys(key for one in mine for key in one.raw)
+    ]
+    places = [place for place in places if len(place[2]) > 1]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(
+            lambda place: variance_components([one.hardness(place[1]) for one in place[2]]), places
+        )
+        rows = [
+            {
+                "regimen": regimen,
+                "metric": key,
+                "family": METRICS[key].family,
+                "labels_used": labels_used(METRICS[key], regimen),
+                **{k: v for k, v in dataclasses.asdict(one).items() if k != "variances"},
+            }
+            for (regimen, key, _), one in zip(places, found, strict=True)
+        ]
+    return pd.DataFrame(rows)
 
 
 def agreement_table(
@@ -698,15 +736,17 @@ def samples_table(
 def write(result: Aggregate, folder: Path) -> list[Path]:
     """Write the tables and notes into ``folder``, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
+    sometimes = {"truth.csv": result.truth, "variance.csv": result.variance}
     tables = {
         "samples.parquet": result.samples,
         "stability.csv": result.stability,
         "agreement.csv": result.agreement,
-        **({} if result.truth.empty else {"truth.csv": result.truth}),
+        **{file: table for file, table in sometimes.items() if not table.empty},
         "notes.csv": pd.DataFrame({"note": [*result.notes]}),
     }
     written = []
-    (folder / "truth.csv").unlink(missing_ok=True)  # of truths that are no longer given
+    for file in sometimes:  # of truths that are no longer given, say
+        (folder / file).unlink(missing_ok=True)
     for file, table in tables.items():
         target = folder / file
         partial = target.with_name(f".{file}.partial")

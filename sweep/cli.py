@@ -434,10 +434,9 @@ def _aggregate(
     tables.print_truth(result.truth)
     for note in result.notes:
         click.echo(f"note: {note}")
-    truth = "" if result.truth.empty else "truth.csv, "
-    click.echo(
-        f"tables    {folder}/stability.csv, agreement.csv, {truth}samples.parquet, notes.csv"
-    )
+    some = {"truth.csv": result.truth, "variance.csv": result.variance}
+    more = "".join(f"{file}, " for file, table in some.items() if not table.empty)
+    click.echo(f"tables    {folder}/stability.csv, agreement.csv, {more}samples.parquet, notes.csv")
     click.echo(f"figures   {folder}/figures/")
     if not recorded:
         where = f" --tracking-uri {sweep.spec.tracking_uri}" if sweep.spec.tracking_uri else ""

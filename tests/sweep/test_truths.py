@@ -12,6 +12,7 @@ from sweeps import command
 from hardness.recorder import Recorder
 from hardness.stability import mean_over_runs, spearman_within_class_pair_mean
 from hardness.truth import auroc
+from hardness.variance import variance_components
 from sweep import aggregate, tables
 from sweep.aggregate import ConfigurationScores
 from sweep.folders import Folders
@@ -144,6 +145,20 @@ class TestUnplanted:
     def test_without_planting_nothing_is_added(self, scores):
         table = aggregate.stability_table(scores)
         assert aggregate.beside_unplanted(table, scores, Truths()) is table
+
+
+class TestVariance:
+    def test_is_of_regimens_with_several_configurations(self, scores):
+        assert aggregate.variance_table(scores).empty
+        more = configuration("supervised", {"mean_loss": 1, "aum": 1}, seeds=4, salt=2)
+        table = aggregate.variance_table([*scores, more]).set_index("metric")
+        assert {*table.index} == {"mean_loss", "aum"}
+        row = table.loc["aum"]
+        assert row[["sample", "sample_by_configuration", "seed"]].sum() == pytest.approx(1)
+        assert (row["configurations"], row["runs"]) == (2, 3)
+        assert row["reason"] == "1 runs left out for balance"
+        both = [one.hardness("aum") for one in (scores[0], more)]
+        assert row["sample"] == variance_components(both).sample
 
 
 class TestTerminal:
