@@ -11,14 +11,13 @@ import pyarrow as pa
 
 from hardness.dynamics import SAMPLES
 from hardness.foreign import read_scores
+from hardness.planting import PLANTED, TRUTH
 from sweep.folders import Folders
 from sweep.mistake import Mistake
 from sweep.tracking import Store
 
-PREFIX = "truth_"
-PLANTED = "planted"
 # Its labels are drawn without a look at the image, so that nothing but a label can tell.
-INDEPENDENT_OF_IMAGES = "truth_noise_symmetric"
+INDEPENDENT_OF_IMAGES = f"{TRUTH}noise_symmetric"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +50,7 @@ def of_run(
         notes.append(f"no truth of {SAMPLES}: {' '.join(str(error).split())[:200]}")
         return Truths()
     values = {}
-    for name in (str(c) for c in table if str(c).startswith(PREFIX)):
+    for name in (str(c) for c in table if str(c).startswith(TRUTH)):
         if pd.api.types.is_numeric_dtype(table[name]):
             values[name] = table[name].to_numpy(dtype=np.float64, na_value=np.nan)
         else:
