@@ -209,6 +209,9 @@ def compare(
         )
         table = aggregation.marked(table, planning.approximated(sweep.spec))
     if form == "table":
+        # Truths have a table of their own.
+        if not table.empty:
+            table = table[~(table["left"].isin([*asked]) | table["right"].isin([*asked]))]
         tables.print_agreement(table, f"Agreement in {name}", reference=False)
         tables.print_truth(against, every=True)
         tables.print_differences(differences)

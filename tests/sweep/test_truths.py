@@ -304,6 +304,10 @@ def test_planted_and_given_truths_from_runs_to_tables(tmp_path, monkeypatch):
     code, out, err = command("compare", "runs", *names, *given)
     assert code == 0, err
     assert f"Differences on {NOISE}, left less right" in out
+    agreement, _, truth = out.partition("Truth ")
+    assert "mean_loss" in agreement
+    assert NOISE not in agreement
+    assert "wrong.people" in truth
     code, out, err = command("compare", "runs", *names, *given, "--format", "json")
     assert code == 0, err
     rows = {(row["left"], row["right"]): row for row in json.loads(out)}
