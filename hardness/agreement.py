@@ -23,18 +23,22 @@ from scipy.stats import kendalltau
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
 
 from hardness.estimate import Estimate
-from hardness.stability import (
+from hardness.ranks import (
     FEWEST_SAMPLES,
     Number,
     centred_ranks,
     class_codes,
     class_mean_correlations,
+    standardised,
+    topk_overlaps,
+)
+from hardness.resampling import ends_of_halves, percentile_ends
+from hardness.stability import (
     counted,
+    mean_over_runs,
     spearman_brown,
     spearman_pair_mean,
     spearman_within_class_pair_mean,
-    standardised,
-    topk_overlaps,
 )
 
 REFERENCE_CLUSTERS = (
@@ -110,7 +114,9 @@ def kendall_tau_b(x: Vector, y: Vector) -> Estimate:
     return counted(Estimate(value=value, reason=undefined), dropped)
 
 
-def topk_overlap(x: Vector, y: Vector, percent: Number) -> Estimate:
+def topk_overlap(
+    x: Vector, y: Vector, percent: Number, *, draws: int = 0, seed: int = 0
+) -> Estimate:
     """Shared part of the hardest ``percent`` % by either metric.
 
     Ties cut by the border belong to a top in part, as in ``stability.topk_jaccard``; the sum of
@@ -120,6 +126,9 @@ def topk_overlap(x: Vector, y: Vector, percent: Number) -> Estimate:
         x: Hardness by one metric.
         y: Hardness by the other, same samples.
         percent: Size of the top, above 0 and at most 100.
+        draws: For an interval, halves of the ids drawn without replacement: duplicates, as other
+            resamples have, would share a top by themselves.
+        seed: Of the draws.
 
     Returns:
         Between 0 and 1; NaN with the reason as for ``spearman``.
@@ -132,10 +141,14 @@ def topk_overlap(x: Vector, y: Vector, percent: Number) -> Estimate:
         0.5
     """
     both, _, undefined, dropped = _paired(x, y)
-    value = math.nan
-    if not undefined:
-        value = float(topk_overlaps(both[:1], both[1:], percent)[0, 0])
-    return counted(Estimate(value=value, reason=undefined), dropped)
+    if undefined:
+        return counted(Estimate(value=math.nan, reason=undefined), dropped)
+
+    def overlap(rows: Float[np.ndarray, "2 some"]) -> float:
+        return float(topk_overlaps(rows[:1], rows[1:], percent)[0, 0])
+
+    low, high = ends_of_halves(overlap, both, draws=draws, seed=seed)
+    return counted(Estimate(value=overlap(both), low=low, high=high), dropped)
 
 
 def spearman_within_class(x: Vector, y: Vector, labels: Labels) -> Estimate:
@@ -196,6 +209,49 @@ def pearson_of_within_class_ranks(x: Vector, y: Vector, labels: Labels) -> Estim
         norm = math.sqrt(u @ u) * math.sqrt(v @ v)
         value = float(u @ v / norm) if norm > 0 else math.nan
         undefined = "" if norm > 0 else "one side varies in no class"
+    return counted(Estimate(value=value, reason=undefined), dropped)
+
+
+def partial_spearman(x: Vector, y: Vector, control: Vector) -> Estimate:
+    """Spearman's correlation of what is left of two metrics once a third score is taken out.
+
+    Pearson's correlation of the residuals of ranks after a line through the ranks of the control:
+    ``(r_xy - r_xz r_yz) / sqrt((1 - r_xz^2)(1 - r_yz^2))``. Controls that explain much of what
+    metrics share are ``image_entropy``, the norm of the embedding and the mean of a score in its
+    class.
+
+    Args:
+        x: Hardness by one metric.
+        y: Hardness by the other, same samples.
+        control: The score to hold fixed, same samples.
+
+    Returns:
+        Between -1 and 1; NaN with the reason if fewer than two ids have all three scores, if one
+        ties on all of them, or if the control orders the samples as ``x`` or ``y`` does, or the
+        other way round. The reason also counts the ids left out.
+
+    Example:
+        >>> x, y = np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 1.0, 4.0, 3.0])
+        >>> size = np.array([1.0, 2.0, 4.0, 3.0])  # r_xy 0.6, r_xz 0.8, r_yz 0.8
+        >>> spearman(x, y).value, round(partial_spearman(x, y, size).value, 3)
+        (0.6, -0.111)
+
+    References:
+        Yule, On the theory of correlation for any number of variables, 1907; of ranks as
+        pingouin's ``partial_corr`` has it.
+    """
+    three = np.stack([x, y, control])
+    kept = ~np.isnan(three).any(axis=0)
+    three, dropped = three[:, kept], int(np.count_nonzero(~kept))
+    value, undefined = math.nan, ""
+    if three.shape[1] < FEWEST_SAMPLES:
+        undefined = f"needs {FEWEST_SAMPLES} samples with all three scores, got {three.shape[1]}"
+    elif (constant := (three == three[:, :1]).all(axis=1)).any():
+        sides = [side for side, ties in zip(("x", "y", "control"), constant, strict=True) if ties]
+        undefined = f"all samples tie in {', '.join(sides)}"
+    else:
+        value = _partial_correlation(*centred_ranks(three))
+        undefined = "the control leaves nothing of x or of y" if math.isnan(value) else ""
     return counted(Estimate(value=value, reason=undefined), dropped)
 
 
@@ -300,37 +356,6 @@ class ScoreSet:
             raise ValueError(f"{self.name}: expected run ids without repeats, got {self.runs}")
 
 
-def mean_over_runs(scores: Float[np.ndarray, "runs samples"]) -> Vector:
-    """Mean raw score per sample, with infinities drawn in to the run's own finite range.
-
-    +inf counts as the largest finite score of its run and -inf as the smallest: one run's infinity
-    then moves a sample to the edge of the order and no further, where a mean of infinities would
-    forget the other runs. A run without finite scores keeps the signs only. A single run is its
-    own mean, infinities included.
-
-    Args:
-        scores: One row per run.
-
-    Returns:
-        One score per sample; NaN where any run is NaN.
-
-    Example:
-        >>> mean_over_runs(np.array([[1.0, 3.0, np.inf], [5.0, 1.0, 2.0]]))
-        array([3. , 2. , 2.5])
-    """
-    if len(scores) == 1:
-        return scores[0]
-    infinite = np.isinf(scores)
-    if infinite.any():
-        finite = np.isfinite(scores)
-        low = np.min(scores, axis=1, where=finite, initial=np.inf, keepdims=True)
-        high = np.max(scores, axis=1, where=finite, initial=-np.inf, keepdims=True)
-        none = np.isinf(low)
-        drawn_in = np.clip(scores, np.where(none, -1, low), np.where(none, 1, high))
-        scores = np.where(infinite, drawn_in, scores)
-    return scores.mean(axis=0)
-
-
 def agreement(
     left: Sequence[ScoreSet],
     right: Sequence[ScoreSet] | None,
@@ -346,7 +371,8 @@ def agreement(
     compared by means over disjoint halves of the shared runs, both ways round, and every statistic
     is averaged over the splits; an odd number of runs splits into unequal halves. Sets that share
     a single run cannot be split: their row is NaN and says why. An id counts for a pair if no run
-    of either set is NaN there. See ``mean_over_runs`` for infinities.
+    of either set is NaN there. See ``stability.mean_over_runs`` for
+    infinities.
 
     Intervals resample ids, the same draws for every pair, with ranks kept as they are, and take
     the 2.5 and 97.5 percentiles; above 20,000 ids they are the value plus and minus 1.96
@@ -664,17 +690,8 @@ def _intervals(
             drawn[key].append(_reweighted(group, ranks, weights[:, group.ids]))
     ends = {}
     for key in kinds:
-        ends[f"{key}_low"], ends[f"{key}_high"] = _percentiles(np.concatenate(drawn[key]))
+        ends[f"{key}_low"], ends[f"{key}_high"] = percentile_ends(np.concatenate(drawn[key]))
     return ends
-
-
-def _percentiles(
-    drawn: Float[np.ndarray, "draws pairs"],
-) -> tuple[Float[np.ndarray, " pairs"], Float[np.ndarray, " pairs"]]:
-    """Ends of the middle 95 % of the draws in which the statistic exists."""
-    missing = np.isnan(drawn).all(axis=0)
-    low, high = np.nanpercentile(np.where(missing, 0, drawn), [2.5, 97.5], axis=0)
-    return np.where(missing, np.nan, low), np.where(missing, np.nan, high)
 
 
 def _resamples(samples: int, draws: int, seed: int) -> Iterator[Float[np.ndarray, "chunk samples"]]:
@@ -828,6 +845,15 @@ def _paired(
             f"all samples tie in {side}" for side, ties in zip("xy", constant, strict=True) if ties
         )
     return both, kept, undefined, int(np.count_nonzero(~kept))
+
+
+def _partial_correlation(x: Vector, y: Vector, control: Vector) -> float:
+    """Correlation of centred ranks less their projections on the control's; NaN if one is 0."""
+    left = [row - (row @ control) / (control @ control) * control for row in (x, y)]
+    squares = [float(rest @ rest) for rest in left]
+    if any(rest <= ROUNDING * (row @ row) for rest, row in zip(squares, (x, y), strict=True)):
+        return math.nan
+    return float(np.clip(left[0] @ left[1] / math.sqrt(squares[0] * squares[1]), -1, 1))
 
 
 def _mean_normalised_rank(

@@ -2,27 +2,39 @@
 
 Every function takes ``scores[runs, samples]``: hardness with its sign already applied, one row per
 run of one configuration, the same sample in the same column. Ids that are NaN in any run leave
-first and are counted. Only order matters, so infinities need no care: +inf ranks hardest, -inf
-easiest, and equal infinities tie. Ties share their average rank everywhere.
+first and are counted. Save for means over runs, only order matters, so infinities need no care:
++inf ranks hardest, -inf easiest, and equal infinities tie. Ties share their average rank.
 
 A pooled correlation is the within-class one with a single class, so both come from the same lines.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Float, Integer
 from scipy.stats import t as student_t
 
 from hardness.estimate import Estimate
+from hardness.ranks import (
+    FEWEST_SAMPLES,
+    Number,
+    centred_ranks,
+    class_codes,
+    class_mean_correlations,
+    topk_overlaps,
+)
 
 FEWEST_RUNS = 2
 FEWEST_RUNS_FOR_INTERVAL = 4
-FEWEST_SAMPLES = 2
+MOST_PAIRS_OF_SUBSETS = 200
+MOST_SAMPLES_FOR_HALVES = 20_000  # each pair of subsets costs two sorts
+
+Subsets = tuple[tuple[int, ...], tuple[int, ...]]
 
 Scores = Float[np.ndarray, "runs samples"]
-Number = float | int  # a checker at run time takes no int for a float
 Numbers = Number | Float[np.ndarray, "..."]
 Counts = int | Integer[np.ndarray, "..."]
 
@@ -46,6 +58,10 @@ class Stability:
         topk_overlap_20: The same for 20 %.
         reliability: Expected correlation of two means over as many runs as there are here.
         seeds_for_r90: Runs to average until that correlation reaches 0.9.
+        disjoint_halves: Measured correlation of two means over disjoint halves of the runs, to be
+            held against ``spearman_brown`` of half the runs.
+        icc_c1: Intraclass correlation of the scores themselves, of a single run.
+        icc_ck: The same of the mean over the runs.
     """
 
     samples: int
@@ -62,6 +78,9 @@ class Stability:
     topk_overlap_20: Estimate
     reliability: Estimate
     seeds_for_r90: Estimate
+    disjoint_halves: Estimate
+    icc_c1: Estimate
+    icc_ck: Estimate
 
     @property
     def reliability_of_one(self) -> tuple[Estimate, Estimate]:
@@ -118,6 +137,7 @@ def stability_and_mean_rank(
     overlaps = {percent: topk_overlaps(ranks, ranks, percent) for percent in (5, 10, 20)}
     undefined = _undefined(ranks)
     r_1 = _pair_mean(_pooled_correlations(ranks), undefined)
+    single = _icc_c1(_drawn_in(scores), undefined)
     found = Stability(
         samples=samples,
         dropped=dropped,
@@ -133,6 +153,9 @@ def stability_and_mean_rank(
         topk_overlap_20=_pair_mean(overlaps[20], undefined),
         reliability=reliability(r_1, max(runs, 1)),
         seeds_for_r90=seeds_needed(r_1),
+        disjoint_halves=_halves_if_few(scores, undefined),
+        icc_c1=single,
+        icc_ck=reliability(single, max(runs, 1)),
     )
     # Where an id has left, each run is ranked with those that it scores itself.
     return found, mean_normalised_rank(given) if dropped else _normalised(ranks).mean(axis=0)
@@ -438,147 +461,119 @@ def seeds_needed(r_1: Estimate) -> Estimate:
     return Estimate(value=value, low=low, high=high, reason=reason)
 
 
-# Ranks and tops, from which agreement.py builds as well
+def icc_c1(scores: Scores, *, on_ranks: bool = False) -> Estimate:
+    """Intraclass correlation ICC(C,1): consistency of a single run, on the scores themselves.
 
-
-def class_codes(labels: Integer[np.ndarray, " samples"]) -> Integer[np.ndarray, " samples"]:
-    """Classes as 0, 1, ... in the smallest unsigned type, which NumPy sorts in linear time."""
-    classes, codes = np.unique(labels, return_inverse=True)
-    return codes.astype(np.min_scalar_type(len(classes)))
-
-
-def centred_ranks(
-    scores: Float[np.ndarray, "*lists samples"],
-    codes: Integer[np.ndarray, " samples"] | None = None,
-    *,
-    orders: Integer[np.ndarray, "*lists samples"] | None = None,
-) -> Float[np.ndarray, "*lists samples"]:
-    """Average ranks inside each class, less their mean: halves of whole numbers, so exact.
+    ``(MS_R - MS_E) / (MS_R + (k - 1) MS_E)`` of a two-way layout with samples as targets and k runs
+    as raters. Agreement in absolute terms, ICC(A,1), is not offered: runs differ by offset and
+    scale. Infinities are drawn in as by ``mean_over_runs``.
 
     Args:
-        scores: Numbers or infinities, no NaN.
-        codes: Classes from ``class_codes``; one class, if left out.
-        orders: ``argsort`` of the scores, if it is known already.
+        scores: Hardness or raw, one row per run.
+        on_ranks: Of each run's ranks instead, for scores with heavy tails; without ties that is
+            ``spearman_pair_mean``.
 
     Returns:
-        One rank per score, 0 on average in each class.
+        At most 1, with its jackknife interval over runs, which unlike the textbook's F interval
+        does not take the errors of one run for independent; NaN with the reason where
+        ``spearman_pair_mean`` is.
 
     Example:
-        >>> centred_ranks(np.array([[3.0, 1.0, 3.0]]))
-        array([[ 0.5, -1. ,  0.5]])
-        >>> centred_ranks(np.array([[3.0, 1.0, 2.0]]), np.array([0, 0, 1]))
-        array([[ 0.5, -0.5,  0. ]])
+        >>> runs = np.array([[1.0, 2.0, 3.0], [3.0, 4.0, 8.0]])  # MS_R 6.5, MS_E 1.5
+        >>> print(f"{icc_c1(runs).value:.3f} {icc_ck(runs).value:.3f}")
+        0.625 0.769
+
+    References:
+        McGraw and Wong, Forming inferences about some intraclass correlation coefficients, 1996,
+        case 3; values as pingouin's ``ICC(C,1)`` and ``ICC(C,k)``.
     """
-    samples = scores.shape[-1]
-    orders = np.argsort(scores, axis=-1) if orders is None else orders
-    sizes = np.array([samples]) if codes is None else np.bincount(codes)
-    first_places = np.cumsum(sizes) - sizes
-    middles = np.repeat(first_places + (sizes - 1) / 2, sizes)
-    ranks = np.empty(scores.shape, dtype=np.float64)
-    for place in np.ndindex(scores.shape[:-1]):
-        order = orders[place]
-        if codes is not None:
-            order = order[np.argsort(codes[order], kind="stable")]
-        ranks[place][order] = _mean_places(scores[place][order], first_places) - middles
-    return ranks
+    scores, dropped = _observed(scores)
+    targets = centred_ranks(scores) if on_ranks else _drawn_in(scores)
+    return counted(_icc_c1(targets, _undefined(scores)), dropped)
 
 
-def class_mean_correlations(
-    x: Float[np.ndarray, "left samples"],
-    y: Float[np.ndarray, "right samples"],
-    codes: Integer[np.ndarray, " samples"],
-) -> Float[np.ndarray, "left right"]:
-    """Correlation inside each class, averaged by class size, of every row with every other.
+def icc_ck(scores: Scores, *, on_ranks: bool = False) -> Estimate:
+    """Intraclass correlation ICC(C,k): consistency of the mean over the k runs.
+
+    ``(MS_R - MS_E) / MS_R``, which is ``spearman_brown`` of ``icc_c1`` at k runs; its interval is
+    mapped likewise.
 
     Args:
-        x: Rows of ``centred_ranks`` of the same classes.
-        y: Rows likewise.
-        codes: Classes from ``class_codes``.
+        scores: Hardness or raw, one row per run.
+        on_ranks: As in ``icc_c1``.
 
     Returns:
-        Matrix of means over those classes in which both rows vary; NaN where there is none.
+        At most 1, without a lower bound; NaN with the reason where ``icc_c1`` is.
 
     Example:
-        >>> rows = np.array([[-0.5, 0.5, -0.5, 0.5], [-0.5, 0.5, 0.0, 0.0]])
-        >>> class_mean_correlations(rows, rows, np.array([0, 0, 1, 1]))
-        array([[1., 1.],
-               [1., 1.]])
+        >>> print(f"{icc_ck(np.array([[1.0, 2.0, 3.0], [1.0, 3.0, 2.0]])).value:.3f}")
+        0.667
+
+    References:
+        McGraw and Wong, Forming inferences about some intraclass correlation coefficients, 1996.
     """
-    sizes = np.bincount(codes)
-    x_scaled, x_varies = standardised(x, codes)
-    y_scaled, y_varies = (x_scaled, x_varies) if y is x else standardised(y, codes)
-    weights = (x_varies * sizes) @ y_varies.T.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        return np.clip(x_scaled @ y_scaled.T / weights, -1, 1)
+    return reliability(icc_c1(scores, on_ranks=on_ranks), max(len(scores), 1))
 
 
-def standardised(
-    ranks: Float[np.ndarray, "rows samples"], codes: Integer[np.ndarray, " samples"]
-) -> tuple[Float[np.ndarray, "rows samples"], Bool[np.ndarray, "rows classes"]]:
-    """Centred ranks with mean square 1 inside each class, and whether they vary there at all.
+def disjoint_halves_m(
+    scores: Scores, m: int, *, most: int = MOST_PAIRS_OF_SUBSETS, seed: int = 0
+) -> Estimate:
+    """Mean Spearman correlation between means over disjoint sets of m runs: the measured r_m.
 
-    The product of two such rows sums n_c r_c over classes. Without variation a class stays 0.
+    What ``spearman_brown`` predicts from single runs, slightly too high for Spearman's correlation;
+    the two belong in one plot. For m = 1 it is ``spearman_pair_mean``.
 
     Args:
-        ranks: Rows of ``centred_ranks`` of the same classes.
-        codes: Classes from ``class_codes``.
+        scores: Hardness, one row per run; infinities count in means as ``mean_over_runs`` says.
+        m: Runs averaged on each side, at most half of all.
+        most: Pairs of sets: all if there are no more, else this many different ones at random.
+        seed: Of that choice.
 
     Returns:
-        The scaled rows, and for each row and class whether the ranks differ.
-
-    Example:
-        >>> standardised(np.array([[-0.5, 0.5, 0.0]]), np.array([0, 0, 1]))
-        (array([[-1.,  1.,  0.]]), array([[ True, False]]))
-    """
-    sizes = np.bincount(codes)
-    spreads = np.array([np.bincount(codes, weights=row**2, minlength=len(sizes)) for row in ranks])
-    spreads = spreads.reshape(len(ranks), len(sizes))  # without rows NumPy cannot tell
-    scales = np.sqrt(np.divide(sizes, spreads, out=np.zeros(spreads.shape), where=spreads > 0))
-    if len(sizes) > 1:  # else there is nothing to look up, at a third of the time
-        scales = scales[:, codes]
-    return ranks * scales, spreads > 0
-
-
-def topk_overlaps(
-    x: Float[np.ndarray, "left samples"], y: Float[np.ndarray, "right samples"], percent: Number
-) -> Float[np.ndarray, "left right"]:
-    """Shared fraction of the hardest ``percent`` % of every row with every other.
-
-    A sample belongs to a top by 1 above its border, by one fraction for all that tie with the
-    border, by 0 below. So sums of minima follow from four products of those sets, without a pass
-    over the samples for every pair of rows.
-
-    Args:
-        x: Scores or ranks, no NaN.
-        y: Likewise.
-        percent: Size k of the top, above 0 and at most 100.
-
-    Returns:
-        Sums of minima of the two shares, over k; NaN without samples.
+        The mean over pairs, without an interval, since the pairs share runs; NaN with the reason
+        where ``spearman_pair_mean`` is, or if a mean ties on all samples.
 
     Raises:
-        ValueError: If ``percent`` is not above 0 and at most 100.
+        ValueError: If ``m`` is below 1 or, of two runs or more, above half of them.
 
     Example:
-        >>> rows = np.array([[9.0, 5.0, 5.0, 1.0], [9.0, 1.0, 7.0, 5.0]])
-        >>> topk_overlaps(rows, rows, 50)
-        array([[1.  , 0.75],
-               [0.75, 1.  ]])
+        >>> runs = np.array([[1.0, 2, 5, 9], [1, 4, 3, 9], [2, 1, 3, 5], [1, 5, 2, 7]])
+        >>> halves = disjoint_halves_m(runs, 2)  # 01|23, 02|13, 03|12: 0.80, 0.63, 0.95
+        >>> print(f"{halves.value:.3f} ({halves.reason})")
+        0.794 (no interval: 3 pairs of 2 runs each)
+
+    References:
+        Toneva et al., An empirical study of example forgetting, ICLR 2019, section 6: 0.892 between
+        two runs and 0.976 between sums of five, by Pearson's correlation.
     """
-    if not 0 < percent <= 100:  # noqa: PLR2004
-        raise ValueError(f"percent: expected above 0 and at most 100, got {percent}")
-    if not x.shape[1]:
-        return np.full((len(x), len(y)), np.nan)
-    size = percent * x.shape[1] / 100
-    x_inside, x_tied, x_part = x_top = _top(x, size)
-    y_inside, y_tied, y_part = x_top if y is x else _top(y, size)
-    shared = (
-        x_inside @ y_inside.T
-        + (x_inside @ y_tied.T) * y_part
-        + (x_tied @ y_inside.T) * x_part[:, None]
-        + (x_tied @ y_tied.T) * np.minimum(x_part[:, None], y_part)
-    )
-    return shared / size
+    scores, dropped = _observed(scores)
+    runs, undefined = len(scores), _undefined(scores)
+    if m < 1 or (runs >= FEWEST_RUNS and m > runs // 2):
+        raise ValueError(f"m: expected from 1 to half of the {runs} runs, got {m}")
+    return counted(_halves(scores, m, undefined, most=most, seed=seed), dropped)
+
+
+def mean_over_runs(scores: Float[np.ndarray, "runs samples"]) -> Float[np.ndarray, " samples"]:
+    """Mean raw score per sample, with infinities drawn in to the run's own finite range.
+
+    +inf counts as the largest finite score of its run and -inf as the smallest: one run's infinity
+    then moves a sample to the edge of the order and no further, where a mean of infinities would
+    forget the other runs. A run without finite scores keeps the signs only. A single run is its
+    own mean, infinities included.
+
+    Args:
+        scores: One row per run.
+
+    Returns:
+        One score per sample; NaN where any run is NaN.
+
+    Example:
+        >>> mean_over_runs(np.array([[1.0, 3.0, np.inf], [5.0, 1.0, 2.0]]))
+        array([3. , 2. , 2.5])
+    """
+    if len(scores) == 1:
+        return scores[0]
+    return _drawn_in(scores).mean(axis=0)
 
 
 def counted(estimate: Estimate, dropped: int) -> Estimate:
@@ -614,21 +609,6 @@ def _normalised(
     return ((centred + (samples + 1) / 2) - 0.5) / max(samples, 1)
 
 
-def _mean_places(
-    ordered: Float[np.ndarray, " samples"], first_places: Integer[np.ndarray, " classes"]
-) -> Float[np.ndarray, " samples"]:
-    """Mean position, from 0, of each group of ties; no group reaches over a class's first place."""
-    changes = np.ones(len(ordered), dtype=np.bool_)
-    changes[1:] = ordered[1:] != ordered[:-1]
-    if len(ordered):
-        changes[first_places] = True
-    if changes.all():  # no ties, as of most metrics
-        return np.arange(len(ordered), dtype=np.float64)
-    starts = np.flatnonzero(changes)
-    lengths = np.diff(starts, append=len(ordered))
-    return np.repeat(starts + (lengths - 1) / 2, lengths)
-
-
 def _pooled_correlations(ranks: Scores) -> Float[np.ndarray, "runs runs"]:
     return class_mean_correlations(ranks, ranks, np.zeros(ranks.shape[1], dtype=np.uint8))
 
@@ -646,6 +626,44 @@ def _undefined(scores: Scores) -> str:
     return ""
 
 
+def _drawn_in(scores: Float[np.ndarray, "runs kept"]) -> Float[np.ndarray, "runs kept"]:
+    """Scores with infinities at the edge of their run's finite range."""
+    infinite = np.isinf(scores)
+    if not infinite.any():
+        return scores
+    finite = np.isfinite(scores)
+    low = np.min(scores, axis=1, where=finite, initial=np.inf, keepdims=True)
+    high = np.max(scores, axis=1, where=finite, initial=-np.inf, keepdims=True)
+    none = np.isinf(low)
+    drawn_in = np.clip(scores, np.where(none, -1, low), np.where(none, 1, high))
+    return np.where(infinite, drawn_in, scores)
+
+
+def _icc_c1(targets: Scores, undefined: str) -> Estimate:
+    """From sums over runs of centred scores c: SS_R = sum_i (sum_j c_ji)^2 / k."""
+    silent = "all samples tie once infinities are drawn in"
+    if undefined or not np.ptp(targets, axis=1).any():
+        return Estimate(value=math.nan, reason=undefined or silent)
+    runs = len(targets)
+    centred = targets - targets.mean(axis=1, keepdims=True)
+    sums, squares = centred.sum(axis=0), (centred**2).sum(axis=1)
+    value = _icc_of_sums(float(sums @ sums), float(squares.sum()), runs)
+    if runs < FEWEST_RUNS_FOR_INTERVAL:
+        return _jackknife(value, np.empty(runs))
+    rests = ((sums - centred) ** 2).sum(axis=1)
+    left = [
+        _icc_of_sums(r, squares.sum() - s, runs - 1) for r, s in zip(rests, squares, strict=True)
+    ]
+    return _jackknife(value, np.array(left))
+
+
+def _icc_of_sums(square_of_sums: float, sum_of_squares: float, runs: int) -> float:
+    """``(MS_R - MS_E) / (MS_R + (k - 1) MS_E)``, both times (n - 1)(k - 1) k."""
+    between = (runs - 1) * square_of_sums
+    error = runs * sum_of_squares - square_of_sums
+    return (between - error) / (between + (runs - 1) * error)
+
+
 def _pair_mean(pairs: Float[np.ndarray, "runs runs"], undefined: str) -> Estimate:
     if undefined:
         return Estimate(value=math.nan, reason=undefined)
@@ -654,6 +672,51 @@ def _pair_mean(pairs: Float[np.ndarray, "runs runs"], undefined: str) -> Estimat
     total = others.sum()
     left_out = (total - 2 * others.sum(axis=1)) / max((runs - 1) * (runs - 2), 1)
     return _jackknife(float(total / (runs * (runs - 1))), left_out)
+
+
+def _halves_if_few(scores: Scores, undefined: str) -> Estimate:
+    """``disjoint_halves_m`` of half the runs, unless its sorts would take longer than all else."""
+    samples = scores.shape[1]
+    if samples > MOST_SAMPLES_FOR_HALVES:
+        reason = f"disjoint halves: left out above {MOST_SAMPLES_FOR_HALVES} samples"
+        return Estimate(value=math.nan, reason=undefined or reason)
+    half = max(len(scores) // 2, 1)
+    return _halves(scores, half, undefined, most=MOST_PAIRS_OF_SUBSETS, seed=0)
+
+
+def _halves(scores: Scores, m: int, undefined: str, *, most: int, seed: int) -> Estimate:
+    if undefined:
+        return Estimate(value=math.nan, reason=undefined)
+    pairs = _disjoint_subsets(len(scores), m, most, seed)
+    total = 0.0
+    for pair in pairs:
+        means = np.stack([mean_over_runs(scores[[*side]]) for side in pair])
+        if (means == means[:, :1]).all(axis=1).any():
+            reason = f"a mean of {m} runs ties on all samples"
+            return Estimate(value=math.nan, reason=reason)
+        total += float(_pooled_correlations(centred_ranks(means))[0, 1])
+    reason = f"no interval: {len(pairs)} pairs of {m} runs each"
+    return Estimate(value=total / len(pairs), reason=reason)
+
+
+def _disjoint_subsets(runs: int, m: int, most: int, seed: int) -> list[Subsets]:
+    """Pairs of disjoint sets of m runs, each pair once, its first side with the lower first run."""
+    if math.comb(runs, m) * math.comb(runs - m, m) // 2 <= most:
+        return [*_every_pair(runs, m)]
+    generator = np.random.default_rng((seed, 2))
+    chosen: dict[Subsets, None] = {}
+    while len(chosen) < most:
+        order = generator.permutation(runs).tolist()
+        first, second = sorted((tuple(sorted(order[:m])), tuple(sorted(order[m : 2 * m]))))
+        chosen[first, second] = None
+    return [*chosen]
+
+
+def _every_pair(runs: int, m: int) -> Iterator[Subsets]:
+    for first in combinations(range(runs), m):
+        others = [run for run in range(first[0], runs) if run not in first]
+        for second in combinations(others, m):
+            yield first, second
 
 
 def _within_class_pair_mean(
@@ -690,16 +753,3 @@ def _jackknife(value: float, left_out: Float[np.ndarray, " runs"]) -> Estimate:
 def _jaccards(overlaps: Float[np.ndarray, "runs runs"]) -> Float[np.ndarray, "runs runs"]:
     """Minima and maxima of two tops add up to 2k, so a shared fraction s gives s / (2 - s)."""
     return overlaps / (2 - overlaps)
-
-
-def _top(
-    scores: Float[np.ndarray, "rows samples"], size: float
-) -> tuple[
-    Float[np.ndarray, "rows samples"], Float[np.ndarray, "rows samples"], Float[np.ndarray, " rows"]
-]:
-    """Which samples lie above the border of the top, which tie with it, and by which part."""
-    border_place = scores.shape[1] - math.ceil(size)
-    border = np.partition(scores, border_place, axis=1)[:, [border_place]]
-    above, tied = scores > border, scores == border
-    part = (size - np.count_nonzero(above, axis=1)) / np.count_nonzero(tied, axis=1)
-    return above.astype(np.float32), tied.astype(np.float32), part  # exact: counts below 2^24

@@ -34,7 +34,6 @@ from hardness.agreement import (
     REFERENCE_CLUSTERS,
     ScoreSet,
     agreement_of_pairs,
-    mean_over_runs,
     supervised_reference,
 )
 from hardness.datasets import Dataset
@@ -43,8 +42,17 @@ from hardness.estimate import Estimate
 from hardness.image_scores import score_images
 from hardness.metrics import METRICS, labels_used
 from hardness.metrics.disagreement import ensembles
+from hardness.ranks import centred_ranks
 from hardness.scoring import FOLD, rank_within_folds, scorable
-from hardness.stability import Stability, centred_ranks, stability_and_mean_rank
+from hardness.stability import (
+    Stability,
+    mean_over_runs,
+    spearman_within_class_pair_mean,
+    stability_and_mean_rank,
+)
+from hardness.truth import paired_differences, truth_table, winner
+from hardness.variance import variance_components
+from hardness.weighted import is_binary
 from sweep import planning
 from sweep.driver import Sweep
 from sweep.folders import Folders, Recorded
@@ -53,8 +61,10 @@ from sweep.plugins import Plugin
 from sweep.reduction import VERSIONS, reduce_runs, to_bytes, version, write_scores
 from sweep.spec import Cell, Configuration, identity
 from sweep.tracking import Store
+from sweep.truths import INDEPENDENT_OF_IMAGES, Truths, of_run
 
 REFERENCE = "supervised_reference"
+CONTROL = "image_entropy"
 MEMBERS = tuple(member for cluster in REFERENCE_CLUSTERS for member in cluster)
 _JOIN = "+".join
 _ESTIMATES = (
@@ -69,6 +79,9 @@ _ESTIMATES = (
     "topk_overlap_20",
     "reliability",
     "seeds_for_r90",
+    "disjoint_halves",
+    "icc_c1",
+    "icc_ck",
 )
 
 _SUMMARY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_accuracy_top5")
@@ -158,6 +171,8 @@ class Aggregate:
         agreement: One row a pair of score sets.
         samples: One row a sample: mean, spread and rank of each metric.
         given: Hardness by others that joined the agreement, name to ``[samples]``.
+        truth: One row a (truth, metric); empty without truths.
+        variance: One row a (regimen, metric); empty where no regimen has two configurations.
         notes: What a reader of the tables has to know.
     """
 
@@ -167,6 +182,8 @@ class Aggregate:
     agreement: pd.DataFrame
     samples: pd.DataFrame
     given: Mapping[str, np.ndarray] = field(default_factory=dict)
+    truth: pd.DataFrame = field(default_factory=pd.DataFrame)
+    variance: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: Sequence[str] = field(default_factory=list)
 
 
@@ -210,9 +227,10 @@ def aggregate(
     *,
     dataset: Dataset | None,
     given: Mapping[str, pd.Series] | None = None,
+    given_truths: Mapping[str, pd.Series] | None = None,
     intervals: bool = True,
 ) -> Aggregate:
-    """Scores, stability and agreement of a sweep; needs a Ray session.
+    """Scores, stability, agreement and truth of a sweep; needs a Ray session.
 
     Args:
         sweep: As it stands.
@@ -220,7 +238,8 @@ def aggregate(
         folder: The sweep's own, for the cache of scores.
         dataset: For the metrics of the pixels; None leaves them out, with a note.
         given: Hardness by others, by ``sample_id``, that joins the agreement.
-        intervals: Also bootstrap the agreement's intervals.
+        given_truths: Truths by others, by ``sample_id``, beside those that the runs say.
+        intervals: Also bootstrap the intervals of agreement and truth.
     """
     scores, notes = collect(sweep, store, folder)
     if isinstance(sweep, Recorded):
@@ -240,13 +259,19 @@ def aggregate(
     agreement = agreement_table(
         sweep, scores, pixels, joined, intervals=intervals, measured=measured
     )
+    truths = truths_of(sweep, store, scores, given_truths or {}, notes)
+    truth = against_truths(sweep, scores, pixels, joined, truths.by_name, intervals=intervals)
+    notes += [*truth_notes(truth), *winners(sweep, scores, pixels, joined, truths.by_name)]
+    stable = beside_unplanted(stability_table(scores, measured), scores, truths)
     return Aggregate(
         scores=scores,
         pixels=pixels,
-        stability=marked(stability_table(scores, measured), reasons),
+        stability=marked(stable, reasons),
         agreement=marked(agreement, reasons),
         samples=samples_table(scores, pixels, measured),
         given=joined,
+        truth=marked(truth, reasons),
+        variance=marked(variance_table(scores), reasons),
         notes=notes,
     )
 
@@ -319,6 +344,40 @@ def stability_table(
     )
 
 
+def variance_table(scores: Sequence[ConfigurationScores]) -> pd.DataFrame:
+    """One row a (regimen, metric): shares of sample, sample by configuration, and seed.
+
+    Of regimens with two configurations or more, over all of them that score the metric.
+
+    Args:
+        scores: All configurations.
+    """
+    regimens: dict[str, list[ConfigurationScores]] = {}
+    for one in scores:
+        regimens.setdefault(one.configuration.regimen, []).append(one)
+    places = [
+        (regimen, key, [one for one in mine if key in one.raw])
+        for regimen, mine in regimens.items()
+        for key in dict.fromkeys(key for one in mine for key in one.raw)
+    ]
+    places = [place for place in places if len(place[2]) > 1]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(
+            lambda place: variance_components([one.hardness(place[1]) for one in place[2]]), places
+        )
+        rows = [
+            {
+                "regimen": regimen,
+                "metric": key,
+                "family": METRICS[key].family,
+                "labels_used": labels_used(METRICS[key], regimen),
+                **{k: v for k, v in dataclasses.asdict(one).items() if k != "variances"},
+            }
+            for (regimen, key, _), one in zip(places, found, strict=True)
+        ]
+    return pd.DataFrame(rows)
+
+
 def agreement_table(
     sweep: Sweep | Recorded,
     scores: Sequence[ConfigurationScores],
@@ -328,6 +387,7 @@ def agreement_table(
     intervals: bool,
     keys: Sequence[str] | None = None,
     measured: Mapping[str, Mapping[str, Measured]] | None = None,
+    truths: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """Every metric against every other and against the supervised reference.
 
@@ -342,9 +402,13 @@ def agreement_table(
         intervals: Bootstrap them.
         keys: Score keys such as ``aum`` or ``msd_mean.contrastive``; all, if left out.
         measured: What ``measure`` made of the scores, if it did.
+        truths: To be compared with as well, by rank correlation.
     """
     best = best_of_each_regimen(sweep, scores)
     sets, about = _score_sets(best, pixels, given or {}, keys, measured or {})
+    for one, values in (truths or {}).items():
+        sets.append(ScoreSet(name=one, scores=values[None], runs=()))
+        about[one] = _about(one, "truth", "")
     pairs = [*itertools.combinations(range(len(sets)), 2)]
     supervised = next((s for s in best if s.configuration.regimen == "supervised"), None)
     if supervised is not None and {*MEMBERS} <= supervised.raw.keys():
@@ -382,6 +446,184 @@ def agreement_table(
     for side in ("left", "right"):
         for column in ("metric", "family", "labels_used", "configuration_id", "missing_seeds"):
             table[f"{column}_{side}"] = [about[n][column] for n in table[side]]
+    return table
+
+
+def truths_of(
+    sweep: Sweep | Recorded,
+    store: Store | Folders,
+    scores: Sequence[ConfigurationScores],
+    given: Mapping[str, pd.Series],
+    notes: list[str],
+) -> Truths:
+    """What is true of the samples: as the runs' own tables say, and by others.
+
+    Args:
+        sweep: Whose runs all have the same truths.
+        store: Where they are.
+        scores: All configurations, the first of which says the order of samples.
+        given: By others, by ``sample_id``.
+        notes: Where it is said what is missing.
+    """
+    if not scores:
+        return Truths()
+    run, sample_ids = scores[0].runs[0], scores[0].sample_ids
+    tracking_run = next(
+        c.trace.tracking_run for c in sweep.cells if c.trace and c.run.run_id == run
+    )
+    own = of_run(store, tracking_run, sample_ids, notes)
+    joined = join(given, sample_ids, notes)
+    return dataclasses.replace(own, by_name={**own.by_name, **joined})
+
+
+def against_truths(
+    sweep: Sweep | Recorded,
+    scores: Sequence[ConfigurationScores],
+    pixels: Mapping[str, np.ndarray],
+    given: Mapping[str, np.ndarray],
+    truths: Mapping[str, np.ndarray],
+    *,
+    intervals: bool,
+    keys: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Every metric, variants too, against every truth, by the mean hardness over runs.
+
+    Of each regimen the configuration that is best by its own objective enters. The partial
+    correlation with a graded truth holds the entropy of the image fixed where that was scored.
+
+    Args:
+        sweep: For the direction of each regimen's objective.
+        scores: All configurations.
+        pixels: Scores of the images.
+        given: Hardness by others.
+        truths: By name, ``[samples]``.
+        intervals: Bootstrap them.
+        keys: Score keys; all, if left out.
+    """
+    sets, about = _sets_for_truths(sweep, scores, pixels, given, keys)
+    if not sets or not truths:
+        return pd.DataFrame()
+    table = truth_table(
+        {one.name: one.scores for one in sets},
+        truths,
+        scores[0].labels,
+        control=(CONTROL, pixels[CONTROL]) if CONTROL in pixels else None,
+        draws=1000 if intervals else 0,
+    )
+    said = pd.DataFrame([about[one] for one in table["score"]])
+    said["measures"] = [_measures(key) for key in said["metric"]]
+    return pd.concat([said, table], axis=1)
+
+
+def differences_on_truths(
+    sweep: Sweep | Recorded,
+    scores: Sequence[ConfigurationScores],
+    pixels: Mapping[str, np.ndarray],
+    given: Mapping[str, np.ndarray],
+    truths: Mapping[str, np.ndarray],
+    *,
+    keys: Sequence[str],
+) -> pd.DataFrame:
+    """Of every two of the metrics, and of every truth, how much better the left one does.
+
+    Args:
+        sweep: As in ``against_truths``, like all that follows.
+        scores: All configurations.
+        pixels: Scores of the images.
+        given: Hardness by others.
+        truths: By name, ``[samples]``.
+        keys: Score keys.
+    """
+    sets, _ = _sets_for_truths(sweep, scores, pixels, given, keys)
+    control = (CONTROL, pixels[CONTROL]) if CONTROL in pixels else None
+    tables = [
+        paired_differences(
+            {one.name: one.scores for one in sets}, truth, scores[0].labels, control=control
+        ).assign(truth=name, kind="binary" if is_binary(truth) else "graded")
+        for name, truth in truths.items()
+        if len(sets) > 1
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def winners(
+    sweep: Sweep | Recorded,
+    scores: Sequence[ConfigurationScores],
+    pixels: Mapping[str, np.ndarray],
+    given: Mapping[str, np.ndarray],
+    truths: Mapping[str, np.ndarray],
+) -> list[str]:
+    """A note a binary truth: which score ranks its positives best, on ids that did not choose it.
+
+    Among those that measure hardness, without variants; then among those that see no labels.
+    """
+    sets, about = _score_sets(best_of_each_regimen(sweep, scores), pixels, given, None, {})
+    means = {
+        one.name: mean_over_runs(one.scores)
+        for one in sets
+        if _measures(about[one.name]["metric"]) == "hardness"
+    }
+    blind = {n: score for n, score in means.items() if about[n]["labels_used"] == "none"}
+    notes = []
+    for name_of, truth in truths.items():
+        if not is_binary(truth):
+            continue
+        for which, some in (("scores", means), ("scores that see no labels", blind)):
+            found = winner(some, truth) if len(some) > 1 else None
+            if found:
+                notes.append(
+                    f"{name_of}: best of {len(some)} {which} by AUROC is {found.name}; a winner "
+                    f"reaches {found.value:.3f} on samples that did not choose it"
+                )
+    return notes
+
+
+def truth_notes(table: pd.DataFrame) -> list[str]:
+    """Scores that tell apart what no label-free score can: a leak, or a wrong ``labels_used``.
+
+    Symmetric label noise is drawn without a look at the image, so that AUROC is 0.5 in expectation.
+    """
+    if table.empty or "auroc_least" not in table:
+        return []
+    able = table[
+        (table["truth"] == INDEPENDENT_OF_IMAGES)
+        & (table["labels_used"] == "none")
+        & ((table["auroc_least"] > 0.5) | (table["auroc_most"] < 0.5))  # noqa: PLR2004
+    ]
+    return [
+        f"{row.score} sees no labels, yet tells {row.truth} apart (AUROC {row.auroc:.3f}, "
+        f"simultaneous interval {row.auroc_least:.3f} to {row.auroc_most:.3f}): a leak of labels?"
+        for row in able.itertuples()
+    ]
+
+
+def beside_unplanted(
+    table: pd.DataFrame, scores: Sequence[ConfigurationScores], truths: Truths
+) -> pd.DataFrame:
+    """The table of stability with the within-class value of the unplanted samples alone.
+
+    What is planted is hard in every run, which alone makes runs agree.
+
+    Args:
+        table: From ``stability_table``.
+        scores: All configurations, in its order.
+        truths: Which samples are unplanted.
+    """
+    kept = truths.unplanted
+    if kept is None or table.empty:
+        return table
+    ids = scores[0].sample_ids[kept]
+    columns: dict[str, list[float]] = {"": [], "_low": [], "_high": []}
+    for one in scores:
+        here = np.isin(one.sample_ids, ids)
+        for key in one.raw:
+            found = spearman_within_class_pair_mean(one.hardness(key)[:, here], one.labels[here])
+            for end, value in zip(columns, (found.value, found.low, found.high), strict=True):
+                columns[end].append(value)
+    name_of = "spearman_within_class_pair_mean_unplanted"
+    place = [*table].index("kendall_w")
+    for offset, (end, values) in enumerate(columns.items()):
+        table.insert(place + offset, f"{name_of}{end}", values)
     return table
 
 
@@ -494,13 +736,17 @@ def samples_table(
 def write(result: Aggregate, folder: Path) -> list[Path]:
     """Write the tables and notes into ``folder``, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
+    sometimes = {"truth.csv": result.truth, "variance.csv": result.variance}
     tables = {
         "samples.parquet": result.samples,
         "stability.csv": result.stability,
         "agreement.csv": result.agreement,
+        **{file: table for file, table in sometimes.items() if not table.empty},
         "notes.csv": pd.DataFrame({"note": [*result.notes]}),
     }
     written = []
+    for file in sometimes:  # of truths that are no longer given, say
+        (folder / file).unlink(missing_ok=True)
     for file, table in tables.items():
         target = folder / file
         partial = target.with_name(f".{file}.partial")
@@ -734,24 +980,39 @@ def _score_sets(
     for key, raw in pixels.items():
         if "." not in key if keys is None else key in keys:
             sets.append(ScoreSet(name=key, scores=METRICS[key].sign * raw[None], runs=()))
-            about[key] = {
-                "metric": key,
-                "family": METRICS[key].family,
-                "labels_used": METRICS[key].labels_used,
-                "configuration_id": "",
-                "missing_seeds": "",
-            }
+            about[key] = _about(key, METRICS[key].family, METRICS[key].labels_used)
     for name_given, hardness in given.items():
         if keys is None or name_given in keys:
             sets.append(ScoreSet(name=name_given, scores=hardness[None], runs=()))
-            about[name_given] = {
-                "metric": name_given,
-                "family": "given",
-                "labels_used": "unknown",
-                "configuration_id": "",
-                "missing_seeds": "",
-            }
+            about[name_given] = _about(name_given, "given", "unknown")
     return sets, about
+
+
+def _about(name: str, family: str, labels: str) -> dict[str, str]:
+    """What tables say of scores that no run made."""
+    return {
+        "metric": name,
+        "family": family,
+        "labels_used": labels,
+        "configuration_id": "",
+        "missing_seeds": "",
+    }
+
+
+def _sets_for_truths(
+    sweep: Sweep | Recorded,
+    scores: Sequence[ConfigurationScores],
+    pixels: Mapping[str, np.ndarray],
+    given: Mapping[str, np.ndarray],
+    keys: Sequence[str] | None,
+) -> tuple[list[ScoreSet], dict[str, dict[str, str]]]:
+    every = [*score_keys(sweep, scores, pixels), *given]
+    best = best_of_each_regimen(sweep, scores)
+    return _score_sets(best, pixels, given, every if keys is None else keys, {})
+
+
+def _measures(key: str) -> str:
+    return METRICS[key].measures if key in METRICS else "hardness"
 
 
 def _on_common_units(

@@ -34,6 +34,11 @@ _SCORES = click.option(
 _LOW = click.option(
     "--low-is-hard", multiple=True, metavar="COLUMN", help="A column of --scores where low is hard."
 )
+_TRUTH = click.option(
+    "--truth", "truth_files", multiple=True, type=click.Path(path_type=Path),
+    help="What is true of the samples, csv or parquet: sample_id and one column a truth. High is "
+    "hard; 0 and 1 alone are judged by AUROC, anything else by rank correlation.",
+)  # fmt: skip
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -111,30 +116,36 @@ def status(name: str, tracking_uri: str | None, form: Any) -> None:
 @click.option("--no-intervals", is_flag=True, help="Point estimates of agreement only.")
 @_SCORES
 @_LOW
+@_TRUTH
 @_OUTPUT
 @_TRACKER
 def aggregate(
     name: str,
     files: tuple[Path, ...],
     low_is_hard: tuple[str, ...],
+    truth_files: tuple[Path, ...],
     output: Path | None,
     tracking_uri: str | None,
     *,
     no_intervals: bool,
 ) -> None:
-    """Scores, stability and agreement of what is done; tables and figures.
+    """Scores, stability, agreement and truth of what is done; tables and figures.
 
     NAME is a sweep, whose tables are logged to MLflow too. PATH is a folder with the runs of a
     recorder, cartography's dynamics or AUM's files.
     """
-    from sweep import driver, fanout, folders  # noqa: PLC0415
+    from sweep import driver, fanout, folders, truths  # noqa: PLC0415
 
     given = folders.given_scores(files, low_is_hard)
+    given_truths = truths.given_truths(truth_files)
     store, sweep = _runs(name, output, tracking_uri)
     recorded = isinstance(sweep, folders.Recorded)
     with fanout.session():
         dataset = None if recorded else _dataset(sweep.spec)
-        result = _aggregate(sweep, store, dataset, intervals=not no_intervals, given=given)
+        result = _aggregate(
+            sweep, store, dataset,
+            intervals=not no_intervals, given=given, given_truths=given_truths,
+        )  # fmt: skip
     if recorded:
         _exit_recorded(sweep, result)
     else:
@@ -143,9 +154,10 @@ def aggregate(
 
 @cli.command()
 @click.argument("name", metavar="NAME|PATH")
-@click.argument("metrics", nargs=-1, required=True, metavar="METRIC METRIC…")
+@click.argument("metrics", nargs=-1, required=True, metavar="METRIC… [TRUTH…]")
 @_SCORES
 @_LOW
+@_TRUTH
 @_OUTPUT
 @_TRACKER
 @_FORMAT
@@ -154,18 +166,22 @@ def compare(
     metrics: tuple[str, ...],
     files: tuple[Path, ...],
     low_is_hard: tuple[str, ...],
+    truth_files: tuple[Path, ...],
     output: Path | None,
     tracking_uri: str | None,
     form: Any,
 ) -> None:
     """Agreement of chosen metrics, such as ``aum msd_mean.contrastive``, with intervals.
 
-    A score of --scores is called ``column.file``.
+    A score of --scores or a truth of --truth is called ``column.file``. Truths that are planted
+    are called as in the runs' samples, such as ``truth_noise_symmetric``: with one, also how well
+    each metric finds it, and the paired differences of the metrics.
     """
     from sweep import aggregate as aggregation  # noqa: PLC0415
-    from sweep import driver, fanout, folders, planning, tables  # noqa: PLC0415
+    from sweep import driver, fanout, folders, planning, tables, truths  # noqa: PLC0415
 
     given = folders.given_scores(files, low_is_hard)
+    given_truths = truths.given_truths(truth_files)
     store, sweep = _runs(name, output, tracking_uri)
     with fanout.session():
         aggregation.quiet()
@@ -175,18 +191,32 @@ def compare(
         if aggregation.needs_images(metrics) and not isinstance(sweep, folders.Recorded):
             dataset = driver.load(sweep.spec)[1]
             pixels = aggregation.pixel_scores(metrics, dataset, _folder(sweep.spec))
-        known = [*aggregation.score_keys(sweep, scores, pixels), *joined]
+        truth = aggregation.truths_of(sweep, store, scores, given_truths, notes).by_name
+        known = [*aggregation.score_keys(sweep, scores, pixels), *joined, *truth]
         unknown = [m for m in metrics if m not in known]
         if unknown:
             raise Mistake(f"unknown metric {unknown[0]!r}; known: {', '.join(known)}")
+        asked = {name: values for name, values in truth.items() if name in metrics}
         table = aggregation.agreement_table(
-            sweep, scores, pixels, joined, intervals=True, keys=metrics
+            sweep, scores, pixels, joined, intervals=True, keys=metrics,
+            truths=asked,
+        )  # fmt: skip
+        against = aggregation.against_truths(
+            sweep, scores, pixels, joined, asked, intervals=True, keys=metrics
+        )
+        differences = aggregation.differences_on_truths(
+            sweep, scores, pixels, joined, asked, keys=metrics
         )
         table = aggregation.marked(table, planning.approximated(sweep.spec))
     if form == "table":
+        # Truths have a table of their own.
+        if not table.empty:
+            table = table[~(table["left"].isin([*asked]) | table["right"].isin([*asked]))]
         tables.print_agreement(table, f"Agreement in {name}", reference=False)
+        tables.print_truth(against, every=True)
+        tables.print_differences(differences)
     else:
-        tables.emit(table, form)
+        tables.emit(tables.with_truth(table, against, differences), form)
 
 
 @cli.command()
@@ -370,15 +400,24 @@ def _places_of_images(dataset: Any) -> list[str]:
     return lines
 
 
-def _aggregate(sweep: Any, store: Any, dataset: Any, *, intervals: bool, given: Any = None) -> Any:
+def _aggregate(
+    sweep: Any,
+    store: Any,
+    dataset: Any,
+    *,
+    intervals: bool,
+    given: Any = None,
+    given_truths: Any = None,
+) -> Any:
     from sweep import aggregate as aggregation  # noqa: PLC0415
     from sweep import folders, report, tables  # noqa: PLC0415
 
     aggregation.quiet()
     folder = _folder(sweep.spec)
     result = aggregation.aggregate(
-        sweep, store, folder, dataset=dataset, given=given, intervals=intervals
-    )
+        sweep, store, folder,
+        dataset=dataset, given=given, given_truths=given_truths, intervals=intervals,
+    )  # fmt: skip
     if not result.scores:
         _say("no run is done, so there is nothing to aggregate")
         for note in result.notes if isinstance(sweep, folders.Recorded) else ():
@@ -395,9 +434,12 @@ def _aggregate(sweep: Any, store: Any, dataset: Any, *, intervals: bool, given: 
         aggregation.publish(sweep, store, result, folder)
     tables.print_stability(result, best)
     tables.print_agreement(result.agreement, "Agreement with the supervised reference ranking")
+    tables.print_truth(result.truth)
     for note in result.notes:
         click.echo(f"note: {note}")
-    click.echo(f"tables    {folder}/stability.csv, agreement.csv, samples.parquet, notes.csv")
+    some = {"truth.csv": result.truth, "variance.csv": result.variance}
+    more = "".join(f"{file}, " for file, table in some.items() if not table.empty)
+    click.echo(f"tables    {folder}/stability.csv, agreement.csv, {more}samples.parquet, notes.csv")
     click.echo(f"figures   {folder}/figures/")
     if not recorded:
         where = f" --tracking-uri {sweep.spec.tracking_uri}" if sweep.spec.tracking_uri else ""

@@ -21,6 +21,19 @@ from sweep.spec import Cell, offered
 Format = Literal["table", "json", "csv"]
 _PLAIN_WIDTH = 132
 _SIDES = ("left", "right")
+# Statistics of a binary and of a graded truth, and what a terminal calls them.
+_BINARY = {
+    "auroc": "AUROC",
+    "auroc_within_class": "within class",
+    "average_precision": "AP",
+    "lift": "lift",
+    "precision_at_pi": "at pi",
+}
+_GRADED = {
+    "spearman": "Spearman",
+    "spearman_within_class": "within class",
+    "partial_spearman": "partial",
+}
 # Rows of a table on a terminal; its file has all of them.
 _ROWS = 20
 
@@ -214,6 +227,114 @@ def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) 
         f"{_explained(rows)}"
     )
     out.print(shown)
+
+
+def print_truth(table: pd.DataFrame, *, every: bool = False) -> None:
+    """How well metrics find what is true, a table a truth, those that see no labels together.
+
+    Columns: AUROC with its interval, the same within class, average precision and its lift over
+    the base rate, precision among as many as there are positives; of a graded truth Spearman's
+    correlation, also within class and with the control held fixed. Then the spread over seeds.
+
+    Args:
+        table: ``Aggregate.truth``.
+        every: All of its rows, instead of the best that measure hardness, without variants.
+    """
+    out = console()
+    if table.empty:
+        return
+    for truth, mine in table.groupby("truth", sort=False):
+        first = mine.iloc[0]
+        binary = first["kind"] == "binary"
+        columns, shown = (_BINARY if binary else _GRADED), mine
+        if not every:
+            own = [key for key in mine["metric"] if key in METRICS]
+            kept = mine["metric"].isin(headline(own)) | ~mine["metric"].isin(own)
+            shown = mine[kept & (mine["measures"] == "hardness")]
+        rate = f" · {first['base_rate']:.1%} of {first['samples']} samples" if binary else ""
+        view = Table(
+            box=SIMPLE_HEAD, title=f"Truth {truth}{rate}", title_justify="left",
+            caption_justify="left",
+        )  # fmt: skip
+        view.add_column("metric", no_wrap=True)
+        view.add_column("labels", no_wrap=True)
+        for column in (*columns.values(), "over seeds"):
+            view.add_column(column, justify="right", no_wrap=True)
+        main = next(iter(columns))
+        shown = shown.sort_values(["labels_used", main], ascending=[True, False])
+        most = len(shown) if every else _ROWS
+        for _, group in shown.groupby("labels_used", sort=False):
+            for row in _records(group.head(most)):
+                ends = row.get(f"{main}_low", math.nan), row.get(f"{main}_high", math.nan)
+                view.add_row(
+                    _named(row, "score", "approximated"),
+                    row["labels_used"],
+                    _interval(row[main], *ends),
+                    *(_number(row[column]) for column in [*columns][1:]),
+                    _number(row.get(f"{main}_spread", math.nan)),
+                )
+            if len(group) > most:
+                view.add_row(*_more(len(group) - most, len(view.columns), "truth.csv"))
+        view.caption = (
+            "Of the mean over seeds, with the 95 % bootstrap over samples; over seeds: standard\n"
+            "deviation over single runs. labels: whose labels the score has seen.\n"
+        ) + (
+            "lift: average precision over the share of positives. at pi: share of positives among\n"
+            "as many hardest samples as there are positives."
+            if binary
+            else f"partial: with the {first['control']} held fixed."
+        )
+        view.caption += _explained(shown)
+        out.print(view)
+
+
+def print_differences(table: pd.DataFrame) -> None:
+    """Paired differences of metrics against each truth, with their intervals."""
+    out = console()
+    if table.empty:
+        return
+    for (truth, kind), mine in table.groupby(["truth", "kind"], sort=False):
+        columns = _BINARY if kind == "binary" else _GRADED
+        columns = {s: title for s, title in columns.items() if s in mine}
+        view = Table(
+            box=SIMPLE_HEAD, title=f"Differences on {truth}, left less right",
+            title_justify="left", caption_justify="left",
+        )  # fmt: skip
+        for column in ("left", "right"):
+            view.add_column(column, no_wrap=True)
+        for title in columns.values():
+            view.add_column(title, justify="right", no_wrap=True)
+        for row in _records(mine):
+            ends = (_interval(row[s], row[f"{s}_low"], row[f"{s}_high"]) for s in columns)
+            view.add_row(row["left"], row["right"], *ends)
+        view.caption = "95 % bootstrap over samples, the same draws on both sides."
+        out.print(view)
+
+
+def with_truth(
+    agreement: pd.DataFrame, truth: pd.DataFrame, differences: pd.DataFrame
+) -> pd.DataFrame:
+    """One table for programs: agreement, and what truths add to its rows.
+
+    A row of a metric and a truth also has the statistics of that truth, such as ``auroc``; a row
+    of two metrics their differences, such as ``auroc_difference.truth_noise_symmetric``.
+    """
+    table = agreement
+    if not truth.empty:
+        statistics = [c for c in truth if str(c).startswith((*_BINARY, *_GRADED, "base_rate"))]
+        new = [c for c in statistics if c not in table]
+        named = truth[["score", "truth", *new]].rename(columns={"score": "left", "truth": "right"})
+        table = table.merge(named, how="left", on=[*_SIDES])
+    for name, mine in differences.groupby("truth") if not differences.empty else ():
+        columns = {
+            f"{s}{end}": f"{s}_difference{end}.{name}"
+            for s in (*_BINARY, *_GRADED)
+            for end in ("", "_low", "_high")
+            if f"{s}{end}" in mine and mine[f"{s}{end}"].notna().any()
+        }
+        named = mine[[*_SIDES, *columns]].rename(columns=columns)
+        table = table.merge(named, how="left", on=[*_SIDES])
+    return table
 
 
 def _shared_ending(names: Sequence[str]) -> str:

@@ -3,6 +3,8 @@ import math
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
+import pingouin
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from hardness.agreement import (
     agreement,
     disattenuated,
     kendall_tau_b,
-    mean_over_runs,
+    partial_spearman,
     pearson_of_within_class_ranks,
     spearman,
     spearman_within_class,
@@ -148,6 +150,16 @@ class TestTopK:
         assert topk_overlap(x, x, 5).value == 1
         assert topk_overlap(x, -x, 20).value == 0
 
+    def test_interval_of_halves_covers_the_population_value(self):
+        generator = np.random.default_rng(0)
+        truth = topk_overlap(*self.noisy_views(generator, 200_000), 10).value
+        found = [topk_overlap(*self.noisy_views(generator, 300), 10, draws=100) for _ in range(100)]
+        covered = np.mean([one.low <= truth <= one.high for one in found])
+        assert 0.88 <= covered <= 1
+
+    def noisy_views(self, generator, samples):
+        return generator.normal(size=samples) + generator.normal(size=(2, samples))
+
     def test_a_size_outside_0_to_100_is_refused(self):
         x = np.arange(5.0)
         with pytest.raises(ValueError, match="percent: expected above 0"):
@@ -230,6 +242,70 @@ class TestTwoVectors:
             assert math.isnan(before) or -1 - 1e-9 <= before <= 1 + 1e-9
 
 
+class TestPartialSpearman:
+    def test_by_hand(self):
+        # r_xy = 0.6, r_xz = r_yz = 0.8: (0.6 - 0.64) / 0.36.
+        x, y = np.array([1.0, 2, 3, 4]), np.array([2.0, 1, 4, 3])
+        control = np.array([1.0, 2, 4, 3])
+        assert partial_spearman(x, y, control).value == pytest.approx(-0.04 / 0.36)
+
+    @pytest.mark.parametrize("decimals", [0, 6])
+    def test_equals_pingouin(self, decimals):
+        x, y, _ = random_pair(seed=4, decimals=decimals)
+        control = np.round(x + np.random.default_rng(5).normal(size=len(x)), decimals)
+        table = pd.DataFrame({"x": x, "y": y, "control": control})
+        expected = pingouin.partial_corr(table, "x", "y", "control", method="spearman")["r"].iloc[0]
+        assert partial_spearman(x, y, control).value == pytest.approx(expected, abs=1e-9)
+
+    def test_what_only_the_control_shares_is_gone(self):
+        generator = np.random.default_rng(0)
+        control = generator.normal(size=4000)
+        x, y = control + generator.normal(size=(2, 4000))
+        assert spearman(x, y).value > 0.45
+        assert abs(partial_spearman(x, y, control).value) < 0.05
+
+    def test_an_unrelated_control_changes_little(self):
+        x, y, _ = random_pair(2000, decimals=6)
+        control = np.random.default_rng(9).normal(size=2000)
+        expected = spearman(x, y).value
+        assert partial_spearman(x, y, control).value == pytest.approx(expected, abs=0.02)
+
+    def test_nan_in_any_of_the_three_leaves_and_is_counted(self):
+        x, y, _ = random_pair()
+        control = np.random.default_rng(2).normal(size=len(x))
+        expected = partial_spearman(x[3:], y[3:], control[3:]).value
+        x, y, control = x.copy(), y.copy(), control.copy()
+        x[0] = y[1] = control[2] = np.nan
+        found = partial_spearman(x, y, control)
+        assert found.value == pytest.approx(expected)
+        assert found.reason == "3 ids left out for NaN"
+
+    @pytest.mark.parametrize(
+        ("control", "reason"),
+        [
+            ([1.0, 1, 1, 1], "all samples tie in control"),
+            ([1.0, 2, 3, 4], "the control leaves nothing of x or of y"),
+            ([4.0, 3, 2, 1], "the control leaves nothing of x or of y"),
+            ([np.nan, np.nan, np.nan, 1], "needs 2 samples with all three scores, got 1; 3 ids"),
+        ],
+    )
+    def test_nothing_left_is_nan_with_the_reason(self, control, reason):
+        x, y = np.array([1.0, 2, 3, 4]), np.array([2.0, 1, 4, 3])
+        found = partial_spearman(x, y, np.array(control))
+        assert math.isnan(found.value)
+        assert found.reason.startswith(reason)
+
+    @given(tied_pairs(), st.randoms(use_true_random=False))
+    def test_order_of_samples_and_monotone_transforms_change_nothing(self, pair, random):
+        x, y, _ = pair
+        control = np.arange(len(x)) % 3.0
+        order = random.sample(range(len(x)), len(x))
+        before = partial_spearman(x, y, control).value
+        after = partial_spearman(np.arctan(x)[order], y[order], 2 * control[order]).value
+        assert after == pytest.approx(before, abs=1e-9, nan_ok=True)
+        assert math.isnan(before) or -1 <= before <= 1
+
+
 class TestDisattenuated:
     def test_by_hand(self):
         assert disattenuated(0.3, 0.5, 0.72).value == pytest.approx(0.5)
@@ -295,23 +371,6 @@ class TestReference:
             supervised_reference({m: scores[m] for m in MEMBERS if m not in ("aum", "fslt")})
         with pytest.raises((ValueError, TypeError)):
             supervised_reference(scores | {"fslt": np.zeros((2, 3))})
-
-
-class TestMeanOverRuns:
-    def test_infinities_move_to_the_edge_of_their_run(self):
-        scores = np.array([[0.0, 5, np.inf, 2], [10, -np.inf, 30, 40]])
-        assert mean_over_runs(scores).tolist() == [5, 7.5, 17.5, 21]
-
-    def test_a_run_without_finite_scores_keeps_signs(self):
-        scores = np.array([[np.inf, -np.inf], [5, 5]])
-        assert mean_over_runs(scores).tolist() == [3, 2]
-
-    def test_a_single_run_is_its_own_mean(self):
-        assert mean_over_runs(np.array([[1.0, np.inf]])).tolist() == [1, np.inf]
-
-    def test_nan_in_any_run_is_nan(self):
-        result = mean_over_runs(np.array([[1.0, np.nan, np.inf], [1, 2, 3]]))
-        assert np.isnan(result).tolist() == [False, True, False]
 
 
 class TestScoreSet:

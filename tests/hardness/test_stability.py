@@ -1,8 +1,12 @@
 import dataclasses
+import itertools
 import math
+import warnings
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
+import pingouin
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,11 +14,14 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import friedmanchisquare, rankdata, spearmanr, t
 
 from hardness.estimate import Estimate
+from hardness.ranks import topk_overlaps
 from hardness.stability import (
-    centred_ranks,
-    class_codes,
+    disjoint_halves_m,
+    icc_c1,
+    icc_ck,
     kendall_w,
     mean_normalised_rank,
+    mean_over_runs,
     reliability,
     seeds_for_r90,
     seeds_needed,
@@ -30,7 +37,6 @@ from hardness.stability import (
     topk_jaccard_20,
     topk_jaccard_chance,
     topk_overlap_pair_mean,
-    topk_overlaps,
 )
 
 # Few distinct values, so that ties are the rule.
@@ -425,6 +431,8 @@ class TestStability:
         before = stability(scores, two_classes(scores))
         after = stability(np.arctan(scores) * 3 + 1, two_classes(scores))
         for field in dataclasses.fields(before):
+            if field.name in ("disjoint_halves", "icc_c1", "icc_ck"):
+                continue  # of the scores themselves
             assert repr(getattr(before, field.name)) == repr(getattr(after, field.name))
 
     @given(tied_runs)
@@ -438,20 +446,162 @@ class TestStability:
             assert math.isnan(value) or -1e-12 <= value <= 1 + 1e-12
 
 
-class TestRanks:
-    @given(tied_runs)
-    def test_are_scipys_average_ranks_about_their_mean(self, scores):
-        expected = rankdata(scores, axis=1) - (scores.shape[1] + 1) / 2
-        assert centred_ranks(scores).tolist() == expected.tolist()
+class TestMeanOverRuns:
+    def test_infinities_move_to_the_edge_of_their_run(self):
+        scores = np.array([[0.0, 5, np.inf, 2], [10, -np.inf, 30, 40]])
+        assert mean_over_runs(scores).tolist() == [5, 7.5, 17.5, 21]
+
+    def test_a_run_without_finite_scores_keeps_signs(self):
+        scores = np.array([[np.inf, -np.inf], [5, 5]])
+        assert mean_over_runs(scores).tolist() == [3, 2]
+
+    def test_a_single_run_is_its_own_mean(self):
+        assert mean_over_runs(np.array([[1.0, np.inf]])).tolist() == [1, np.inf]
+
+    def test_nan_in_any_run_is_nan(self):
+        result = mean_over_runs(np.array([[1.0, np.nan, np.inf], [1, 2, 3]]))
+        assert np.isnan(result).tolist() == [False, True, False]
+
+
+def anova(scores):
+    """Mean squares of samples and of the rest in a two-way table, from its definition."""
+    runs, samples = scores.shape
+    rows, columns = scores.mean(axis=0), scores.mean(axis=1, keepdims=True)
+    of_samples = runs * ((rows - scores.mean()) ** 2).sum() / (samples - 1)
+    residual = scores - rows - columns + scores.mean()
+    return of_samples, (residual**2).sum() / ((samples - 1) * (runs - 1))
+
+
+class TestIntraclass:
+    def test_by_hand(self):
+        # Centred rows -1 0 1 and -2 -1 3: SS_R = (9 + 1 + 16) / 2 on 2 degrees, SS_E = 16 - 13.
+        scores = np.array([[1.0, 2, 3], [3, 4, 8]])
+        assert icc_c1(scores).value == pytest.approx((6.5 - 1.5) / (6.5 + 1.5))
+        assert icc_ck(scores).value == pytest.approx((6.5 - 1.5) / 6.5)
+
+    @pytest.mark.parametrize("runs", [2, 3, 6])
+    def test_equals_pingouin(self, runs):
+        scores = noisy_runs(runs, 40, seed=runs) * np.linspace(1, 2, runs)[:, None]
+        table = pd.DataFrame(scores).melt(ignore_index=False).rename_axis("run").reset_index()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pandas deprecates what pingouin calls
+            found = pingouin.intraclass_corr(
+                table, targets="variable", raters="run", ratings="value"
+            ).set_index("Type")["ICC"]
+        names = ("ICC(C,1)", "ICC(C,k)") if "ICC(C,1)" in found else ("ICC3", "ICC3k")
+        assert icc_c1(scores).value == pytest.approx(found[names[0]], abs=1e-9)
+        assert icc_ck(scores).value == pytest.approx(found[names[1]], abs=1e-9)
+
+    def test_offsets_of_runs_change_nothing_unlike_absolute_agreement(self):
+        scores = noisy_runs(4, 30)
+        moved = scores + np.array([[0.0], [5], [-3], [100]])
+        assert icc_c1(moved).value == pytest.approx(icc_c1(scores).value)
+
+    def test_on_ranks_without_ties_is_the_mean_spearman(self):
+        scores = np.exp(3 * noisy_runs(5, 50, decimals=12))
+        expected = spearman_pair_mean(scores)
+        found = icc_c1(scores, on_ranks=True)
+        assert found.value == pytest.approx(expected.value)
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+    def test_interval_is_the_jackknife_over_runs(self):
+        scores = noisy_runs(6, 30)
+        rests = [icc_c1(np.delete(scores, run, axis=0)).value for run in range(6)]
+        error = math.sqrt(5 / 6 * np.sum((rests - np.mean(rests)) ** 2))
+        reach = t.ppf(0.975, 5) * error
+        found = icc_c1(scores)
+        assert (found.low, found.high) == pytest.approx((found.value - reach, found.value + reach))
+
+    def test_infinities_stand_at_the_edge_of_their_run(self):
+        infinite = np.array([[1.0, 2, 3, np.inf], [-np.inf, 3, 2, 8]])
+        edge = np.array([[1.0, 2, 3, 3], [2, 3, 2, 8]])
+        assert icc_c1(infinite) == icc_c1(edge)
+
+    def test_nan_leaves_and_is_counted(self):
+        scores = np.vstack([noisy_runs(4, 20), noisy_runs(1, 20)])
+        holes = scores.copy()
+        holes[2, [3, 7]] = np.nan
+        found, expected = icc_c1(holes), icc_c1(np.delete(scores, [3, 7], axis=1))
+        assert (found.value, found.low) == (expected.value, expected.low)
+        assert found.reason == "2 ids left out for NaN"
+
+    @pytest.mark.parametrize(
+        ("scores", "reason"),
+        [
+            (np.ones((1, 5)), "needs 2 runs, got 1"),
+            (np.ones((2, 1)), "needs 2 samples"),
+            (np.array([[1.0, 1, 1], [1, 2, 3]]), "all samples tie in row 0"),
+            (np.array([[np.inf, -3, -3], [1, np.inf, 1]]), "tie once infinities are drawn in"),
+        ],
+    )
+    def test_nothing_to_compare_is_nan_with_the_reason(self, scores, reason):
+        for found in (icc_c1(scores), icc_ck(scores)):
+            assert math.isnan(found.value)
+            assert reason in found.reason
 
     @given(tied_runs)
-    def test_within_class_likewise(self, scores):
-        codes = class_codes(two_classes(scores))
-        ranks = centred_ranks(scores, codes)
-        for code in np.unique(codes):
-            of_class = scores[:, codes == code]
-            expected = rankdata(of_class, axis=1) - (of_class.shape[1] + 1) / 2
-            assert ranks[:, codes == code].tolist() == expected.tolist()
+    def test_equals_the_mean_squares(self, scores):
+        scores = np.nan_to_num(scores, posinf=4)
+        found = icc_c1(scores).value
+        between, within = anova(scores)
+        if not math.isnan(found):
+            expected = (between - within) / (between + (len(scores) - 1) * within)
+            assert found == pytest.approx(expected, abs=1e-9)
+            assert -1 / (len(scores) - 1) - 1e-9 <= found <= 1 + 1e-9
+
+
+class TestDisjointHalves:
+    @pytest.mark.parametrize(("runs", "m"), [(2, 1), (4, 2), (5, 2), (6, 3), (6, 2)])
+    def test_equals_a_loop_over_all_pairs_of_sets(self, runs, m):
+        scores = noisy_runs(runs, 30)
+        found = [
+            spearmanr(scores[[*a]].mean(axis=0), scores[[*b]].mean(axis=0)).statistic
+            for a in itertools.combinations(range(runs), m)
+            for b in itertools.combinations(range(runs), m)
+            if not {*a} & {*b}
+        ]
+        assert disjoint_halves_m(scores, m).value == pytest.approx(np.mean(found))
+        assert f"{len(found) // 2} pairs of {m} runs" in disjoint_halves_m(scores, m).reason
+
+    def test_of_single_runs_is_the_mean_over_pairs(self):
+        scores = noisy_runs(7, 30)
+        expected = spearman_pair_mean(scores).value
+        assert disjoint_halves_m(scores, 1).value == pytest.approx(expected)
+
+    def test_above_200_pairs_different_ones_are_drawn(self):
+        scores = noisy_runs(12, 40)
+        found = disjoint_halves_m(scores, 6)  # of 462
+        assert "200 pairs of 6 runs" in found.reason
+        assert found == disjoint_halves_m(scores, 6)
+        assert found.value != disjoint_halves_m(scores, 6, seed=1).value
+        every = disjoint_halves_m(scores, 6, most=462)
+        assert "462 pairs" in every.reason
+        assert found.value == pytest.approx(every.value, abs=0.01)
+
+    def test_grows_with_runs_as_spearman_brown_predicts(self):
+        scores = noisy_runs(8, 3000, decimals=6)
+        measured = [disjoint_halves_m(scores, m).value for m in (1, 2, 4)]
+        predicted = [spearman_brown(measured[0], m) for m in (1, 2, 4)]
+        assert measured == pytest.approx(predicted, abs=0.02)
+
+    def test_more_than_half_the_runs_are_refused(self):
+        with pytest.raises(ValueError, match="from 1 to half of the 5 runs, got 3"):
+            disjoint_halves_m(noisy_runs(5, 10), 3)
+        with pytest.raises(ValueError, match="got 0"):
+            disjoint_halves_m(noisy_runs(5, 10), 0)
+
+    def test_nothing_to_compare_is_nan_with_the_reason(self):
+        assert disjoint_halves_m(np.ones((1, 5)), 1).reason == "needs 2 runs, got 1"
+        opposite = np.array([[1.0, 2, 3], [3, 2, 1], [1, 2, 3], [1, 3, 2]])
+        assert disjoint_halves_m(opposite, 2).reason == "a mean of 2 runs ties on all samples"
+
+    def test_the_table_takes_halves_of_few_samples_only(self, monkeypatch):
+        scores, labels = noisy_runs(5, 30), np.zeros(30, dtype=np.int64)
+        assert stability(scores, labels).disjoint_halves == disjoint_halves_m(scores, 2)
+        monkeypatch.setattr("hardness.stability.MOST_SAMPLES_FOR_HALVES", 29)
+        left_out = stability(scores, labels).disjoint_halves
+        assert math.isnan(left_out.value)
+        assert left_out.reason == "disjoint halves: left out above 29 samples"
 
 
 @given(tied_runs, st.integers(0, 3))

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sweeps import cells, command, experiment
 
-from hardness.agreement import ScoreSet, mean_over_runs
+from hardness.agreement import ScoreSet
 from hardness.dynamics import Dynamics
 from hardness.metrics import ensemble_entropy, ensemble_mi
 from hardness.metrics.disagreement import MEMBERS, ensembles
+from hardness.stability import mean_over_runs
 from sweep import aggregate
 
 KEYS = "[ensemble_entropy, ensemble_mi, predictive_entropy]"

@@ -1,0 +1,178 @@
+"""Ranks with ties, and the tops cut out of them, as every comparison of scores builds on them."""
+
+import math
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+
+FEWEST_SAMPLES = 2
+
+Number = float | int  # a checker at run time takes no int for a float
+
+
+def class_codes(labels: Integer[np.ndarray, " samples"]) -> Integer[np.ndarray, " samples"]:
+    """Classes as 0, 1, ... in the smallest unsigned type, which NumPy sorts in linear time."""
+    classes, codes = np.unique(labels, return_inverse=True)
+    return codes.astype(np.min_scalar_type(len(classes)))
+
+
+def centred_ranks(
+    scores: Float[np.ndarray, "*lists samples"],
+    codes: Integer[np.ndarray, " samples"] | None = None,
+    *,
+    orders: Integer[np.ndarray, "*lists samples"] | None = None,
+) -> Float[np.ndarray, "*lists samples"]:
+    """Average ranks inside each class, less their mean: halves of whole numbers, so exact.
+
+    Args:
+        scores: Numbers or infinities, no NaN.
+        codes: Classes from ``class_codes``; one class, if left out.
+        orders: ``argsort`` of the scores, if it is known already.
+
+    Returns:
+        One rank per score, 0 on average in each class.
+
+    Example:
+        >>> centred_ranks(np.array([[3.0, 1.0, 3.0]]))
+        array([[ 0.5, -1. ,  0.5]])
+        >>> centred_ranks(np.array([[3.0, 1.0, 2.0]]), np.array([0, 0, 1]))
+        array([[ 0.5, -0.5,  0. ]])
+    """
+    samples = scores.shape[-1]
+    orders = np.argsort(scores, axis=-1) if orders is None else orders
+    sizes = np.array([samples]) if codes is None else np.bincount(codes)
+    first_places = np.cumsum(sizes) - sizes
+    middles = np.repeat(first_places + (sizes - 1) / 2, sizes)
+    ranks = np.empty(scores.shape, dtype=np.float64)
+    for place in np.ndindex(scores.shape[:-1]):
+        order = orders[place]
+        if codes is not None:
+            order = order[np.argsort(codes[order], kind="stable")]
+        ranks[place][order] = _mean_places(scores[place][order], first_places) - middles
+    return ranks
+
+
+def class_mean_correlations(
+    x: Float[np.ndarray, "left samples"],
+    y: Float[np.ndarray, "right samples"],
+    codes: Integer[np.ndarray, " samples"],
+) -> Float[np.ndarray, "left right"]:
+    """Correlation inside each class, averaged by class size, of every row with every other.
+
+    Args:
+        x: Rows of ``centred_ranks`` of the same classes.
+        y: Rows likewise.
+        codes: Classes from ``class_codes``.
+
+    Returns:
+        Matrix of means over those classes in which both rows vary; NaN where there is none.
+
+    Example:
+        >>> rows = np.array([[-0.5, 0.5, -0.5, 0.5], [-0.5, 0.5, 0.0, 0.0]])
+        >>> class_mean_correlations(rows, rows, np.array([0, 0, 1, 1]))
+        array([[1., 1.],
+               [1., 1.]])
+    """
+    sizes = np.bincount(codes)
+    x_scaled, x_varies = standardised(x, codes)
+    y_scaled, y_varies = (x_scaled, x_varies) if y is x else standardised(y, codes)
+    weights = (x_varies * sizes) @ y_varies.T.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.clip(x_scaled @ y_scaled.T / weights, -1, 1)
+
+
+def standardised(
+    ranks: Float[np.ndarray, "rows samples"], codes: Integer[np.ndarray, " samples"]
+) -> tuple[Float[np.ndarray, "rows samples"], Bool[np.ndarray, "rows classes"]]:
+    """Centred ranks with mean square 1 inside each class, and whether they vary there at all.
+
+    The product of two such rows sums n_c r_c over classes. Without variation a class stays 0.
+
+    Args:
+        ranks: Rows of ``centred_ranks`` of the same classes.
+        codes: Classes from ``class_codes``.
+
+    Returns:
+        The scaled rows, and for each row and class whether the ranks differ.
+
+    Example:
+        >>> standardised(np.array([[-0.5, 0.5, 0.0]]), np.array([0, 0, 1]))
+        (array([[-1.,  1.,  0.]]), array([[ True, False]]))
+    """
+    sizes = np.bincount(codes)
+    spreads = np.array([np.bincount(codes, weights=row**2, minlength=len(sizes)) for row in ranks])
+    spreads = spreads.reshape(len(ranks), len(sizes))  # without rows NumPy cannot tell
+    scales = np.sqrt(np.divide(sizes, spreads, out=np.zeros(spreads.shape), where=spreads > 0))
+    if len(sizes) > 1:  # else there is nothing to look up, at a third of the time
+        scales = scales[:, codes]
+    return ranks * scales, spreads > 0
+
+
+def topk_overlaps(
+    x: Float[np.ndarray, "left samples"], y: Float[np.ndarray, "right samples"], percent: Number
+) -> Float[np.ndarray, "left right"]:
+    """Shared fraction of the hardest ``percent`` % of every row with every other.
+
+    A sample belongs to a top by 1 above its border, by one fraction for all that tie with the
+    border, by 0 below. So sums of minima follow from four products of those sets, without a pass
+    over the samples for every pair of rows.
+
+    Args:
+        x: Scores or ranks, no NaN.
+        y: Likewise.
+        percent: Size k of the top, above 0 and at most 100.
+
+    Returns:
+        Sums of minima of the two shares, over k; NaN without samples.
+
+    Raises:
+        ValueError: If ``percent`` is not above 0 and at most 100.
+
+    Example:
+        >>> rows = np.array([[9.0, 5.0, 5.0, 1.0], [9.0, 1.0, 7.0, 5.0]])
+        >>> topk_overlaps(rows, rows, 50)
+        array([[1.  , 0.75],
+               [0.75, 1.  ]])
+    """
+    if not 0 < percent <= 100:  # noqa: PLR2004
+        raise ValueError(f"percent: expected above 0 and at most 100, got {percent}")
+    if not x.shape[1]:
+        return np.full((len(x), len(y)), np.nan)
+    size = percent * x.shape[1] / 100
+    x_inside, x_tied, x_part = x_top = _top(x, size)
+    y_inside, y_tied, y_part = x_top if y is x else _top(y, size)
+    shared = (
+        x_inside @ y_inside.T
+        + (x_inside @ y_tied.T) * y_part
+        + (x_tied @ y_inside.T) * x_part[:, None]
+        + (x_tied @ y_tied.T) * np.minimum(x_part[:, None], y_part)
+    )
+    return shared / size
+
+
+def _mean_places(
+    ordered: Float[np.ndarray, " samples"], first_places: Integer[np.ndarray, " classes"]
+) -> Float[np.ndarray, " samples"]:
+    """Mean position, from 0, of each group of ties; no group reaches over a class's first place."""
+    changes = np.ones(len(ordered), dtype=np.bool_)
+    changes[1:] = ordered[1:] != ordered[:-1]
+    if len(ordered):
+        changes[first_places] = True
+    if changes.all():  # no ties, as of most metrics
+        return np.arange(len(ordered), dtype=np.float64)
+    starts = np.flatnonzero(changes)
+    lengths = np.diff(starts, append=len(ordered))
+    return np.repeat(starts + (lengths - 1) / 2, lengths)
+
+
+def _top(
+    scores: Float[np.ndarray, "rows samples"], size: float
+) -> tuple[
+    Float[np.ndarray, "rows samples"], Float[np.ndarray, "rows samples"], Float[np.ndarray, " rows"]
+]:
+    """Which samples lie above the border of the top, which tie with it, and by which part."""
+    border_place = scores.shape[1] - math.ceil(size)
+    border = np.partition(scores, border_place, axis=1)[:, [border_place]]
+    above, tied = scores > border, scores == border
+    part = (size - np.count_nonzero(above, axis=1)) / np.count_nonzero(tied, axis=1)
+    return above.astype(np.float32), tied.astype(np.float32), part  # exact: counts below 2^24

@@ -1,0 +1,93 @@
+"""What is true of a sweep's samples: planted, as its runs say, or anyone's, out of a file."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from hardness.dynamics import SAMPLES
+from hardness.foreign import read_scores
+from hardness.planting import PLANTED, TRUTH
+from sweep.folders import Folders
+from sweep.mistake import Mistake
+from sweep.tracking import Store
+
+# Its labels are drawn without a look at the image, so that nothing but a label can tell.
+INDEPENDENT_OF_IMAGES = f"{TRUTH}noise_symmetric"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truths:
+    """Truths in the order of a configuration's samples.
+
+    Args:
+        by_name: Higher is harder, NaN where unknown.
+        unplanted: Samples in which nothing is planted; None where nothing is planted at all.
+    """
+
+    by_name: Mapping[str, np.ndarray] = field(default_factory=dict)
+    unplanted: np.ndarray | None = None
+
+
+def of_run(
+    store: Store | Folders, tracking_run: str, sample_ids: np.ndarray, notes: list[str]
+) -> Truths:
+    """The columns ``truth_*`` of a run's samples.
+
+    Args:
+        store: Where the run is.
+        tracking_run: Any of the runs: what is planted is the same in all.
+        sample_ids: Their order.
+        notes: Where it is said which columns hold no numbers, or why there are none.
+    """
+    try:
+        table = _samples(store, tracking_run).set_index("sample_id").reindex(sample_ids)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        notes.append(f"no truth of {SAMPLES}: {' '.join(str(error).split())[:200]}")
+        return Truths()
+    values = {}
+    for name in (str(c) for c in table if str(c).startswith(TRUTH)):
+        if pd.api.types.is_numeric_dtype(table[name]):
+            values[name] = table[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        else:
+            notes.append(f"{name}: expected a truth in numbers; came {table[name].dtype}")
+    if PLANTED not in table:
+        return Truths(by_name=values)
+    unplanted = (table[PLANTED].fillna("") == "").to_numpy(dtype=np.bool_)
+    return Truths(by_name=values, unplanted=None if unplanted.all() else unplanted)
+
+
+def given_truths(files: Sequence[Path]) -> dict[str, pd.Series]:
+    """Truths by others, ``column.file`` to values by ``sample_id``; high is hard.
+
+    Args:
+        files: Csv or parquet, with ``sample_id`` and a column each.
+
+    Raises:
+        Mistake: In one line, if a file is no such table, or two bear one name.
+    """
+    found: dict[str, pd.Series] = {}
+    for file in files:
+        try:
+            table = read_scores(file)
+        except ValueError as error:
+            raise Mistake(f"--truth: {error}") from error
+        for column in map(str, table):
+            name = f"{column}.{file.stem}"
+            if name in found:
+                raise Mistake(f"--truth: expected files of different names; came {name} twice")
+            found[name] = table[column]
+    return found
+
+
+def _samples(store: Store | Folders, tracking_run: str) -> pd.DataFrame:
+    local = store.local_folder(tracking_run)
+    if local is not None:
+        return pd.read_parquet(local / SAMPLES)
+    assert isinstance(store, Store)
+    with tempfile.TemporaryDirectory(prefix="sweep-truth-") as scratch:
+        return pd.read_parquet(store.download(tracking_run, SAMPLES, Path(scratch)))
