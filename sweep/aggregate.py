@@ -207,9 +207,14 @@ def collect(
     (folder / "scores").mkdir(parents=True, exist_ok=True)
     done = [c for c in sweep.cells if c.state == "done" and c.trace]
     damaged = _score([[cell] for cell in done], keys, folder, store, sweep.spec.plugins)
-    whole = [c for c in done if c.run.run_id not in damaged]
-    groups = [g for p in sweep.proposals for g in _ensembles(_of(p, whole), keys)]
-    damaged |= _score(groups, keys, folder, store, sweep.spec.plugins)
+    while True:
+        whole = [c for c in done if c.run.run_id not in damaged]
+        groups = [g for p in sweep.proposals for g in _ensembles(_of(p, whole), keys)]
+        # A run whose own scores are cached may show its damage only here; then others team up.
+        further = _score(groups, keys, folder, store, sweep.spec.plugins)
+        damaged |= further
+        if not further:
+            break
     found = []
     for proposal in sweep.proposals:
         cells = _of(proposal, sweep.cells)

@@ -82,3 +82,27 @@ def test_runs_meet_ensembles_in_the_ensembles_own_groups():
     assert (found[4].name, found[4].runs) == ("runs", groups.runs)
     expected = np.stack([mean_over_runs(runs.scores[:3]), mean_over_runs(runs.scores[3:6])])
     np.testing.assert_array_equal(found[4].scores, expected)
+
+
+def test_a_damaged_member_is_named_and_the_others_team_up_without_it(ray_session, workdir):
+    """Its own scores are cached, so that only the ensemble reads its files again."""
+    path = experiment(workdir, subset=100, epochs=1, lrs="[0.05]", seeds="4")
+    assert command("run", path, f"metrics={KEYS}")[0] == 0
+    store, sweep = cells("small")
+    supervised = [c for c in sweep.cells if c.run.configuration.regimen == "supervised"]
+    kept = [Dynamics(store.local_folder(c.trace.tracking_run)) for c in supervised]
+    logits = np.stack([one.snapshots()["logits"] for one in kept])
+    (snapshot,) = (kept[0].folder / "snapshots").iterdir()
+    snapshot.write_bytes(snapshot.read_bytes()[:-8] + b"8 others")
+    folder = workdir / "sweeps" / "small"
+    runs = {cell.run.run_id for cell in sweep.cells}
+    (cached,) = (f for f in (folder / "scores").glob("[0-9a-f]*.parquet") if f.stem not in runs)
+    cached.unlink()
+    code, _, err = command("aggregate", "small", "--no-intervals")
+    assert code == 1
+    assert "1 of 8 cells failed" in err
+    samples = pd.read_parquet(folder / "samples.parquet").query("regimen == 'supervised'")
+    np.testing.assert_allclose(samples["ensemble_mi"], ensemble_mi(logits[1:]), rtol=1e-12)
+    stability = pd.read_csv(folder / "stability.csv").set_index("metric")
+    assert stability.loc["ensemble_mi", "missing_seeds"].startswith("seed 0: damaged")
+    assert stability.loc["predictive_entropy", "runs"] == 3
