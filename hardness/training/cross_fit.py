@@ -15,12 +15,12 @@ from hardness.augmentation import Augmentation
 from hardness.checkpoint import Checkpoint, capture
 from hardness.datasets import Dataset
 from hardness.dynamics import INIT, EpochRecord, Recording
-from hardness.models import ModelOptions, build
+from hardness.models import ModelOptions
 from hardness.seeding import Streams
 from hardness.training.classification import Evaluation, evaluate, validate
 from hardness.training.classifier_passes import PASSES as CLASSIFIER_PASSES
 from hardness.training.classifier_passes import classifier_signals
-from hardness.training.folds import deal, train_in_step
+from hardness.training.folds import alike, deal, train_in_step
 from hardness.training.optimization import TrainOptions, check_finite, optimizer, prepare
 from hardness.training.passes import schedule
 from hardness.training.pixels import Pixels
@@ -89,7 +89,8 @@ def cross_fit(
     float64, if it is to be recorded; whatever else is recorded, ``fold`` and ``holdout_loss``,
     the out-of-fold loss at the epoch at which the network that gives it had its lowest validation
     loss, the first of equal ones. The summary's ``train_loss`` and ``train_accuracy`` are those
-    of the presentations themselves, ``val_loss`` and ``val_accuracy`` the mean of the networks.
+    of the presentations themselves, ``val_loss`` and ``val_accuracy`` the mean of the networks,
+    ``lr`` the rate of the epoch's first step.
 
     Args:
         dataset: Training and validation samples.
@@ -112,15 +113,7 @@ def cross_fit(
     n = len(samples)
     if n < k:
         raise ValueError(f"cross_fit: expected at least as many samples as folds, {k}; came {n}")
-    networks = [
-        build(
-            model,
-            image_shape=samples.images.shape[1:],
-            n_classes=len(dataset.classes),
-            streams=streams,
-        ).to(device)
-        for _ in range(k)
-    ]
+    networks = alike(k, model, dataset, streams, device)
     pixels, labels = Pixels(samples.images, device), samples.labels.to(device)
     held_out = Pixels(dataset.validation.images, device, like=pixels)
     held_out_labels = dataset.validation.labels.to(device)

@@ -1,4 +1,4 @@
-"""What regimens with several networks share: the folds of the samples, and an epoch in step."""
+"""What regimens of several networks share: folds of the samples, equal starts, epochs in step."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,6 +8,8 @@ from torch import Tensor
 
 from hardness import signals
 from hardness.augmentation import Augmentation
+from hardness.datasets import Dataset
+from hardness.models import ModelOptions, Network, build
 from hardness.seeding import Streams
 from hardness.training.classification import train_epoch
 from hardness.training.optimization import TrainOptions
@@ -37,6 +39,25 @@ def deal(labels: Int64[Tensor, " samples"], folds: int, seed: int) -> Int64[Tens
     fold = torch.empty_like(labels)
     fold[by_class] = torch.arange(len(labels)) % folds
     return fold
+
+
+def alike(
+    count: int, model: ModelOptions, dataset: Dataset, streams: Streams, device: torch.device
+) -> list[Network]:
+    """So many networks that start from the same weights.
+
+    Args:
+        count: How many.
+        model: Of each.
+        dataset: Whose images and classes they are for.
+        streams: Of the run.
+        device: Where to put them.
+    """
+    shape, n_classes = dataset.train.images.shape[1:], len(dataset.classes)
+    return [
+        build(model, image_shape=shape, n_classes=n_classes, streams=streams).to(device)
+        for _ in range(count)
+    ]
 
 
 def train_in_step(

@@ -14,10 +14,10 @@ from hardness.augmentation import Augmentation
 from hardness.checkpoint import Checkpoint, capture
 from hardness.datasets import Dataset
 from hardness.dynamics import INIT, EpochRecord, Recording
-from hardness.models import ModelOptions, build
+from hardness.models import ModelOptions
 from hardness.seeding import Streams
 from hardness.training.classification import evaluate, validate
-from hardness.training.folds import deal, train_in_step
+from hardness.training.folds import alike, deal, train_in_step
 from hardness.training.optimization import TrainOptions, check_finite, optimizer, prepare
 from hardness.training.pixels import Pixels
 
@@ -96,15 +96,7 @@ def second_split(
     n = len(samples)
     if n < HALVES:
         raise ValueError(f"second_split: expected at least {HALVES} samples to split; came {n}")
-    networks = [
-        build(
-            model,
-            image_shape=samples.images.shape[1:],
-            n_classes=len(dataset.classes),
-            streams=streams,
-        ).to(device)
-        for _ in range(HALVES)
-    ]
+    networks = alike(HALVES, model, dataset, streams, device)
     pixels, labels = Pixels(samples.images, device), samples.labels.to(device)
     held_out = Pixels(dataset.validation.images, device, like=pixels)
     held_out_labels = dataset.validation.labels.to(device)

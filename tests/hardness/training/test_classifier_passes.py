@@ -28,6 +28,7 @@ from hardness.training.classifier_passes import (
 from hardness.training.optimization import TrainOptions
 from hardness.training.pixels import EVAL_BATCH, Pixels
 from hardness.training.supervised import Supervised, supervised
+from tests.trainings import assert_same_arrays
 
 SEEDED = Streams(seed=0)
 MODEL = ModelOptions(name="small_cnn", width=4, dropout=0.3)
@@ -101,13 +102,6 @@ def normalised(dataset):
     """Images in the units of the network, by hand."""
     unit = dataset.train.images.double() / 255
     return ((unit - unit.mean()) / unit.std(correction=0)).float()
-
-
-def assert_same_arrays(found, expected):
-    assert found.keys() == expected.keys()
-    for name, values in expected.items():
-        assert found[name].dtype == values.dtype, name
-        assert found[name].tobytes() == values.tobytes(), name
 
 
 # What is recorded

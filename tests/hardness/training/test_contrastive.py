@@ -10,13 +10,20 @@ import torch
 
 from hardness import checkpoint as checkpoints
 from hardness.augmentation import Augmentation
-from hardness.datasets import Dataset, DatasetOptions, load
+from hardness.datasets import Dataset
 from hardness.dynamics import INIT, Diverged, Recording
 from hardness.models import ModelOptions
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.contrastive import Contrastive, contrastive
 from hardness.training.optimization import TrainOptions, learning_rate
+from tests.trainings import (
+    assert_same_bits,
+    assert_same_state,
+    few_digits,
+    with_checkpoints,
+    without_seconds,
+)
 
 SEEDED = Streams(seed=0)
 OBJECTIVES = ("simclr", "barlow_twins")
@@ -27,7 +34,7 @@ EPOCHS = 3
 
 @pytest.fixture(scope="module")
 def digits():
-    return load(DatasetOptions(name="digits", subset=250), 0.2)
+    return few_digits()
 
 
 def options(objective="simclr", **train):
@@ -42,36 +49,7 @@ def options(objective="simclr", **train):
 
 def train(dataset, chosen, streams=SEEDED, model=MODEL, **arguments):
     """Records of a training, each with the checkpoint that was there when it came."""
-    return [
-        (record, record.checkpoint())
-        for record in contrastive(dataset, model, chosen, streams, **arguments)
-    ]
-
-
-def assert_same_arrays(found, expected):
-    assert found.keys() == expected.keys()
-    for name, values in expected.items():
-        assert found[name].dtype == values.dtype, name
-        assert found[name].tobytes() == values.tobytes(), name
-
-
-def assert_same_state(found, expected):
-    assert found.epoch == expected.epoch
-    assert found.tensors.keys() == expected.tensors.keys()
-    assert all(torch.equal(found.tensors[name], expected.tensors[name]) for name in found.tensors)
-
-
-def without_seconds(record):
-    return {k: v for k, v in record.summary.items() if not k.endswith("_seconds")}
-
-
-def assert_same_bits(found, expected):
-    assert [record.epoch for record, _ in found] == [record.epoch for record, _ in expected]
-    for (record, state), (other, other_state) in zip(found, expected, strict=True):
-        assert_same_arrays(record.signals, other.signals)
-        assert_same_arrays(record.snapshots, other.snapshots)
-        assert without_seconds(record) == without_seconds(other)
-        assert_same_state(state, other_state)
+    return with_checkpoints(contrastive(dataset, model, chosen, streams, **arguments))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

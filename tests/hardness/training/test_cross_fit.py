@@ -23,16 +23,20 @@ from hardness.training.cross_fit import CrossFit, cross_fit
 from hardness.training.folds import deal
 from hardness.training.optimization import TrainOptions, batches, learning_rate, optimizer
 from hardness.training.second_split import SecondSplit, second_split
+from tests.trainings import (
+    AUGMENTED,
+    SCHEDULES,
+    assert_same_bits,
+    assert_same_tensors,
+    few_digits,
+    with_checkpoints,
+    without_seconds,
+)
 
 SEEDED = Streams(seed=0)
 MODEL = ModelOptions(name="small_cnn", width=4)
-AUGMENTED = Augmentation(pad=1, brightness=0.2)
 PLAIN = ModelOptions(name="small_cnn", width=4, dropout=0.0)
 EPOCHS = 3
-SCHEDULES = {
-    "sgd and one_cycle": {"optimizer": "sgd", "schedule": "one_cycle", "lr": 0.1},
-    "adamw and cosine": {"optimizer": "adamw", "schedule": "cosine", "lr": 0.01},
-}
 # Validation losses of two networks, epoch by epoch: a best that is past, and equal ones.
 VALIDATION = ((3.0, 5.0), (1.0, 4.0), (2.0, 4.0), (1.0, 3.0), (1.5, 6.0))
 BEST = np.array([1, 3])
@@ -41,7 +45,7 @@ PASSES = Recording(passes=("odin", "mc_dropout"))
 
 @pytest.fixture(scope="module")
 def digits():
-    return load(DatasetOptions(name="digits", subset=250), 0.2)
+    return few_digits()
 
 
 def options(*, folds=2, augmentation=AUGMENTED, split_seed=0, **train):
@@ -57,41 +61,13 @@ def options(*, folds=2, augmentation=AUGMENTED, split_seed=0, **train):
 def train(dataset, chosen=None, streams=SEEDED, model=MODEL, **arguments):
     """Records of a training, each with the checkpoint that was there when it came."""
     chosen = options() if chosen is None else chosen
-    return [
-        (record, record.checkpoint())
-        for record in cross_fit(dataset, model, chosen, streams, **arguments)
-    ]
+    return with_checkpoints(cross_fit(dataset, model, chosen, streams, **arguments))
 
 
 def part(state, network, prefix="module"):
     """Tensors of one of the networks."""
     start = f"{prefix}.{network}."
     return {k.removeprefix(start): v for k, v in state.tensors.items() if k.startswith(start)}
-
-
-def without_seconds(record):
-    return {k: v for k, v in record.summary.items() if not k.endswith("_seconds")}
-
-
-def assert_same_bits(found, expected):
-    assert [record.epoch for record, _ in found] == [record.epoch for record, _ in expected]
-    for (record, state), (other, other_state) in zip(found, expected, strict=True):
-        for arrays, others in (
-            (record.signals, other.signals),
-            (record.snapshots, other.snapshots),
-        ):
-            assert arrays.keys() == others.keys()
-            for name in arrays:
-                assert arrays[name].dtype == others[name].dtype
-                assert arrays[name].tobytes() == others[name].tobytes(), name
-        assert without_seconds(record) == without_seconds(other)
-        assert_same_tensors(state.tensors, other_state.tensors)
-
-
-def assert_same_tensors(found, expected):
-    assert found.keys() == expected.keys()
-    for name, tensor in found.items():
-        assert tensor.numpy().tobytes() == expected[name].numpy().tobytes(), name
 
 
 def fresh(dataset, model, streams):
@@ -250,9 +226,7 @@ def test_two_folds_train_as_the_first_stage_of_a_second_split(digits):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_networks_that_do_not_train_stay_as_they_are(digits, monkeypatch, schedule):
     """Neither momentum nor weight decay touches them, nor do running statistics."""
-    from hardness.training import cross_fit as regimen
-
-    original, build_one = module.train_epoch, regimen.build
+    original, build_one = module.train_epoch, module.build
     networks, calls = [], []
 
     def keep(*arguments, **named):
@@ -268,7 +242,7 @@ def test_networks_that_do_not_train_stay_as_they_are(digits, monkeypatch, schedu
         calls.append(networks.index(forward))
         return found
 
-    monkeypatch.setattr(regimen, "build", keep)
+    monkeypatch.setattr(module, "build", keep)
     monkeypatch.setattr(module, "train_epoch", spy)
     train(digits, options(folds=3, weight_decay=0.1, **SCHEDULES[schedule]))
     assert calls == [0, 1, 2] * EPOCHS

@@ -15,25 +15,28 @@ from hardness.metrics import ssft
 from hardness.models import ModelOptions, build
 from hardness.seeding import Streams
 from hardness.training import REGIMENS, folds
-from hardness.training import second_split as module
 from hardness.training.folds import deal
 from hardness.training.optimization import TrainOptions, batches, learning_rate, optimizer
 from hardness.training.second_split import SecondSplit, second_split
+from tests.trainings import (
+    AUGMENTED,
+    SCHEDULES,
+    assert_same_bits,
+    assert_same_tensors,
+    few_digits,
+    with_checkpoints,
+    without_seconds,
+)
 
 SEEDED = Streams(seed=0)
 MODEL = ModelOptions(name="small_cnn", width=4)
-AUGMENTED = Augmentation(pad=1, brightness=0.2)
 PLAIN = ModelOptions(name="small_cnn", width=4, dropout=0.0)
 FIRST, SECOND = 2, 3
-SCHEDULES = {
-    "sgd and one_cycle": {"optimizer": "sgd", "schedule": "one_cycle", "lr": 0.1},
-    "adamw and cosine": {"optimizer": "adamw", "schedule": "cosine", "lr": 0.01},
-}
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return load(DatasetOptions(name="digits", subset=250), 0.2)
+    return few_digits()
 
 
 def options(*, augmentation=AUGMENTED, split_seed=0, **train):
@@ -49,38 +52,13 @@ def options(*, augmentation=AUGMENTED, split_seed=0, **train):
 def train(dataset, chosen=None, streams=SEEDED, model=MODEL, **arguments):
     """Records of a training, each with the checkpoint that was there when it came."""
     chosen = options() if chosen is None else chosen
-    return [
-        (record, record.checkpoint())
-        for record in second_split(dataset, model, chosen, streams, **arguments)
-    ]
+    return with_checkpoints(second_split(dataset, model, chosen, streams, **arguments))
 
 
 def part(state, network, prefix="module"):
     """Tensors of one of the two networks."""
     start = f"{prefix}.{network}."
     return {k.removeprefix(start): v for k, v in state.tensors.items() if k.startswith(start)}
-
-
-def without_seconds(record):
-    return {k: v for k, v in record.summary.items() if not k.endswith("_seconds")}
-
-
-def assert_same_bits(found, expected):
-    assert [record.epoch for record, _ in found] == [record.epoch for record, _ in expected]
-    for (record, state), (other, other_state) in zip(found, expected, strict=True):
-        for arrays, others in (
-            (record.signals, other.signals),
-            (record.snapshots, other.snapshots),
-        ):
-            assert arrays.keys() == others.keys()
-            assert all(arrays[name].tobytes() == others[name].tobytes() for name in arrays)
-        assert without_seconds(record) == without_seconds(other)
-        assert_same_tensors(state.tensors, other_state.tensors)
-
-
-def assert_same_tensors(found, expected):
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in found)
 
 
 def restored(dataset, state, network, model=MODEL):
@@ -238,7 +216,7 @@ def test_the_network_that_does_not_train_stays_as_it_is(digits, monkeypatch, sch
         networks.append(build(*arguments, **named))
         return networks[-1]
 
-    monkeypatch.setattr(module, "build", keep)
+    monkeypatch.setattr(folds, "build", keep)
 
     def spy(forward, *rest, **options):
         (idle,) = (n for n in networks if n is not forward)

@@ -17,20 +17,24 @@ from hardness.signals import LOGIT_SIGNALS
 from hardness.training import REGIMENS
 from hardness.training.optimization import TrainOptions
 from hardness.training.supervised import Supervised, supervised
+from tests.trainings import (
+    AUGMENTED,
+    SCHEDULES,
+    assert_same_bits,
+    assert_same_state,
+    few_digits,
+    with_checkpoints,
+    without_seconds,
+)
 
 SEEDED = Streams(seed=0)
 MODEL = ModelOptions(name="small_cnn", width=4)
-AUGMENTED = Augmentation(pad=1, brightness=0.2)
-SCHEDULES = {
-    "sgd and one_cycle": {"optimizer": "sgd", "schedule": "one_cycle", "lr": 0.1},
-    "adamw and cosine": {"optimizer": "adamw", "schedule": "cosine", "lr": 0.01},
-}
 EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return load(DatasetOptions(name="digits", subset=250), 0.2)
+    return few_digits()
 
 
 def options(*, augmentation=AUGMENTED, **train):
@@ -41,36 +45,7 @@ def options(*, augmentation=AUGMENTED, **train):
 def train(dataset, chosen=None, streams=SEEDED, model=MODEL, **arguments):
     """Records of a training, each with the checkpoint that was there when it came."""
     chosen = options() if chosen is None else chosen
-    return [
-        (record, record.checkpoint())
-        for record in supervised(dataset, model, chosen, streams, **arguments)
-    ]
-
-
-def assert_same_arrays(found, expected):
-    assert found.keys() == expected.keys()
-    for name, values in expected.items():
-        assert found[name].dtype == values.dtype, name
-        assert found[name].tobytes() == values.tobytes(), name
-
-
-def assert_same_state(found, expected):
-    assert found.epoch == expected.epoch
-    assert found.tensors.keys() == expected.tensors.keys()
-    assert all(torch.equal(found.tensors[name], expected.tensors[name]) for name in found.tensors)
-
-
-def without_seconds(record):
-    return {k: v for k, v in record.summary.items() if not k.endswith("_seconds")}
-
-
-def assert_same_bits(found, expected):
-    assert [record.epoch for record, _ in found] == [record.epoch for record, _ in expected]
-    for (record, state), (other, other_state) in zip(found, expected, strict=True):
-        assert_same_arrays(record.signals, other.signals)
-        assert_same_arrays(record.snapshots, other.snapshots)
-        assert without_seconds(record) == without_seconds(other)
-        assert_same_state(state, other_state)
+    return with_checkpoints(supervised(dataset, model, chosen, streams, **arguments))
 
 
 def differs(one, other, name="loss"):
