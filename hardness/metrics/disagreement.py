@@ -203,7 +203,6 @@ def _log_probs(
 ) -> Float64[np.ndarray, "members samples classes"]:
     if len(logits) < MEMBERS:
         raise ValueError(f"expected at least {MEMBERS} members; came {len(logits)}")
-    z = logits.astype(np.float64)
-    with np.errstate(invalid="ignore"):  # a largest logit that is infinite makes NaN
-        shifted = z - z.max(axis=2, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True))
+    from hardness.signals import as_tensor  # noqa: PLC0415 - as above
+
+    return as_tensor(logits).double().log_softmax(dim=2).numpy()
