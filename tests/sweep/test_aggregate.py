@@ -10,6 +10,7 @@ import torch
 from hardness.datasets import Dataset, Samples
 from hardness.metrics import METRICS
 from sweep import aggregate
+from sweep.spec import Configuration
 
 PIXELS = [key for key, metric in METRICS.items() if metric.scope == "pixels"]
 
@@ -82,3 +83,26 @@ class TestPixelScores:
         file.write_bytes(b"PAR1 no more")
         found = aggregate.pixel_scores(["image_entropy"], pictures(), tmp_path)
         np.testing.assert_array_equal(found["image_entropy"], expected["image_entropy"])
+
+
+def test_metrics_that_leave_out_more_than_one_sample_in_a_hundred_are_named():
+    full = np.random.default_rng(0).random((2, 200))
+    some, few = full.copy(), full.copy()
+    some[0, :2] = some[1, 1:3] = np.nan  # three samples, each of some run
+    few[:, :2] = np.nan  # exactly one in a hundred
+    one = aggregate.ConfigurationScores(
+        configuration=Configuration(
+            regimen="supervised", numerics_version=1, dataset={}, model={}, options={}
+        ),
+        parameters={"train.lr": 0.2},
+        seeds=(0, 1),
+        runs=("a", "b"),
+        sample_ids=np.arange(200),
+        labels=np.arange(200) % 2,
+        raw={"aum": full, "lid_mle": some, "el2n": few},
+        flags={},
+        missing={},
+        objective=0.9,
+    )
+    (note,) = aggregate._without_score([one])
+    assert note.startswith("supervised train.lr=0.2: no score for 3 of 200 samples by lid_mle (NaN")

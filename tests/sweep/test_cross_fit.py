@@ -1,5 +1,8 @@
 """Cross-fit runs in a sweep: scores out of fold, ranked within the fold, passes where asked for."""
 
+import itertools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -30,7 +33,6 @@ def read(workdir, **keys):
 def test_runs_leave_scores_of_every_sample_ranked_within_the_fold(workdir):
     spec, dataset = driver.load(read(workdir))
     (proposal,) = planning.proposals(spec, [], {})
-    assert driver.estimate(spec, dataset, planning.cells(spec, [proposal.configuration], {})) > 0
     store = Store.create(f"sqlite:///{workdir / 'mlflow.db'}", "small")
     places = Places(
         tracking_uri=store.uri,
@@ -68,6 +70,20 @@ def test_runs_leave_scores_of_every_sample_ranked_within_the_fold(workdir):
                 mine = METRICS[key].sign * run[fold == one], hardness[fold == one]
                 assert {0.0, 1.0} <= {*mine[1]}
                 assert spearmanr(*mine).statistic > 0.999
+
+
+def test_the_estimate_counts_epochs_and_scoring_passes(workdir, monkeypatch):
+    """A clock that ticks once a reading: an epoch takes one second."""
+    spec, dataset = driver.load(read(workdir))
+    (proposal,) = planning.proposals(spec, [], {})
+    cells = planning.cells(spec, [proposal.configuration], {})
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr(driver, "time", clock)
+    # ODIN and MC dropout once, in forward passes of which an epoch takes four.
+    a_run = EPOCHS + (5 + 20) / 4
+    assert driver.estimate(spec, dataset, cells) == len(SEEDS) * a_run
+    bare, dataset = driver.load(read(workdir, metrics="[mean_loss]"))
+    assert driver.estimate(bare, dataset, cells) == len(SEEDS) * EPOCHS
 
 
 def test_what_is_kept_follows_the_metrics_and_keep(workdir):

@@ -11,7 +11,7 @@ import torch
 from matplotlib import rcParams
 
 from hardness.datasets import Dataset, Samples
-from hardness.stability import spearman_pair_mean, stability
+from hardness.stability import spearman_pair_mean
 from sweep import aggregate, report
 from sweep.aggregate import MEMBERS, REFERENCE, Aggregate, ConfigurationScores
 from sweep.spec import Configuration
@@ -46,12 +46,7 @@ def scores(regimen, keys, *, seeds=4, missing=None, salt=0):
 
 
 def aggregated(*configurations, pixels=None):
-    """The tables of an aggregation, stability without Ray."""
-    rows = [
-        aggregate._stability_row(one, key, stability(one.hardness(key), one.labels))
-        for one in configurations
-        for key in one.raw
-    ]
+    """The tables of an aggregation."""
     pixels = pixels or {}
     goal = SimpleNamespace(metric=SimpleNamespace(goal="maximize"))
     regimens = {one.configuration.regimen: goal for one in configurations}
@@ -59,7 +54,7 @@ def aggregated(*configurations, pixels=None):
     return Aggregate(
         scores=configurations,
         pixels=pixels,
-        stability=pd.DataFrame(rows),
+        stability=aggregate.stability_table(configurations),
         agreement=aggregate.agreement_table(sweep, configurations, pixels, intervals=False),
         samples=aggregate.samples_table(configurations, pixels),
     )

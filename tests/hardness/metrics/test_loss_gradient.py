@@ -41,3 +41,10 @@ def test_equals_numpy_on_what_was_scored(case):
 def test_arrays_that_disagree_are_refused(function):
     with pytest.raises(ValueError, match="expected seen of shape"):
         inspect.unwrap(function)(np.ones((2, 3)), np.ones((2, 2), bool))
+
+
+@pytest.mark.parametrize("key", ["lgn_mean", "lgn_std", "lgn_discrepancy"])
+def test_variants_read_the_gradients_that_they_are_named_after(key):
+    for variant in ("stacked", "own"):
+        assert METRICS[f"{key}.{variant}"].inputs == {"lgn": f"lgn.{variant}"}
+        assert METRICS[f"{key}.{variant}"].sign == METRICS[key].sign

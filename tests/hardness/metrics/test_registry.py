@@ -285,3 +285,19 @@ def test_a_metric_reads_who_was_seen_in_the_phase_of_its_signals():
     signals = {"label_margin": margins, "seen": seen, "seen.train": ~seen}
     assert METRICS["aum"].score(signals).tolist() == [2.0, 5.0]
     assert METRICS["aum"].score({"label_margin": margins}).tolist() == [2.0, 7.0]
+
+
+def test_every_metric_of_runs_says_which_samples_it_leaves_out():
+    for key, entry in METRICS.items():
+        assert entry.undefined.startswith("NaN") == (entry.scope != "pixels" or "lid" in key), key
+    assert METRICS["cartography_variability.train"].undefined == "NaN where seen less than twice"
+    assert METRICS["lid_mle_harmonic"].undefined == "NaN where lid_mle is"
+
+
+def test_a_metric_without_a_docstring_says_nothing_about_what_it_leaves_out():
+    metric(**ABOUT)(silent)
+    assert METRICS["silent"].undefined == ""
+
+
+def silent(loss):
+    return loss.max(axis=0)
