@@ -1,5 +1,7 @@
 """MNIST and CIFAR-10 with their real images through the whole job."""
 
+import re
+
 import pandas as pd
 import pytest
 from conftest import SHARED_DATA
@@ -7,6 +9,9 @@ from sweeps import command
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
+TOO_FEW_EPOCHS = re.compile(
+    r"(msd|feature_norm|lgn)_discrepancy(\..+)?|el2n\.e(5|10|20)|vog\.(early|late)"
+)
 FILES = {
     "mnist": (
         SHARED_DATA / "mnist" / "MNIST" / "raw" / "train-images-idx3-ubyte",
@@ -37,7 +42,12 @@ def test_two_thousand_images_three_epochs_two_seeds(name, workdir):
     assert code == 0, err
     print(out)
     table = pd.read_csv(workdir / "sweeps" / name / "stability.csv")
-    assert (table["samples"] == 1800).all()
+    undefined = table.loc[table["samples"] != 1800, ["metric", "samples"]]
+    # Three epochs are too few for some: each of these scores nobody, and the notes name it.
+    assert (undefined["samples"] == 0).all()
+    assert all(TOO_FEW_EPOCHS.fullmatch(key) for key in undefined["metric"])
+    notes = pd.read_csv(workdir / "sweeps" / name / "notes.csv")["note"].str.cat(sep=" ")
+    assert all(key in notes for key in undefined["metric"])
     assert (table["runs"] == 2).all()
     # Two runs of a network that learns agree better than chance on who is hard.
     by_key = table[table["regimen"] == "supervised"].set_index("metric")["spearman_pair_mean"]
