@@ -110,9 +110,28 @@ class _File:
 def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Read a file and put overrides such as ``seeds=0:8`` into it, still unchecked.
 
+    ``base: other.yaml`` starts from another file, beside this one: sections are joined key by key,
+    lists and values replaced, and a key that is left empty here is as if it were in neither.
+
     Raises:
         ExperimentError: If there is no such file, it is not YAML, or an override has no ``=``.
     """
+    content = _with_bases(path, ())
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ExperimentError(f"expected key=value, such as seeds=0:8; came {override!r}")
+        try:
+            value = _yaml(text)
+        except ValueError as error:
+            raise ExperimentError(f"{override!r}: expected YAML after '='; {error}") from error
+        _put(content, _segments(key), value, repr(override))
+    content["plugins"] = _absolute_plugins(content.get("plugins"), path)
+    return content
+
+
+def _with_bases(path: Path, followers: tuple[Path, ...]) -> dict[str, Any]:
+    """One file's keys on top of those of the files that it starts from."""
     try:
         content = _yaml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
@@ -125,17 +144,28 @@ def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise ExperimentError(f"{path}: expected YAML; {error}") from error
     if not isinstance(content, dict):
         raise ExperimentError(f"{path}: expected keys and values; came {_shown(content)}")
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise ExperimentError(f"expected key=value, such as seeds=0:8; came {override!r}")
-        try:
-            value = _yaml(text)
-        except ValueError as error:
-            raise ExperimentError(f"{override!r}: expected YAML after '='; {error}") from error
-        _put(content, _segments(key), value, repr(override))
-    content["plugins"] = _absolute_plugins(content.get("plugins"), path)
-    return content
+    base = content.pop("base", None)
+    if "plugins" in content:
+        content["plugins"] = _absolute_plugins(content["plugins"], path)
+    if base is None:
+        return content
+    if not isinstance(base, str):
+        raise ExperimentError(f"{path}: base: expected a file; came {_shown(base)}")
+    started = path.parent / _expanded(base, f"{path}: base")
+    if started.resolve() in (resolved := (*followers, path.resolve())):
+        raise ExperimentError(f"{path}: base: expected files that start somewhere; came a circle")
+    return _joined(_with_bases(started, resolved), content)
+
+
+def _joined(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    joined = {key: value for key, value in base.items() if key not in own or own[key] is not None}
+    for key, value in own.items():
+        under = base.get(key)
+        if isinstance(value, Mapping) and isinstance(under, Mapping):
+            joined[key] = _joined(under, value)
+        elif value is not None or key not in base:
+            joined[key] = value
+    return joined
 
 
 def check(content: Mapping[str, Any], source: str) -> SweepSpec:

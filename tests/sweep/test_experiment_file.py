@@ -36,6 +36,7 @@ from sweep.mistake import Mistake
 from sweep.spec import Keep, Parameter, Resources
 
 ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "experiments").rglob("*.yaml"))
 SMALLEST = """
 name: digits
 dataset: {name: digits}
@@ -113,13 +114,13 @@ def test_the_example_of_the_design_means_what_it_says(parse, tmp_path):
     assert spec.tracking_uri == "http://tracker:5000"
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.name
-)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: str(p.relative_to(ROOT / "experiments")))
 def test_every_shipped_experiment_is_named_after_its_file_and_parses(path):
     spec = check(read(path), path.name)
-    assert spec.name == path.stem
-    assert {"supervised", "contrastive"} <= {*spec.regimens} <= {*REGIMENS}
+    folder = path.parent.relative_to(ROOT / "experiments")
+    assert spec.name == "-".join([*folder.parts, path.stem])
+    assert "supervised" in spec.regimens
+    assert {*spec.regimens} <= {*REGIMENS}
 
 
 def test_the_smallest_file_gets_sensible_defaults(parse):
@@ -237,9 +238,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(parse):
     assert parse(b"\xef\xbb\xbf" + SMALLEST.strip().encode()).name == "digits"
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.name
-)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: str(p.relative_to(ROOT / "experiments")))
 def test_a_stored_experiment_reads_back_as_the_same_sweep(path, tmp_path, monkeypatch):
     content = read(path, ["seeds=2:4", "storage_path=here"])
     spec = check(content, path.name)
@@ -247,6 +246,61 @@ def test_a_stored_experiment_reads_back_as_the_same_sweep(path, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     again = check(json.loads(stored), spec.name)
     assert again == dataclasses.replace(spec, dataset_digest="0" * 64)
+
+
+class TestBase:
+    def test_sections_are_joined_values_replaced_and_empty_keys_dropped(self, tmp_path):
+        (tmp_path / "first.yaml").write_text(
+            "name: first\ndataset: {name: digits, subset: 100}\nseeds: [1, 2]\nmetrics: [aum]\n"
+            "plant: {noise_pair: {rate: 0.1}}\n"
+            "regimens: {supervised: {train: {lr: 0.1, max_epochs: 3}}, contrastive: {}}\n"
+        )
+        (tmp_path / "second.yaml").write_text("base: first.yaml\nname: second\nseeds: [3]\n")
+        (tmp_path / "inner").mkdir()
+        third = tmp_path / "inner" / "third.yaml"
+        third.write_text(
+            "base: ../second.yaml\nname: third\nmetrics:\n"
+            "plant: {noise_pair: , noise_symmetric: {rate: 0.2}}\n"
+            "regimens: {contrastive: , supervised: {train: {lr: 0.5}}, autoencoder: }\n"
+        )
+        assert read(third, ["dataset.subset=50"]) == {
+            "name": "third",
+            "dataset": {"name": "digits", "subset": 50},
+            "seeds": [3],
+            "plant": {"noise_symmetric": {"rate": 0.2}},
+            "regimens": {
+                "supervised": {"train": {"lr": 0.5, "max_epochs": 3}},
+                "autoencoder": None,
+            },
+            "plugins": [],
+        }
+
+    def test_plugins_lie_beside_the_file_that_names_them(self, tmp_path):
+        (tmp_path / "inner").mkdir()
+        (tmp_path / "inner" / "first.yaml").write_text(f"{SMALLEST}plugins: [mine.py]\n")
+        (tmp_path / "second.yaml").write_text("base: inner/first.yaml\nname: second\n")
+        assert read(tmp_path / "second.yaml")["plugins"] == [str(tmp_path / "inner" / "mine.py")]
+
+    @pytest.mark.parametrize(
+        ("base", "said"),
+        [
+            ("[a.yaml]", "digits.yaml: base: expected a file; came ['a.yaml']"),
+            ("none.yaml", "none.yaml: expected an experiment file; there is none"),
+            (
+                "digits.yaml",
+                "digits.yaml: base: expected files that start somewhere; came a circle",
+            ),
+            (
+                "other.yaml",
+                "other.yaml: base: expected files that start somewhere; came a circle",
+            ),
+        ],
+    )
+    def test_a_wrong_base_is_told_in_one_line(self, parse, tmp_path, base, said):
+        (tmp_path / "other.yaml").write_text("base: digits.yaml\n")
+        with pytest.raises(ExperimentError) as caught:
+            parse(f"base: {base}\n{SMALLEST}")
+        assert str(caught.value).replace(f"{tmp_path}/", "") == said
 
 
 def test_a_plan_is_read_with_all_that_belongs_to_it(parse, monkeypatch, tmp_path):
