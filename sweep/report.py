@@ -1,4 +1,4 @@
-"""Figures of an aggregation: stability, agreement, the data map, and the images at both ends.
+"""Figures of an aggregation: stability, agreement, truth, data map, and images at both ends.
 
 A figure whose numbers are missing is not drawn. What a figure shows is chosen by the functions
 without an underscore, from tables to tables; the rest is ink.
@@ -22,11 +22,14 @@ from matplotlib.patches import Rectangle
 
 from hardness.agreement import supervised_reference
 from hardness.datasets import Dataset
+from hardness.metrics import METRICS
+from hardness.planting import TRUTH
 from hardness.stability import spearman_pair_mean
 from sweep.aggregate import MEMBERS, REFERENCE, Aggregate, ConfigurationScores, headline
 
 FAMILIES = ("supervised", "loss-based", "unsupervised", "uncertainty")
 SIDE = 5  # images a row and a column
+_SCORES_OF_A_KIND = 12  # lines of the truth figure for each use of labels
 _PITCH = 1.36  # of the lines of images, in widths of one
 _MOST_CELLS_WITH_VALUES = 80  # a row
 _DARK_BLUE = 0.8  # correlation from which on white is read more easily than ink
@@ -89,15 +92,15 @@ def draw(
         dataset: Source of the images; None leaves the image figures out.
 
     Returns:
-        The files written: ``stability.png``, ``agreement.png``, ``data_map.png`` and one
-        ``images_<score key>.png`` for each of ``pictured``, where there is something to show.
+        The files written: ``stability.png``, ``agreement.png``, ``truth.png``, ``data_map.png`` and
+        one ``images_<score key>.png`` for each of ``pictured``, where there is something to show.
     """
     folder.mkdir(parents=True, exist_ok=True)
     by_id = {one.configuration.configuration_id: one for one in result.scores}
     chosen = [by_id[configuration_id] for configuration_id in best if configuration_id in by_id]
     with style.context(_STYLE, after_reset=True):
         written = [_save(figure, folder / f) for f, figure in _figures(result, chosen, dataset)]
-    stale = {folder / f"{name}.png" for name in ("stability", "agreement", "data_map")}
+    stale = {folder / f"{name}.png" for name in ("stability", "agreement", "truth", "data_map")}
     for path in (stale | {*folder.glob("images_*.png")}) - {*written}:
         path.unlink(missing_ok=True)
     return written
@@ -196,6 +199,36 @@ def own_agreement(result: Aggregate) -> dict[str, float]:
     return own
 
 
+def truth_rows(table: pd.DataFrame, most: int) -> pd.DataFrame:
+    """The scores that get a line of their own beside the truths, most telling first.
+
+    Args:
+        table: ``Aggregate.truth``.
+        most: Scores of each use of labels; those that tell any one truth best.
+
+    Returns:
+        Rows of the table that measure hardness, without variants; labels none, others, own. A
+        score's place is by its largest distance from chance, and the same for all truths.
+    """
+    if table.empty:
+        return table
+    known = [key for key in table["metric"].unique() if key in METRICS]
+    shown = table["metric"].isin(headline(known)) | ~table["metric"].isin(known)
+    rows = table[shown & (table["measures"] == "hardness")]
+    value = 2 * rows["auroc"] - 1 if "auroc" in rows else pd.Series(math.nan, index=rows.index)
+    if "spearman" in rows:
+        value = value.fillna(rows["spearman"])
+    rows = rows.assign(distance=value.abs()).dropna(subset="distance")
+    best = rows.groupby(["labels_used", "score"], sort=False)["distance"].max().reset_index()
+    places = {used: place for place, used in enumerate(_LABELS)}
+    best = best[best["labels_used"].isin(places)].sort_values("distance", ascending=False)
+    best = best.groupby("labels_used", sort=False).head(most)
+    best = best.sort_values("labels_used", key=lambda used: used.map(places), kind="stable")
+    order = {score: place for place, score in enumerate(best["score"])}
+    rows = rows[rows["score"].isin(order)].drop(columns="distance")
+    return rows.sort_values("score", key=lambda score: score.map(order), kind="stable")
+
+
 def map_points(samples: pd.DataFrame, configuration_id: str) -> pd.DataFrame:
     """Where each sample of a configuration lies on the data map.
 
@@ -291,6 +324,8 @@ def _figures(
     matrix, families = agreement_matrix(result.agreement, own_agreement(result))
     if figure := _agreement_figure(matrix, families, best):
         yield "agreement.png", figure
+    if figure := _truth_figure(result.truth):
+        yield "truth.png", figure
     supervised = [one for one in best if one.configuration.regimen == "supervised"]
     if supervised and (figure := _data_map_figure(result.samples, supervised[0])):
         yield "data_map.png", figure
@@ -495,6 +530,59 @@ def _agreement_caption(matrix: pd.DataFrame) -> str:
     if matrix.isna().any(axis=None):
         sentences.append("Hatched: undefined.")
     return " ".join(sentences)
+
+
+def _truth_figure(table: pd.DataFrame) -> Figure | None:
+    rows = truth_rows(table, _SCORES_OF_A_KIND)
+    if rows.empty:
+        return None
+    scores = rows.drop_duplicates("score").set_index("score")["labels_used"]
+    names = [*dict.fromkeys(rows["truth"])]
+    # As many scores of each use of labels stand together, a gap apart from the next.
+    new = scores.ne(scores.shift()).to_numpy()[1:]
+    y = pd.Series(np.arange(len(scores)) + np.append(0, np.cumsum(new)), index=scores.index)
+    width_in = 2.6 + 2.4 * len(names)
+    figure = Figure((max(width_in, 7.0), 0.19 * (y.iloc[-1] + 1) + 1.6), layout="constrained")
+    axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axis, name in zip(axes, names, strict=True):
+        _truth_panel(axis, rows[rows["truth"] == name], y)
+    axes[0].set_yticks(y, scores.index)
+    axes[0].set_ylim(y.iloc[-1] + 0.6, -0.6)
+    used = [kind for kind in _LABELS if kind in {*scores}]
+    handles = [
+        Line2D(
+            [], [], ls="", marker="o", ms=5, c=_LABELS[kind][0], label=f"uses {_LABELS[kind][1]}"
+        )
+        for kind in used
+    ]
+    look: dict[str, Any] = {
+        "ls": "", "marker": "o", "c": _QUIET, "ms": 7.5, "mfc": "white", "mew": 1.2,
+    }  # fmt: skip
+    handles.append(Line2D([], [], label="within class", **look))
+    figure.legend(handles=handles, loc="outside upper left", ncols=4, handletextpad=0.4)
+    return figure
+
+
+def _truth_panel(axis: Axes, rows: pd.DataFrame, y: pd.Series) -> None:
+    binary = (rows["kind"] == "binary").all()
+    main, within, chance = (
+        ("auroc", "auroc_within_class", 0.5) if binary else ("spearman", "spearman_within_class", 0)
+    )
+    places = y[rows["score"]].to_numpy()
+    colours = [_LABELS[used][0] for used in rows["labels_used"]]
+    axis.axvline(chance, color=_FAINT, lw=1, zorder=0)
+    if f"{main}_low" in rows:
+        axis.hlines(
+            places, rows[f"{main}_low"], rows[f"{main}_high"], colors=colours, lw=2, alpha=0.45
+        )
+    axis.scatter(rows[within], places, s=40, facecolors="white", edgecolors=colours, lw=1.1)
+    axis.scatter(rows[main], places, s=20, c=colours, zorder=3)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    name = str(rows["truth"].iloc[0]).removeprefix(TRUTH).replace("_", " ")
+    found = f"{rows['base_rate'].iloc[0]:.1%} of " if binary else ""
+    axis.set_title(f"{textwrap.fill(name, 26)}\n{found}{rows['samples'].max():,} samples")
+    axis.set_xlabel("AUROC" if binary else "Spearman correlation")
 
 
 def _data_map_figure(samples: pd.DataFrame, one: ConfigurationScores) -> Figure | None:

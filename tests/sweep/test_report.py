@@ -1,6 +1,7 @@
 """Figures: which numbers and which samples they show, and what is missing."""
 
 import dataclasses
+import math
 from types import SimpleNamespace
 
 import matplotlib.image
@@ -249,6 +250,61 @@ class TestAgreementMatrix:
         matrix, families = report.agreement_matrix(pd.DataFrame(), {})
         assert matrix.empty
         assert families == {}
+
+
+class TestTruthRows:
+    """Three scores of each kind against two truths, one that all miss and one that some find."""
+
+    def table(self):
+        rows = [
+            ("aum", "own", "hardness", 0.9, 0.5),
+            ("mean_loss", "own", "hardness", 0.2, 0.5),
+            ("aum.train", "own", "hardness", 0.95, 0.5),
+            ("cartography_variability", "own", "ambiguity", 0.99, 0.5),
+            ("lof", "none", "hardness", 0.55, 0.5),
+            ("mine", "none", "hardness", 0.6, 0.5),
+            ("msd_std", "none", "hardness", math.nan, math.nan),
+            ("energy", "others", "hardness", 0.5, 0.3),
+        ]
+        return pd.DataFrame(
+            [
+                {"metric": m, "score": f"{m}.r", "labels_used": u, "measures": of, "truth": truth,
+                 "kind": "binary", "samples": 60, "base_rate": 0.1, "auroc": auroc,
+                 "auroc_within_class": auroc}
+                for m, u, of, *values in rows
+                for truth, auroc in zip(("truth_a", "b"), values, strict=True)
+            ]
+        )  # fmt: skip
+
+    def test_hardness_without_variants_by_distance_from_chance(self):
+        rows = report.truth_rows(self.table(), 12)
+        assert [*dict.fromkeys(rows["score"])] == [
+            "mine.r",
+            "lof.r",
+            "energy.r",
+            "aum.r",
+            "mean_loss.r",
+        ]
+        assert (rows.groupby("score").size() == 2).all()
+
+    def test_only_the_most_telling_of_each_kind(self):
+        rows = report.truth_rows(self.table(), 1)
+        assert [*dict.fromkeys(rows["score"])] == ["mine.r", "energy.r", "aum.r"]
+
+    def test_graded_truths_count_by_their_correlation(self):
+        table = self.table().assign(spearman=math.nan)
+        graded = table[table["truth"] == "b"].assign(kind="graded", auroc=math.nan, spearman=-0.95)
+        graded = graded[graded["metric"] == "mean_loss"]
+        rows = report.truth_rows(pd.concat([table[table["truth"] == "truth_a"], graded]), 12)
+        assert next(s for s in rows["score"] if s in ("aum.r", "mean_loss.r")) == "mean_loss.r"
+
+    def test_is_drawn_beside_the_other_figures(self, result, tmp_path):
+        report.draw(dataclasses.replace(result, truth=self.table()), [], tmp_path, None)
+        height, width, _ = matplotlib.image.imread(tmp_path / "truth.png").shape
+        assert height > 300
+        assert width > 900
+        report.draw(result, [], tmp_path, None)
+        assert not (tmp_path / "truth.png").exists()
 
 
 def test_the_diagonal_is_the_agreement_of_two_seeds(result, supervised):
