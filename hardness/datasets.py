@@ -9,9 +9,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -168,6 +168,7 @@ class Dataset:
         data_seed: That of the options. Whatever else has to be drawn alike for all runs, such as
             the batches that samples are scored in, is drawn from it.
         caches: Those of its images that are asked for, written or not.
+        parts: Positions of training samples that some runs train on alone, by digest.
     """
 
     name: str
@@ -178,6 +179,7 @@ class Dataset:
     digest: str
     data_seed: int = 0
     caches: tuple[Cache, ...] = ()
+    parts: Mapping[str, _Ids] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -583,6 +583,17 @@ def winners(
     return notes
 
 
+def mean_hardness(
+    sweep: Sweep | Recorded,
+    scores: Sequence[ConfigurationScores],
+    pixels: Mapping[str, np.ndarray],
+    keys: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """Mean over runs of chosen scores, by their full key; see ``score_keys``."""
+    sets, _ = _score_sets(best_of_each_regimen(sweep, scores), pixels, {}, keys, {})
+    return {one.name: mean_over_runs(one.scores) for one in sets}
+
+
 def truth_notes(table: pd.DataFrame) -> list[str]:
     """Scores that tell apart what no label-free score can: a leak, or a wrong ``labels_used``.
 

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -82,16 +82,10 @@ def run(
     dataset = driver.prepare(spec, dataset, _say)
     store = tracking.Store.create(uri, spec.name)
     content = driver.resolved(content, spec)
-    try:
-        with fanout.session():
-            sweep = driver.train(content, spec, dataset, store, retry_failed=retry_failed)
-            if not no_aggregate:
-                _aggregate(sweep, store, dataset, intervals=True)
-    except KeyboardInterrupt:
-        # Only now that Ray's workers are gone does no run start any more.
-        driver.interrupt(store)
-        _say(f"interrupted; what is done is kept. Go on with: {_again()}")
-        sys.exit(INTERRUPTED)
+    with _interruptible(store), fanout.session():
+        sweep = driver.train(content, spec, dataset, store, retry_failed=retry_failed)
+        if not no_aggregate:
+            _aggregate(sweep, store, dataset, intervals=True)
     _exit(driver.look(spec, store), unfinished=True)
 
 
@@ -220,6 +214,77 @@ def compare(
 
 
 @cli.command()
+@click.argument("name")
+@click.argument("further", nargs=-1, metavar="[METRIC…]")
+@click.option("--by", "by", multiple=True, required=True, metavar="METRIC…",
+              help="Scores to leave samples out by, as for compare.")  # fmt: skip
+@click.option("--keep", default="0.9,0.7,0.5", show_default=True, help="Shares of the samples.")
+@click.option("--seeds", default="5", show_default=True,
+              help="So many, after those of the scores; or which, such as 10:15.")  # fmt: skip
+@click.option("--configuration", help="Id, or how it begins; by default the best supervised one.")
+@click.option("--dry-run", is_flag=True, help="Say what would run, and start nothing.")
+@click.option("--retry-failed", is_flag=True, help="Also start failed cells again.")
+@_TRACKER
+def prune(
+    name: str,
+    further: tuple[str, ...],
+    by: tuple[str, ...],
+    keep: str,
+    seeds: str,
+    configuration: str | None,
+    tracking_uri: str | None,
+    *,
+    dry_run: bool,
+    retry_failed: bool,
+) -> None:
+    """Train again on the hardest, the easiest and as many random samples.
+
+    Makes the sweep NAME-prune, of ordinary cells: asking again goes on where it stopped. Random
+    parts have the class counts of the part that they are compared with, and every arm takes as
+    many steps as all samples would.
+    """
+    from sweep import (  # noqa: PLC0415
+        driver,
+        experiment_file,
+        fanout,
+        pruning,
+        report,
+        tables,
+        tracking,
+    )
+
+    keeps = pruning.shares(keep)
+    asked = experiment_file.seeds(int(seeds) if seeds.isdecimal() else seeds, "--seeds")
+    store, sweep = driver.find(name, tracking_uri)
+    retrained = pruning.retraining_seeds(len(asked) if seeds.isdecimal() else asked, sweep)
+    with fanout.session():
+        plan = pruning.plan(
+            sweep, store, [*by, *further], keeps, retrained, _folder(sweep.spec), configuration
+        )
+        spec = experiment_file.check(plan.content, f"{name}-prune")
+        if dry_run:
+            _dry_run(spec, plan.dataset, store.uri, retry_failed=retry_failed)
+            return
+        dataset = driver.prepare(spec, plan.dataset, _say)
+    target = tracking.Store.create(store.uri, spec.name)
+    with _interruptible(target), fanout.session():
+        driver.train(plan.content, spec, dataset, target, retry_failed=retry_failed)
+    pruned = driver.look(spec, target)
+    table, folder = pruning.table(pruned, dataset, plan.truths), _folder(spec)
+    pruning.write(table, folder)
+    report.draw_pruning(table, folder / "figures")
+    aggregate_run = target.aggregate_run()
+    target.upload_folder(aggregate_run, folder)
+    target.finish(aggregate_run)
+    tables.print_pruning(table, name)
+    for note in plan.notes:
+        click.echo(f"note: {note}")
+    click.echo(f"table     {folder}/prune.csv")
+    click.echo(f"figure    {folder}/figures/prune.png")
+    _exit(pruned, unfinished=True)
+
+
+@cli.command()
 @click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path),
               help="A file of one's own metrics.")  # fmt: skip
 @_FORMAT
@@ -279,6 +344,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(USER_ERROR)
 
 
+@contextlib.contextmanager
+def _interruptible(store: Any) -> Iterator[None]:
+    """Leave a sweep's runs in order where it is cut off, and say how to go on."""
+    from sweep import driver  # noqa: PLC0415
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        # Only now that Ray's workers are gone does no run start any more.
+        driver.interrupt(store)
+        _say(f"interrupted; what is done is kept. Go on with: {_again()}")
+        sys.exit(INTERRUPTED)
+
+
 def _interrupted(_number: int, _frame: FrameType | None) -> None:
     """A spot instance's notice is an interrupt like Ctrl-C."""
     # A query that is cut off would log its traceback; the next one opens a connection of its own.
@@ -324,6 +403,8 @@ def _named(name: str, output: Path | None, tracking_uri: str | None) -> tuple[An
     found = driver.find(name, tracking_uri)
     if output is not None:
         raise Mistake(f"--output: expected with a PATH; came with the sweep {name}")
+    if found[1].spec.arms:
+        raise Mistake(f"{name}: expected a sweep with scores; came one that prunes")
     return found
 
 

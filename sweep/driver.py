@@ -214,10 +214,13 @@ def estimate(spec: SweepSpec, dataset: Dataset, cells: Sequence[Cell]) -> float:
         next(records)
         an_epoch = (time.perf_counter() - started) / share
         for run in runs:
+            part = run.part or {}
+            kept = dataset.parts[part["ids"]].size if "ids" in part else sum(part.get("counts", ()))
             due = planning.needed_passes(spec, run)
             forwards = sum(len(due[made]) * regimen.passes[made].forwards for made in due)
             epochs = options(regimen.options, run.options).epochs
-            seconds += an_epoch * (epochs + forwards / regimen.forwards)
+            of_all = (kept or len(dataset.train)) / len(dataset.train)
+            seconds += an_epoch * of_all * (epochs + forwards / regimen.forwards)
     return seconds
 
 

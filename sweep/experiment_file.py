@@ -24,13 +24,15 @@ from hardness.training import REGIMENS
 from hardness.training.passes import schedule
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
-from sweep.spec import Keep, Objective, Parameter, RegimenSpec, Resources, SweepSpec, offered
+from sweep.spec import Arm, Keep, Objective, Parameter, RegimenSpec, Resources, SweepSpec, offered
 
 T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _COUNT_OR_RANGE = re.compile(r"(?:(\d{1,18}):)?(\d{1,18})")
 _MOST_SEEDS = 100_000
 _DEEPEST = 20
+# What a sweep's own run keeps beside the file.
+_KEPT = ("dataset_digest", "dataset_size", "arms")
 _RESERVED = ("parameters", "metric")
 _GOALS: dict[str, Literal["maximize", "minimize"]] = {
     "val_accuracy": "maximize",
@@ -127,6 +129,8 @@ def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             raise ExperimentError(f"{override!r}: expected YAML after '='; {error}") from error
         _put(content, _segments(key), value, repr(override))
     content["plugins"] = _absolute_plugins(content.get("plugins"), path)
+    known = ["base", *(f.name for f in fields(_File))]
+    _refuse_unknown_names([k for k in _KEPT if k in content], known, str(path), "")
     return content
 
 
@@ -180,8 +184,8 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
     Raises:
         ExperimentError: One line: file, key, what was expected, what came, known keys.
     """
-    digest, size = content.get("dataset_digest"), content.get("dataset_size")
-    content = {k: v for k, v in content.items() if k not in ("dataset_digest", "dataset_size")}
+    digest, size, arms = (content.get(key) for key in _KEPT)
+    content = {k: v for k, v in content.items() if k not in _KEPT}
     _refuse_strange(content, source, ())
     file = _section(_File, content, source, "")
     dataset = _placed(
@@ -216,6 +220,7 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
         tracking_uri=file.tracking_uri,
         dataset_digest=digest,
         dataset_size=tuple(size) if size else None,
+        arms=tuple(Arm(**arm) for arm in arms or ()),
     )
 
 

@@ -4,6 +4,7 @@ Nothing is carried between calls. A search that was cut off goes on because its 
 finished or not, stand in the store.
 """
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from hardness.training.passes import schedule
 from sweep.experiment_file import ExperimentError, options, with_parameters
 from sweep.spec import (
     GIVEN,
+    Arm,
     Cell,
     Configuration,
     Objective,
@@ -98,6 +100,8 @@ def proposals(
         One entry a configuration, without repetition, regimen by regimen. For a grid or random
         search the whole list at once; for a Bayesian one at most one unfinished round a regimen.
     """
+    if spec.arms:
+        return _of_arms(spec)
     found: list[Proposal] = []
     for regimen, section in spec.regimens.items():
         if spec.method == "bayes" and section.parameters:
@@ -270,6 +274,28 @@ def ruled_out(spec: SweepSpec) -> set[str]:
     }
     off = {name for limit in _limits(spec) if limit.off for name in limit.names}
     return {name for name, when in names.items() if when == "none"} | (_SNAPSHOTS & off)
+
+
+def of_arm(spec: SweepSpec, arm: Arm) -> Configuration:
+    """What an arm trains."""
+    (regimen, section), *_ = spec.regimens.items()
+    values = {"train.max_epochs": arm.max_epochs}
+    options, model = with_parameters(regimen, section.options, spec.model, values)
+    return dataclasses.replace(spec.configuration(regimen, options, model), part=arm.part)
+
+
+def _of_arms(spec: SweepSpec) -> list[Proposal]:
+    """The arms' configurations; two arms of the same samples share theirs."""
+    found: dict[str, Proposal] = {}
+    for arm in spec.arms:
+        configuration = of_arm(spec, arm)
+        new = Proposal(
+            configuration=configuration,
+            parameters={"keep": arm.keep, "part": arm.name},
+            number=len(found),
+        )
+        found.setdefault(configuration.configuration_id, new)
+    return list(found.values())
 
 
 def _grid(spec: SweepSpec, regimen: str, section: RegimenSpec) -> list[Proposal]:

@@ -45,6 +45,13 @@ _LABELS = {
     "others": (_ORANGE, "labels of other samples"),
     "own": (_BLUE, "the sample's own label"),
 }
+# Colour, line and a shift along the axis, so that intervals stand side by side.
+_ARMS = {
+    "hardest": (_VERMILLION, "-", -0.6),
+    "random like hardest": (_VERMILLION, ":", -0.2),
+    "easiest": (_BLUE, "-", 0.2),
+    "random like easiest": (_BLUE, ":", 0.6),
+}
 _DIVERGING = LinearSegmentedColormap.from_list("agreement", [_VERMILLION, "#F7F7F7", _BLUE])
 _CORRECTNESS = LinearSegmentedColormap.from_list("correctness", [_VERMILLION, _PINK, _BLUE])
 _STYLE: dict[str, Any] = {
@@ -104,6 +111,18 @@ def draw(
     for path in (stale | {*folder.glob("images_*.png")}) - {*written}:
         path.unlink(missing_ok=True)
     return written
+
+
+def draw_pruning(table: pd.DataFrame, folder: Path) -> Path:
+    """Write ``prune.png``: accuracy against the share that was kept, a panel for each score.
+
+    Args:
+        table: From ``pruning.table``.
+        folder: Where it goes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with style.context(_STYLE, after_reset=True):
+        return _save(_pruning_figure(table), folder / "prune.png")
 
 
 # What the figures show
@@ -583,6 +602,31 @@ def _truth_panel(axis: Axes, rows: pd.DataFrame, y: pd.Series) -> None:
     found = f"{rows['base_rate'].iloc[0]:.1%} of " if binary else ""
     axis.set_title(f"{textwrap.fill(name, 26)}\n{found}{rows['samples'].max():,} samples")
     axis.set_xlabel("AUROC" if binary else "Spearman correlation")
+
+
+def _pruning_figure(table: pd.DataFrame) -> Figure:
+    names = [by for by in dict.fromkeys(table["by"]) if by]
+    figure = Figure((max(3.3 * len(names), 5.0), 3.9), layout="constrained")
+    axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    whole = table[table["by"] == ""].iloc[0]
+    lines = {}
+    for axis, name in zip(axes, names, strict=True):
+        for arm, mine in table[table["by"] == name].groupby("arm", sort=False):
+            colour, dashes, offset = _ARMS[str(arm)]
+            x = 100 * mine["keep"] + offset
+            errors = np.abs(mine[["accuracy_low", "accuracy_high"]].sub(mine["accuracy"], axis=0))
+            lines[str(arm)] = axis.errorbar(
+                x, mine["accuracy"], yerr=errors.to_numpy().T, c=colour, ls=dashes, marker="o",
+                ms=4, lw=1.4, elinewidth=1.2,
+            )  # fmt: skip
+        lines["all"] = axis.axhline(whole["accuracy"], color=_QUIET, lw=1)
+        axis.axhspan(whole["accuracy_low"], whole["accuracy_high"], color=_FAINT, alpha=0.6, lw=0)
+        axis.set_xticks(100 * table.loc[table["by"] == name, "keep"].unique())
+        axis.set_xlabel("kept, %")
+        axis.set_title(name)
+    axes[0].set_ylabel("validation accuracy")
+    figure.legend(lines.values(), [*lines], loc="outside upper left", ncols=5, handletextpad=0.6)
+    return figure
 
 
 def _data_map_figure(samples: pd.DataFrame, one: ConfigurationScores) -> Figure | None:

@@ -60,6 +60,8 @@ class Configuration:
         options: The regimen's options as plain values.
         vary: Random streams that follow the seed.
         plant: Planted hardness; None for none.
+        part: Of the training samples, what is trained on: ``ids``, the digest of their positions,
+            or ``counts``, so many of each class, drawn by the run's seed; None for all.
     """
 
     regimen: str
@@ -69,6 +71,7 @@ class Configuration:
     options: Mapping[str, Any]
     vary: tuple[str, ...] = PURPOSES
     plant: Mapping[str, Any] | None = None
+    part: Mapping[str, Any] | None = None
 
     @cached_property
     def configuration_id(self) -> str:
@@ -261,11 +264,38 @@ class Resources:
             raise ValueError(f"seeds_per_pack: expected at least 1; came {self.seeds_per_pack}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One way to leave samples out, to be trained on under every seed.
+
+    Args:
+        keep: Share of the samples that stays.
+        by: Key of the scores; None for all samples.
+        which: ``hardest``, ``easiest``, a random part with the class counts of either, or ``all``.
+        samples: How many stay.
+        max_epochs: As many steps as all samples would take, to the nearest epoch.
+        part: As in ``Configuration``.
+    """
+
+    keep: float
+    by: str | None
+    which: str
+    samples: int
+    max_epochs: int
+    part: Mapping[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables of cells."""
+        return f"{self.which} by {self.by}" if self.by else self.which
+
+
 @dataclass(frozen=True, kw_only=True)
 class SweepSpec:
     """An experiment file, read and checked, and what is known of its dataset once that is read.
 
-    The dataset's size is samples, classes, channels, height and width.
+    The dataset's size is samples, classes, channels, height and width. A sweep that prunes has arms
+    and a single regimen.
     """
 
     name: str
@@ -288,6 +318,7 @@ class SweepSpec:
     plant: Planting | None = None
     dataset_digest: str | None = None
     dataset_size: tuple[int, ...] | None = None
+    arms: tuple[Arm, ...] = ()
 
     def configuration(self, regimen: str, options: Any, model: ModelOptions) -> Configuration:
         """The configuration of checked options; needs the dataset's digest."""

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from hardness.metrics import METRICS
 from hardness.metrics.registry import Metric
+from hardness.planting import TRUTH
 from hardness.training import REGIMENS
 from sweep.aggregate import REFERENCE, Aggregate, headline
 from sweep.driver import Sweep
@@ -311,6 +312,49 @@ def print_differences(table: pd.DataFrame) -> None:
         out.print(view)
 
 
+def print_pruning(table: pd.DataFrame, name: str) -> None:
+    """Accuracy of every arm with its interval, and its distance from the random part beside it.
+
+    Args:
+        table: From ``pruning.table``.
+        name: Of the sweep whose scores chose.
+    """
+    shares = [column for column in map(str, table) if column.startswith("share_")]
+    view = Table(
+        box=SIMPLE_HEAD, title=f"Trained on parts of {name}", title_justify="left",
+        caption_justify="left",
+    )  # fmt: skip
+    view.add_column("by", no_wrap=True)
+    view.add_column("keep", justify="right")
+    view.add_column("arm", no_wrap=True)
+    titles = [share.removeprefix("share_").removeprefix(TRUTH) for share in shares]
+    for column in ("samples", "seeds", "accuracy", "less random", *titles):
+        view.add_column(column, justify="right", no_wrap=True)
+    above = ""
+    for row in _records(table):
+        less, low, high = (row.get(f"difference{end}", math.nan) for end in ("", "_low", "_high"))
+        view.add_row(
+            "" if row["by"] == above else row["by"],
+            f"{row['keep']:.0%}",
+            row["arm"],
+            f"{row['samples']:,}",
+            str(row["seeds"]),
+            _interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"], digits=3),
+            _interval(less, low, high, digits=3),
+            *(f"{row[share]:.1%}" for share in shares),
+        )
+        above = row["by"]
+    view.caption = (
+        "Validation accuracy after the last epoch, mean over seeds; less random: than the random\n"
+        "part of the same class counts, paired by seed. Intervals: 95 %, of t over seeds.\n"
+        "Every arm takes as many steps as all samples would, to the nearest epoch."
+    )
+    missing = table[table["missing_seeds"] != ""]
+    for row in _records(missing):
+        view.caption += f"\nMissing: {row['arm']} {row['by']} {row['missing_seeds']}"
+    console().print(view)
+
+
 def with_truth(
     agreement: pd.DataFrame, truth: pd.DataFrame, differences: pd.DataFrame
 ) -> pd.DataFrame:
@@ -407,13 +451,13 @@ def _explained(table: pd.DataFrame) -> str:
     return "\n≈: approximated at this size, as the notes say." if reasons.any(axis=None) else ""
 
 
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"
+def _number(value: float, digits: int = 2) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _interval(value: float, low: float, high: float) -> str:
-    text = _number(value)
-    return text if math.isnan(low) else f"{text} [{low:.2f}, {high:.2f}]"
+def _interval(value: float, low: float, high: float, digits: int = 2) -> str:
+    text = _number(value, digits)
+    return text if math.isnan(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _count(value: float) -> str:

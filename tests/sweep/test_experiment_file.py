@@ -248,6 +248,12 @@ def test_a_stored_experiment_reads_back_as_the_same_sweep(path, tmp_path, monkey
     assert again == dataclasses.replace(spec, dataset_digest="0" * 64)
 
 
+@pytest.mark.parametrize("key", ["arms", "dataset_digest", "dataset_size"])
+def test_what_a_sweep_s_run_keeps_is_no_key_of_a_file(parse, key):
+    with pytest.raises(ExperimentError, match=rf"unknown key '{key}'; known: base, dataset, "):
+        parse(f"{SMALLEST}{key}: 1\n")
+
+
 class TestBase:
     def test_sections_are_joined_values_replaced_and_empty_keys_dropped(self, tmp_path):
         (tmp_path / "first.yaml").write_text(

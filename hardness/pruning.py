@@ -1,0 +1,117 @@
+"""Parts of a training set: the hardest, the easiest, and random ones of the same classes."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, Integer
+
+from hardness.datasets import Dataset
+
+Which = Literal["hardest", "easiest"]
+Positions = Int64[np.ndarray, " kept"]
+
+
+def part_size(samples: int, keep: float) -> int:
+    """How many of so many samples a share keeps: the nearest whole number, and at least one.
+
+    Example:
+        >>> part_size(10, 0.75), part_size(3, 0.1)
+        (8, 1)
+    """
+    return max(1, math.floor(keep * samples + 0.5))
+
+
+def ranked_part(
+    hardness: Float[np.ndarray, " samples"], keep: float, which: Which, *, seed: int = 0
+) -> Positions:
+    """The hardest or the easiest share of the samples.
+
+    Ties are broken by one seeded order of all samples, so that the hardest of a small share are
+    among those of a larger one.
+
+    Args:
+        hardness: Of every sample; high is hard.
+        keep: Share of the samples to keep, above 0 and up to 1.
+        which: Which end.
+        seed: Of the order among ties.
+
+    Returns:
+        Positions, ascending.
+
+    Raises:
+        ValueError: If the share is out of range, or a sample has no score.
+
+    Example:
+        >>> ranked_part(np.array([0.1, 0.9, 0.5, 0.3]), 0.5, "hardest").tolist()
+        [1, 2]
+    """
+    if not 0 < keep <= 1:
+        raise ValueError(f"keep: expected a share above 0, up to 1; came {keep}")
+    if missing := int(np.isnan(hardness).sum()):
+        raise ValueError(
+            f"expected a score of every sample; {missing} of {len(hardness)} have none"
+        )
+    tie = np.random.default_rng(seed).permutation(len(hardness))
+    order = np.lexsort((tie, -hardness if which == "hardest" else hardness))
+    return np.sort(order[: part_size(len(hardness), keep)]).astype(np.int64)
+
+
+def class_counts(labels: Integer[np.ndarray, " samples"], n_classes: int) -> tuple[int, ...]:
+    """How many samples each class has."""
+    return tuple(np.bincount(labels, minlength=n_classes).tolist())
+
+
+def random_part(
+    labels: Integer[np.ndarray, " samples"], counts: Sequence[int], *, seed: int
+) -> Positions:
+    """Random samples, so many of each class.
+
+    The parts of one seed are nested: more of a class adds to it.
+
+    Args:
+        labels: Of every sample.
+        counts: By class.
+        seed: Of the draw.
+
+    Returns:
+        Positions, ascending.
+
+    Raises:
+        ValueError: If a class has fewer samples than are asked for.
+
+    Example:
+        >>> labels = np.array([0, 0, 1, 1, 1])
+        >>> np.bincount(labels[random_part(labels, (1, 3), seed=0)]).tolist()
+        [1, 3]
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    sizes = class_counts(labels, len(counts))
+    if short := [label for label, count in enumerate(counts) if sizes[label] < count]:
+        label = short[0]
+        raise ValueError(
+            f"class {label}: expected {counts[label]} samples or more; came {sizes[label]}"
+        )
+    starts = np.cumsum(sizes) - sizes
+    kept = [by_class[start : start + count] for start, count in zip(starts, counts, strict=True)]
+    return np.sort(np.concatenate(kept)).astype(np.int64)
+
+
+def digest_of(positions: Positions) -> str:
+    """What names a part: 16 hex digits of SHA-256 over its ascending positions."""
+    return hashlib.sha256(positions.astype("<i8").tobytes()).hexdigest()[:16]
+
+
+def pruned(dataset: Dataset, positions: Positions) -> Dataset:
+    """A dataset with these of its training samples, by their ids still; validation stays whole."""
+    return dataclasses.replace(
+        dataset,
+        train=dataset.train.take(torch.from_numpy(positions)),
+        columns=dataset.columns.iloc[positions].reset_index(drop=True),
+        parts={},
+    )

@@ -1,0 +1,387 @@
+"""Prune and retrain: arms from a sweep's scores, the sweep that trains them, what came of it."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+
+from hardness.datasets import Dataset
+from hardness.pruning import class_counts, digest_of, ranked_part
+from hardness.training.optimization import batches
+from hardness.weighted import is_binary
+from sweep import aggregate, planning
+from sweep.aggregate import ConfigurationScores
+from sweep.driver import Sweep, load
+from sweep.mistake import Mistake
+from sweep.spec import Arm
+from sweep.tracking import Store
+
+ACCURACY = "val_accuracy"
+_ENDS = ("hardest", "easiest")
+_LIKE = {"hardest": "random like hardest", "easiest": "random like easiest"}
+_FEWEST_SEEDS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A sweep that is to train arms.
+
+    Args:
+        content: Its experiment, as a store keeps it.
+        dataset: To train on, with the arms' parts.
+        truths: Of its training samples, by name.
+        notes: What a reader of the numbers has to know.
+    """
+
+    content: Mapping[str, Any]
+    dataset: Dataset
+    truths: Mapping[str, np.ndarray]
+    notes: Sequence[str]
+
+
+def plan(
+    sweep: Sweep,
+    store: Store,
+    by: Sequence[str],
+    keeps: Sequence[float],
+    seeds: Sequence[int],
+    folder: Path,
+    chosen: str | None = None,
+) -> Plan:
+    """What a sweep's scores make to be trained; needs a Ray session.
+
+    Args:
+        sweep: Finished, with the scores.
+        store: Its own.
+        by: Keys of its scores, as for ``sweep compare``; each of the best configuration of its
+            regimen, and the mean over that one's seeds.
+        keeps: Shares to keep.
+        seeds: Of the retraining.
+        folder: The sweep's own, for the cache of scores.
+        chosen: Id of the configuration to train again, or how it begins.
+
+    Raises:
+        Mistake: If the sweep is not finished, its dataset is another one now, or a key unknown.
+    """
+    spec = sweep.spec
+    if waiting := [c for c in sweep.cells if c.state in ("missing", "running")]:
+        raise Mistake(
+            f"{spec.name}: expected a finished sweep; {len(waiting)} of {len(sweep.cells)} cells "
+            "are not done"
+        )
+    if spec.arms:
+        raise Mistake(f"{spec.name}: expected a sweep with scores; came one that prunes")
+    loaded, dataset = load(spec)
+    if dataset.digest != spec.dataset_digest:
+        raise Mistake(f"{spec.name}: expected the dataset that was scored; came another one")
+    aggregate.quiet()
+    scores, notes = aggregate.collect(sweep, store, folder)
+    trained = configuration(sweep, scores, chosen)
+    pixels: dict[str, np.ndarray] = {}
+    if aggregate.needs_images(by):
+        pixels = aggregate.pixel_scores(by, dataset, folder)
+    known = aggregate.score_keys(sweep, scores, pixels)
+    if unknown := [key for key in by if key not in known]:
+        raise Mistake(f"--by: unknown metric {unknown[0]!r}; known: {', '.join(known)}")
+    sample_ids = dataset.train.sample_ids.numpy()
+    hardness, truths = (
+        {
+            name: pd.Series(v, scores[0].sample_ids).loc[sample_ids].to_numpy()
+            for name, v in of.items()
+        }
+        for of in (
+            aggregate.mean_hardness(sweep, scores, pixels, by),
+            aggregate.truths_of(sweep, store, scores, {}, notes).by_name,
+        )
+    )
+    train = trained.configuration.options["train"]
+    found, parts = arms(
+        hardness, dataset.train.labels.numpy(), len(dataset.classes), keeps,
+        max_epochs=train["max_epochs"], batch_size=train["batch_size"],
+    )  # fmt: skip
+    return Plan(
+        content={
+            **content(store.read_sweep(), trained, seeds, found),
+            "dataset_digest": loaded.dataset_digest,
+            "dataset_size": loaded.dataset_size,
+        },
+        dataset=dataclasses.replace(dataset, parts=parts),
+        truths=truths,
+        notes=notes,
+    )
+
+
+def configuration(
+    sweep: Sweep, scores: Sequence[ConfigurationScores], chosen: str | None
+) -> ConfigurationScores:
+    """What is trained again: the supervised configuration that is best by its own objective.
+
+    Args:
+        sweep: Whose.
+        scores: Of its configurations.
+        chosen: Id, or how it begins, of another one.
+
+    Raises:
+        Mistake: If there is none, or the sweep validates on nothing.
+    """
+    if sweep.spec.validation is None:
+        raise Mistake(f"{sweep.spec.name}: expected validation data to judge by; came none")
+    able = [one for one in scores if one.configuration.regimen == "supervised"]
+    if chosen is not None:
+        able = [one for one in able if one.configuration.configuration_id.startswith(chosen)]
+    if len(able) != 1 and chosen is not None:
+        known = [
+            one.configuration.configuration_id
+            for one in scores
+            if one.configuration.regimen == "supervised"
+        ]
+        raise Mistake(
+            f"--configuration: expected one of {', '.join(known) or 'none'}; came {chosen!r}"
+        )
+    if not able:
+        raise Mistake(f"{sweep.spec.name}: expected a scored supervised configuration; came none")
+    sign = 1 if sweep.spec.regimens["supervised"].metric.goal == "maximize" else -1
+    return max(able, key=lambda one: sign * one.objective)
+
+
+def arms(
+    hardness: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    n_classes: int,
+    keeps: Sequence[float],
+    *,
+    max_epochs: int,
+    batch_size: int,
+) -> tuple[list[Arm], dict[str, np.ndarray]]:
+    """All samples, and by each score and share the hardest, the easiest and their random likes.
+
+    A random part has the class counts of the part that it stands beside, and every seed draws its
+    own, so that differences know the luck of the draw. Fewer samples are trained on for more
+    epochs: all arms take as many steps as all samples would, to the nearest epoch.
+
+    Args:
+        hardness: By score key, of every sample.
+        labels: Given class per sample.
+        n_classes: How many classes there are.
+        keeps: Shares to keep.
+        max_epochs: Of all samples.
+        batch_size: Samples a step.
+
+    Returns:
+        The arms, and the positions of ranked parts by digest.
+
+    Raises:
+        Mistake: If a score is missing for some sample.
+    """
+
+    def steps(samples: int) -> int:
+        return len(batches(torch.arange(samples), batch_size))
+
+    n = len(labels)
+    found = [
+        Arm(keep=1.0, by=None, which="all", samples=n, max_epochs=max_epochs, part=None)
+    ]  # fmt: skip
+    parts: dict[str, np.ndarray] = {}
+    for by, scores in hardness.items():
+        for keep in sorted({*keeps}, reverse=True):
+            for which in _ENDS:
+                try:
+                    ids = ranked_part(scores, keep, which)  # type: ignore[arg-type]
+                except ValueError as error:
+                    raise Mistake(f"--by {by}: {error}") from error
+                digest, counts = digest_of(ids), class_counts(labels[ids], n_classes)
+                parts[digest] = ids
+                epochs = max(1, round(max_epochs * steps(n) / steps(len(ids))))
+                for name, part in (
+                    (which, {"ids": digest}),
+                    (_LIKE[which], {"counts": list(counts)}),
+                ):
+                    arm = Arm(
+                        keep=keep, by=by, which=name, samples=len(ids), max_epochs=epochs, part=part
+                    )
+                    found.append(arm)
+    return found, parts
+
+
+def content(
+    base: Mapping[str, Any],
+    trained: ConfigurationScores,
+    seeds: Sequence[int],
+    arms: Sequence[Arm],
+) -> dict[str, Any]:
+    """The experiment that trains the arms, as a store keeps it.
+
+    Args:
+        base: That of the sweep whose scores they are.
+        trained: The configuration that is trained again.
+        seeds: Of the retraining.
+        arms: What to train.
+    """
+    kept = {k: v for k, v in base.items() if k not in ("method", "max_configurations", "plugins")}
+    objective = {"name": ACCURACY, "goal": "maximize"}
+    return {
+        **kept,
+        "name": f"{base['name']}-prune",
+        "model": dict(trained.configuration.model),
+        "regimens": {"supervised": {**trained.configuration.options, "metric": objective}},
+        "seeds": list(seeds),
+        # One that takes no scoring pass: what is asked of these runs is their accuracy.
+        "metrics": ["mean_loss"],
+        "score_epochs": None,
+        "keep": {"embedding": "none", "logits": "none"},
+        "arms": [dataclasses.asdict(arm) for arm in arms],
+    }
+
+
+def shares(text: str) -> list[float]:
+    """Shares from a text such as ``0.9,0.7``.
+
+    Raises:
+        Mistake: If one is not between 0 and 1.
+
+    Example:
+        >>> shares("0.9,0.7")
+        [0.9, 0.7]
+    """
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise Mistake(f"--keep: expected shares such as 0.9,0.7; came {text!r}") from error
+    if wrong := [keep for keep in found if not 0 < keep < 1]:
+        raise Mistake(f"--keep: expected shares between 0 and 1; came {wrong[0]:g}")
+    return found
+
+
+def retraining_seeds(asked: Sequence[int] | int, sweep: Sweep) -> list[int]:
+    """Seeds that no score has seen.
+
+    Args:
+        asked: So many, which then follow the greatest of the scoring seeds; or which.
+        sweep: With the scores.
+
+    Raises:
+        Mistake: If there are fewer than two, or a scoring seed is among them.
+    """
+    scored = {cell.run.seed for cell in sweep.cells}
+    if isinstance(asked, int):
+        first = max(scored, default=-1) + 1
+        asked = range(first, first + asked)
+    if shared := sorted({*asked} & scored):
+        raise Mistake(
+            f"--seeds: expected seeds that no score comes from; came {', '.join(map(str, shared))}"
+        )
+    if len(asked) < _FEWEST_SEEDS:
+        raise Mistake(f"--seeds: expected {_FEWEST_SEEDS} seeds or more; came {len(asked)}")
+    return list(asked)
+
+
+def table(
+    sweep: Sweep,
+    dataset: Dataset,
+    truths: Mapping[str, np.ndarray] | None = None,
+) -> pd.DataFrame:
+    """Accuracy of every arm, and how much more it is than that of its random like.
+
+    Args:
+        sweep: That of the arms, as it stands.
+        dataset: With the arms' parts.
+        truths: Of its training samples; the share of each binary one's positives that an arm keeps
+            is told.
+
+    Returns:
+        One row an arm: what it keeps; ``seeds`` done and ``missing_seeds`` with their reasons; mean
+        validation accuracy of the last epoch and its standard deviation over seeds;
+        ``difference`` to the random part of the same class counts under the same seeds. ``_low``
+        and ``_high`` are 95 % t intervals over seeds. ``share_<truth>`` is the share of the arm's
+        samples that the truth marks, of a random arm the expected one.
+    """
+    binary = {name: truth for name, truth in (truths or {}).items() if is_binary(truth)}
+    found = {(a.by, a.keep, a.which): _accuracies(sweep, a) for a in sweep.spec.arms}
+    rows = []
+    for arm in sweep.spec.arms:
+        accuracy, missing = found[arm.by, arm.keep, arm.which]
+        low, high = _mean_interval([*accuracy.values()])
+        row: dict[str, Any] = {
+            "by": arm.by or "",
+            "keep": arm.keep,
+            "arm": arm.which,
+            "samples": arm.samples,
+            "max_epochs": arm.max_epochs,
+            "seeds": len(accuracy),
+            "accuracy": _mean([*accuracy.values()]),
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "std": float(np.std([*accuracy.values()], ddof=1)) if len(accuracy) > 1 else math.nan,
+        }
+        if arm.which in _LIKE:
+            beside, _ = found[arm.by, arm.keep, _LIKE[arm.which]]
+            differences = [accuracy[s] - beside[s] for s in accuracy if s in beside]
+            low, high = _mean_interval(differences)
+            row |= {
+                "difference": _mean(differences),
+                "difference_low": low,
+                "difference_high": high,
+            }
+        row |= {f"share_{name}": _share(arm, dataset, truth) for name, truth in binary.items()}
+        row["configuration_id"] = planning.of_arm(sweep.spec, arm).configuration_id
+        row["missing_seeds"] = missing
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _accuracies(sweep: Sweep, arm: Arm) -> tuple[dict[int, float], str]:
+    """Of the seeds that are done; and of the others, why they are not."""
+    wanted = planning.of_arm(sweep.spec, arm).configuration_id
+    cells = [c for c in sweep.cells if c.run.configuration.configuration_id == wanted]
+    done = {
+        c.run.seed: c.trace.objectives[ACCURACY] for c in cells if c.state == "done" and c.trace
+    }
+    missing = [
+        f"seed {c.run.seed}: {(c.trace and c.trace.reason) or c.state}"
+        for c in cells
+        if c.state != "done"
+    ]
+    return done, "; ".join(missing)
+
+
+def _share(arm: Arm, dataset: Dataset, truth: np.ndarray) -> float:
+    """Of an arm's samples, how many a truth marks."""
+    if arm.part is None:
+        return float(np.nanmean(truth))
+    if "ids" in arm.part:
+        return float(np.nanmean(truth[dataset.parts[arm.part["ids"]]]))
+    labels = dataset.train.labels.numpy()
+    expected = [
+        count * np.nanmean(truth[labels == label])
+        for label, count in enumerate(arm.part["counts"])
+        if count
+    ]
+    return float(np.sum(expected) / arm.samples)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
+
+
+def _mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % t interval of the mean of independent values; none of fewer than two."""
+    if len(values) < _FEWEST_SEEDS:
+        return math.nan, math.nan
+    error = float(stats.sem(values))
+    reach = float(stats.t.ppf(0.975, len(values) - 1)) * error
+    return _mean(values) - reach, _mean(values) + reach
+
+
+def write(table: pd.DataFrame, folder: Path) -> None:
+    """Write ``prune.csv`` into a folder, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / ".prune.csv.partial"
+    table.to_csv(partial, index=False)
+    partial.replace(folder / "prune.csv")

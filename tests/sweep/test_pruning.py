@@ -1,0 +1,193 @@
+"""Pruning for real: a sweep's scores choose, other seeds train again, differences are paired."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sweeps import cells, command, experiment
+
+from hardness import datasets
+from hardness.datasets import DatasetOptions
+from hardness.pruning import class_counts
+from sweep import planning, pruning
+from sweep.mistake import Mistake
+
+LABELS = np.repeat([0, 1, 2], [20, 10, 10])
+
+
+class TestArms:
+    def arms(self, keeps=(0.5,), hardness=None, **options):
+        hardness = np.arange(40.0) if hardness is None else hardness
+        settings = {"max_epochs": 10, "batch_size": 10, **options}
+        return pruning.arms({"aum": hardness}, LABELS, 3, keeps, **settings)
+
+    def test_worked_example(self):
+        found, parts = self.arms()
+        assert [(a.which, a.keep, a.samples) for a in found] == [
+            ("all", 1.0, 40),
+            ("hardest", 0.5, 20),
+            ("random like hardest", 0.5, 20),
+            ("easiest", 0.5, 20),
+            ("random like easiest", 0.5, 20),
+        ]
+        hardest, like_hardest, easiest, like_easiest = (a.part for a in found[1:])
+        assert parts[hardest["ids"]].tolist() == list(range(20, 40))
+        assert parts[easiest["ids"]].tolist() == list(range(20))
+        assert like_hardest == {"counts": [0, 10, 10]}
+        assert like_easiest == {"counts": [20, 0, 0]}
+
+    def test_every_arm_takes_as_many_steps(self):
+        found, _ = self.arms(keeps=(0.9, 0.5, 0.25))
+        steps = {a.keep: a.max_epochs * -(-a.samples // 10) for a in found}
+        assert steps == {1.0: 40, 0.9: 40, 0.5: 40, 0.25: 40}
+        assert {a.keep: a.max_epochs for a in found} == {1.0: 10, 0.9: 10, 0.5: 20, 0.25: 40}
+
+    def test_a_sample_without_a_score_is_told(self):
+        hardness = np.append(np.arange(39.0), np.nan)
+        with pytest.raises(Mistake, match=r"^--by aum: expected a score of every sample; 1 of 40"):
+            self.arms(hardness=hardness)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1.5", "--keep: expected shares between 0 and 1; came 1.5"),
+        ("0.9,0", "--keep: expected shares between 0 and 1; came 0"),
+        ("half", "--keep: expected shares such as 0.9,0.7; came 'half'"),
+        ("nan", "--keep: expected shares between 0 and 1; came nan"),
+    ],
+)
+def test_wrong_shares_are_told_in_one_line(text, said):
+    with pytest.raises(Mistake) as caught:
+        pruning.shares(text)
+    assert str(caught.value) == said
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, ray_session):
+    folder = tmp_path_factory.mktemp("prune")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        path = experiment(folder, epochs=4, lrs="[0.05]")
+        noise = "plant={noise_symmetric: {rate: 0.1}}"
+        code, _, err = command("run", path, noise, "metrics=[aum, msd_mean]", "--no-aggregate")
+    assert code == 0, err
+    return folder
+
+
+@pytest.mark.slow
+class TestPrune:
+    @pytest.fixture(autouse=True)
+    def _here(self, swept, monkeypatch):
+        monkeypatch.chdir(swept)
+
+    ASKED = ("prune", "small", "--by", "aum", "--keep", "0.5", "--seeds", "3")
+
+    def test_trains_what_is_missing_once_and_pairs_by_seed(self, swept):
+        code, out, err = command(*self.ASKED)
+        assert code == 0, err
+        assert "Trained on parts of small" in out
+        table = pd.read_csv(swept / "sweeps" / "small-prune" / "prune.csv", keep_default_na=False)
+        assert (swept / "sweeps" / "small-prune" / "figures" / "prune.png").stat().st_size > 10_000
+        assert table["arm"].tolist()[0] == "all"
+        assert len(table) == 1 + 4
+        assert (table["seeds"] == 3).all()
+        store, sweep = cells("small-prune")
+        assert {c.run.seed for c in sweep.cells} == {2, 3, 4}
+        accuracy = {
+            (c.run.configuration.configuration_id, c.run.seed): c.trace.objectives["val_accuracy"]
+            for c in sweep.cells
+        }
+        arms = {(a.by, a.which): a for a in sweep.spec.arms}
+        ids = {k: planning.of_arm(sweep.spec, a).configuration_id for k, a in arms.items()}
+        pairs = [
+            [accuracy[ids["aum.supervised", which], seed] for seed in (2, 3, 4)]
+            for which in ("hardest", "random like hardest")
+        ]
+        paired = stats.ttest_rel(*pairs)
+        row = table[(table["by"] == "aum.supervised") & (table["arm"] == "hardest")].iloc[0]
+        low, high = paired.confidence_interval()
+        np.testing.assert_allclose(
+            float(row["difference"]), np.mean(pairs[0]) - np.mean(pairs[1]), atol=1e-12
+        )
+        np.testing.assert_allclose(
+            [float(row["difference_low"]), float(row["difference_high"])], [low, high]
+        )
+
+        # The runs trained on the samples that the table says, each under its own id.
+        digits = datasets.load(DatasetOptions(name="digits", subset=120), 0.2)
+        samples = {}
+        for cell in sweep.cells:
+            folder = store.local_folder(cell.trace.tracking_run)
+            samples[cell.run.run_id] = pd.read_parquet(folder / "samples.parquet")
+        of_arm = {
+            which: [
+                samples[c.run.run_id]
+                for c in sweep.cells
+                if c.run.configuration.configuration_id == ids["aum.supervised", which]
+            ]
+            for which in ("hardest", "random like hardest")
+        }
+        hardest, others = of_arm["hardest"], of_arm["random like hardest"]
+        assert all(len(s) == 48 for s in hardest + others)
+        assert all(s["sample_id"].tolist() == hardest[0]["sample_id"].tolist() for s in hardest)
+        drawn = {tuple(s["sample_id"]) for s in others}
+        assert len(drawn) == 3
+        counts = {class_counts(s["label"].to_numpy(), 10) for s in hardest + others}
+        assert len(counts) == 1
+        assert {i for s in samples.values() for i in s["sample_id"]} <= {
+            *digits.train.sample_ids.tolist()
+        }
+        # Noise is hard to a classifier.
+        share = table.set_index(["by", "arm"])["share_truth_noise_symmetric"].astype(float)
+        assert share["aum.supervised", "hardest"] > share["aum.supervised", "easiest"]
+        np.testing.assert_allclose(share["", "all"], 9 / 96)
+
+        runs = {c.run.run_id: c.trace.tracking_run for c in sweep.cells}
+        code, again, _ = command(*self.ASKED)
+        assert code == 0
+        assert {c.run.run_id: c.trace.tracking_run for c in cells("small-prune")[1].cells} == runs
+        assert again.splitlines()[0] == out.splitlines()[0]
+        code, _, err = command("aggregate", "small-prune")
+        assert (code, err) == (
+            2,
+            "sweep: small-prune: expected a sweep with scores; came one that prunes\n",
+        )
+        code, shown, _ = command("status", "small-prune")
+        assert code == 0
+        assert "hardest by aum.supervised" in shown
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("small", "--by", "el3n"), "--by: unknown metric 'el3n'; known: aum, aum."),
+            (
+                ("small", "--by", "aum", "--seeds", "1:4"),
+                "--seeds: expected seeds that no score comes from; came 1",
+            ),
+            (("small", "--by", "aum", "--seeds", "1"), "--seeds: expected 2 seeds or more; came 1"),
+            (
+                ("small", "--by", "aum", "--configuration", "zz"),
+                "--configuration: expected one of ",
+            ),
+            (("small", "--by", "msd_mean.train"), "--by: unknown metric"),
+            (("smaller", "--by", "aum"), "no sweep named 'smaller'"),
+        ],
+    )
+    def test_a_mistake_is_told_in_one_line_and_nothing_made(self, swept, arguments, said):
+        before = sorted(p.name for p in (swept / "sweeps").iterdir())
+        code, _, err = command("prune", *arguments)
+        assert code == 2
+        assert err.startswith(f"sweep: {said}")
+        assert err.count("\n") == 1
+        assert sorted(p.name for p in (swept / "sweeps").iterdir()) == before
+
+    def test_what_would_run_is_told(self):
+        code, out, err = command(
+            "prune", "small", "--by", "aum", "msd_mean.contrastive", "--keep", "0.5",
+            "--seeds", "20:23", "--dry-run",
+        )  # fmt: skip
+        assert code == 0, err
+        assert "27 cells, 27 to train" in out
+        assert "hardest by aum.supervised" in out
+        assert "random like easiest by msd_mean.contrastive" in out
