@@ -1,0 +1,361 @@
+"""Tables and figures of RESULTS.md, made anew from the sweeps of the small grid.
+
+``python experiments/results.py FOLDER`` with the folder of tables, ``sweeps`` by default. Whatever
+stands in RESULTS.md between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is replaced by the table NAME;
+``truths.csv`` beside it holds every metric against every truth.
+"""
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+HERE = Path(__file__).parent
+REFERENCE = "supervised_reference"
+# Named before any of these numbers was there; every other metric is in truths.csv and the tables
+# of the sweeps.
+SUPERVISED = (
+    "mean_loss.supervised",
+    "aum.supervised",
+    "cartography_confidence.supervised",
+    "forgetting_events.supervised",
+    "el2n.supervised",
+    "grand.supervised",
+    "vog_prob.supervised",
+    "knn_label_disagreement.supervised",
+    "ssft.second_split",
+    "label_quality_self_confidence.cross_fit",
+    "rho_loss.cross_fit",
+)
+LABEL_FREE = (
+    "knn_distance.contrastive",
+    "lid_mle.contrastive",
+    "prototypicality.contrastive",
+    "isolation_forest.contrastive",
+    "msd_mean.contrastive",
+    "msd_cosine.contrastive",
+    "feature_norm_mean.contrastive",
+    "lgn_mean.contrastive",
+    "ssl_loss_ntxent.contrastive",
+    "ssl_loss_barlow.contrastive",
+    "ssl_param_grad_norm.contrastive",
+    "ssl_perturbation_gain.contrastive",
+    "reconstruction_error.autoencoder",
+    "knn_distance.autoencoder",
+)
+PIXELS = (
+    "image_l2_norm",
+    "image_entropy",
+    "image_compressed_size",
+    "total_variation",
+    "lid_mle_pixels",
+)
+UNCERTAINTY = (
+    "max_softmax.cross_fit",
+    "predictive_entropy.cross_fit",
+    "margin.cross_fit",
+    "energy.cross_fit",
+    "odin.cross_fit",
+    "gradnorm.cross_fit",
+    "mc_dropout_entropy.cross_fit",
+    "mc_dropout_bald.cross_fit",
+)
+IN_SAMPLE = ("max_softmax.supervised", "predictive_entropy.supervised", "ensemble_mi.supervised")
+EVERY = (*SUPERVISED, *IN_SAMPLE, *UNCERTAINTY, *LABEL_FREE, *PIXELS)
+CHANCE = 0.5
+SHARES = ("sample", "sample_by_configuration", "seed")
+SYMMETRIC = "truth_noise_symmetric"
+# At 5 % symmetric noise on CIFAR-10 (Ravikumar et al., 2025).
+PUBLISHED = {
+    "mean_loss.supervised": "0.987",
+    "ssft.second_split": "0.950",
+    "label_quality_self_confidence.cross_fit": "0.887, confident learning",
+}
+
+Cells = Mapping[str, str]
+Columns = list[tuple[str, Cells]]  # each with its title
+
+
+class Grid:
+    """The folder of tables, one folder a sweep."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def table(self, sweep: str, file: str) -> pd.DataFrame:
+        """One table of a sweep, empty if there is none."""
+        path = self.folder / sweep / file
+        return pd.read_csv(path) if path.exists() else pd.DataFrame()
+
+    def truth(self, sweep: str, truth: str, statistic: str) -> Cells:
+        """Score to its statistic with the 95 % bootstrap interval over samples."""
+        table = self.table(sweep, "truth.csv")
+        if table.empty:
+            return {}
+        mine = table[table["truth"] == truth].set_index("score")
+        ends = (f"{statistic}_low", f"{statistic}_high")
+        return {str(one): _interval(row, statistic, *ends) for one, row in mine.iterrows()}
+
+    def stability(self, sweep: str, statistic: str, ends: Iterable[str] = ()) -> Cells:
+        """Score to a statistic over seeds."""
+        table = self.table(sweep, "stability.csv")
+        if table.empty:
+            return {}
+        mine = table.set_index(table["metric"] + "." + table["regimen"])
+        return {str(one): _interval(row, statistic, *ends) for one, row in mine.iterrows()}
+
+    def agreement(self, sweep: str, other: str, statistic: str, ends: Iterable[str] = ()) -> Cells:
+        """Score to its agreement with another one."""
+        table = self.table(sweep, "agreement.csv")
+        if table.empty:
+            return {}
+        right = table["right"].where(~table["right"].str.startswith(REFERENCE), REFERENCE)
+        found = {}
+        for mine, theirs in ((table["left"], right), (right, table["left"])):
+            rows = table[theirs == other]
+            found |= {
+                str(mine[place]): _interval(row, statistic, *ends) for place, row in rows.iterrows()
+            }
+        return found
+
+
+def stability(grid: Grid) -> str:
+    """How stable each metric is over seeds."""
+    pair = "spearman_pair_mean"
+    columns: Columns = []
+    for name, sweep in (("CIFAR-10", "small-cifar10"), ("MNIST", "small-mnist")):
+        columns += [
+            (f"{name}: two seeds", grid.stability(sweep, pair, (f"{pair}_low", f"{pair}_high"))),
+            ("within class", grid.stability(sweep, "spearman_within_class_pair_mean")),
+            ("top 10 %", grid.stability(sweep, "topk_overlap_10")),
+            ("seeds for 0.9", grid.stability(sweep, "seeds_for_r90")),
+        ]
+    return _markdown(columns, [key for key in EVERY if key not in PIXELS])
+
+
+def label_free(grid: Grid) -> str:
+    """Agreement of label-free metrics with the supervised reference."""
+    return _markdown(_with_reference(grid), [*LABEL_FREE, *PIXELS])
+
+
+def uncertainty(grid: Grid) -> str:
+    """Agreement of uncertainty with the supervised reference and with label-free metrics."""
+    columns = _with_reference(grid, (("CIFAR-10", "small-cifar10"),))
+    columns += [
+        (f"with `{other}`", grid.agreement("small-cifar10", other, "spearman"))
+        for other in ("knn_distance.contrastive", "msd_mean.contrastive", "image_l2_norm")
+    ]
+    return _markdown(columns, [*IN_SAMPLE, *UNCERTAINTY])
+
+
+def label_noise(grid: Grid) -> str:
+    """AUROC for labels that were replaced."""
+    columns: Columns = [
+        (f"{name} {rate} %", grid.truth(f"small-{sweep}-symmetric{rate:02}", SYMMETRIC, "auroc"))
+        for name, sweep in (("CIFAR-10", "cifar10"), ("MNIST", "mnist"))
+        for rate in (5, 20)
+    ]
+    return _markdown([*columns, ("published, CIFAR-10 5 %", PUBLISHED)], EVERY)
+
+
+def leakage(grid: Grid) -> str:
+    """Whether any label-free score tells symmetric noise apart."""
+    lines = []
+    for sweep in (f"small-{d}-symmetric{r}" for d in ("cifar10", "mnist") for r in ("05", "20")):
+        table = grid.table(sweep, "truth.csv")
+        if table.empty:
+            continue
+        free = table[(table["truth"] == SYMMETRIC) & (table["labels_used"] == "none")]
+        free = free[free["auroc"].notna()]
+        outside = free[(free["auroc_least"] > CHANCE) | (free["auroc_most"] < CHANCE)]
+        lines.append(
+            f"- `{sweep}`: {len(free)} label-free scores between {free['auroc'].min():.3f} and "
+            f"{free['auroc'].max():.3f}; simultaneous intervals without 0.5: "
+            f"{', '.join(outside['score']) or 'none'}."
+        )
+    return "\n".join(lines) or "Not run."
+
+
+def human_noise(grid: Grid) -> str:
+    """Metrics against what people said of CIFAR-10's training images."""
+    clean, aggregate = "small-cifar10", "aggregate_disagreement.aggregate"
+    worse, trained = "small-cifar10-worse", "truth_noise_human"
+    columns = [
+        ("aggregate label differs: AUROC", grid.truth(clean, aggregate, "auroc")),
+        ("within class", grid.truth(clean, aggregate, "auroc_within_class")),
+        ("of three labels, wrong: Spearman", grid.truth(clean, "truth_human_errors", "spearman")),
+        ("trained on the worst labels: AUROC", grid.truth(worse, trained, "auroc")),
+        ("within class", grid.truth(worse, trained, "auroc_within_class")),
+    ]
+    return _markdown(columns, EVERY)
+
+
+def human_uncertainty(grid: Grid) -> str:
+    """Metrics against the votes of CIFAR-10H."""
+    sweep = "small-cifar10h"
+    table = grid.table(sweep, "truth.csv")
+    columns: Columns = []
+    for truth in [] if table.empty else dict.fromkeys(table["truth"]):
+        name = truth.removeprefix("truth_").replace("_", " ")
+        columns += [
+            (f"{name}: Spearman", grid.truth(sweep, truth, "spearman")),
+            ("within class", grid.truth(sweep, truth, "spearman_within_class")),
+        ]
+    return _markdown(columns, EVERY)
+
+
+def images(grid: Grid) -> str:
+    """AUROC for images that were made worse."""
+    columns: Columns = [
+        (
+            f"{name}: {kind}",
+            grid.truth(f"small-{sweep}-images", f"truth_noise_image_{kind}", "auroc"),
+        )
+        for name, sweep in (("CIFAR-10", "cifar10"), ("MNIST", "mnist"))
+        for kind in ("blur", "gaussian", "mix")
+    ]
+    return _markdown(columns, EVERY)
+
+
+def pruning(grid: Grid) -> str:
+    """Accuracy after training on parts."""
+    table = grid.table("small-cifar10-prune", "prune.csv")
+    if table.empty:
+        return "Not run."
+    rows = ["| by | keep | arm | samples | accuracy | less its random part |", "| --- " * 6 + "|"]
+    for _, row in table.fillna({"by": ""}).iterrows():
+        cells = (
+            f"`{row['by']}`" if row["by"] else "",
+            f"{row['keep']:.0%}",
+            row["arm"],
+            str(row["samples"]),
+            _interval(row, "accuracy", "accuracy_low", "accuracy_high", digits=3),
+            _interval(row, "difference", "difference_low", "difference_high", digits=3),
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def sensitivity(grid: Grid) -> str:
+    """Shares of sample, configuration and seed in the variance of digits' scores."""
+    table = grid.table("digits", "variance.csv")
+    if table.empty:
+        return "Not run."
+    mine = table.set_index(table["metric"] + "." + table["regimen"])
+    columns: Columns = [
+        (share.replace("_", " "), {str(one): f"{value:.2f}" for one, value in mine[share].items()})
+        for share in SHARES
+    ]
+    return _markdown(columns, [key for key in EVERY if key in mine.index])
+
+
+def every_truth(grid: Grid) -> pd.DataFrame:
+    """Every metric against every truth: AUROC of binary ones, Spearman's correlation of others."""
+    columns, facts = {}, {}
+    for path in sorted(grid.folder.glob("small-*/truth.csv")):
+        table = pd.read_csv(path)
+        for truth, mine in table.groupby("truth", sort=False):
+            by_score = mine.set_index("score")
+            graded = (by_score["kind"] == "graded").all()
+            statistic = "spearman" if graded else "auroc"
+            columns[f"{path.parent.name} {truth} {statistic}"] = by_score[statistic].round(4)
+            facts |= by_score[["family", "labels_used"]].to_dict("index")
+    if not columns:
+        return pd.DataFrame()
+    about = pd.DataFrame.from_dict(facts, orient="index")
+    table = about.join(pd.DataFrame(columns)).rename_axis("score")
+    return table.sort_values(["labels_used", "family"], kind="stable")
+
+
+TABLES: dict[str, Callable[[Grid], str]] = {
+    "stability": stability,
+    "label_free": label_free,
+    "uncertainty": uncertainty,
+    "label_noise": label_noise,
+    "leakage": leakage,
+    "human_noise": human_noise,
+    "human_uncertainty": human_uncertainty,
+    "images": images,
+    "pruning": pruning,
+    "sensitivity": sensitivity,
+}
+FIGURES = {
+    "small-cifar10/figures/stability.png": "cifar10-stability.png",
+    "small-cifar10/figures/agreement.png": "cifar10-agreement.png",
+    "small-cifar10/figures/truth.png": "cifar10-human-noise.png",
+    "small-cifar10-symmetric20/figures/truth.png": "cifar10-symmetric20.png",
+    "small-mnist-symmetric20/figures/truth.png": "mnist-symmetric20.png",
+    "small-cifar10-worse/figures/truth.png": "cifar10-worse.png",
+    "small-cifar10h/figures/truth.png": "cifar10h.png",
+    "small-cifar10-images/figures/truth.png": "cifar10-images.png",
+    "small-cifar10-prune/figures/prune.png": "cifar10-prune.png",
+}
+
+
+def _with_reference(
+    grid: Grid,
+    names: Iterable[tuple[str, str]] = (("CIFAR-10", "small-cifar10"), ("MNIST", "small-mnist")),
+) -> Columns:
+    columns: Columns = []
+    for name, sweep in names:
+        ends = ("spearman_low", "spearman_high")
+        columns += [
+            (f"{name}: Spearman", grid.agreement(sweep, REFERENCE, "spearman", ends)),
+            ("within class", grid.agreement(sweep, REFERENCE, "spearman_within_class")),
+            ("seed noise divided out", grid.agreement(sweep, REFERENCE, "disattenuated")),
+        ]
+    return columns
+
+
+def _interval(row: pd.Series, value: str, low: str = "", high: str = "", digits: int = 2) -> str:
+    if value not in row or pd.isna(row[value]):
+        return ""
+    if value.startswith("seeds_for"):
+        return "∞" if row[value] == float("inf") else f"{row[value]:.0f}"
+    text = f"{row[value]:.{digits}f}"
+    if not low or low not in row or pd.isna(row[low]):
+        return text
+    return f"{text} [{row[low]:.{digits}f}, {row[high]:.{digits}f}]"
+
+
+def _markdown(columns: Columns, rows: Iterable[str]) -> str:
+    """A table of the rows that have any number, without columns that have none."""
+    kept = [(title, cells) for title, cells in columns if cells]
+    if not kept:
+        return "Not run."
+    lines = [
+        f"| metric | {' | '.join(title for title, _ in kept)} |",
+        "| --- " * (len(kept) + 1) + "|",
+    ]
+    for key in rows:
+        values = [cells.get(key, "") for _, cells in kept]
+        if any(values):
+            lines.append(f"| `{key}` | {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
+def main(folder: Path) -> None:
+    """Put the tables into RESULTS.md, and its figures and ``truths.csv`` beside it."""
+    grid = Grid(folder)
+    path = HERE / "RESULTS.md"
+    text = path.read_text()
+    for name, make in TABLES.items():
+        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        if not block.search(text):
+            sys.exit(f"{path}: expected <!-- {name} --> and <!-- /{name} -->; came neither")
+        table = make(grid)
+        text = block.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+    path.write_text(text)
+    for source, target in FIGURES.items():
+        if (folder / source).exists():
+            shutil.copy(folder / source, HERE / "figures" / target)
+    truths = every_truth(grid)
+    if not truths.empty:
+        truths.to_csv(HERE / "truths.csv")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "sweeps"))
