@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A number with its 95 % interval, or the reason why it or its interval is missing.
+    """A number with its interval, or the reason why it or its interval is missing.
 
     Args:
         value: The point estimate; NaN if it is undefined.
-        low: Lower end of the 95 % interval; NaN if there is none.
-        high: Upper end of the 95 % interval; NaN if there is none.
+        low: Lower end of the interval, 95 % unless another is said; NaN if there is none.
+        high: Upper end of the same interval; NaN if there is none.
         reason: Why the value or its interval is missing, or what was left out of it.
 
     Example:

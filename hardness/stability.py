@@ -200,7 +200,7 @@ def spearman_pairs(scores: Scores) -> Float[np.ndarray, "runs runs"]:
     return _pooled_correlations(centred_ranks(_observed(scores)[0]))
 
 
-def spearman_pair_mean(scores: Scores) -> Estimate:
+def spearman_pair_mean(scores: Scores, *, confidence: float = 0.95) -> Estimate:
     """Mean Spearman correlation over all pairs of runs: the reliability r_1 of a single run.
 
     The interval is the delete-one-run jackknife with Student's t on S - 1 degrees of freedom,
@@ -208,6 +208,7 @@ def spearman_pair_mean(scores: Scores) -> Estimate:
 
     Args:
         scores: Hardness, one row per run.
+        confidence: Of the two-sided interval.
 
     Returns:
         The mean over S(S - 1)/2 pairs; no interval below 4 runs. NaN with the reason if there are
@@ -223,7 +224,7 @@ def spearman_pair_mean(scores: Scores) -> Estimate:
     """
     scores, dropped = _observed(scores)
     pairs = _pooled_correlations(centred_ranks(scores))
-    return counted(_pair_mean(pairs, _undefined(scores)), dropped)
+    return counted(_pair_mean(pairs, _undefined(scores), confidence), dropped)
 
 
 def spearman_within_class_pair_mean(
@@ -401,23 +402,48 @@ def spearman_brown(r_1: Numbers, m: Counts) -> Numbers:
 
 
 def seeds_for_r90(r_1: Numbers) -> Numbers:
-    """Runs to average until two disjoint means correlate at 0.9: ceil(0.9 (1 - r_1) / (0.1 r_1)).
+    """Runs to average until two disjoint means correlate at 0.9: ``seeds_for`` of that target.
 
     Args:
         r_1: Correlation between two single runs.
 
     Returns:
-        A whole number, 0 from r_1 = 1 on; inf if ``r_1 <= 0``, which no number of runs mends; NaN
-        for NaN.
+        As ``seeds_for``.
 
     Example:
         >>> seeds_for_r90(np.array([0.5, 0.0]))
         array([ 9., inf])
     """
+    return seeds_for(r_1, 0.9)
+
+
+def seeds_for(r_1: Numbers, target: float) -> Numbers:
+    """Runs to average until two disjoint means correlate so: ceil(t (1 - r_1) / ((1 - t) r_1)).
+
+    ``spearman_brown`` solved for the number of runs.
+
+    Args:
+        r_1: Correlation between two single runs.
+        target: The correlation t to reach, above 0 and below 1.
+
+    Returns:
+        A whole number, 0 from r_1 = 1 on; inf if ``r_1 <= 0``, which no number of runs mends; NaN
+        for NaN.
+
+    Raises:
+        ValueError: If the target is not above 0 and below 1.
+
+    Example:
+        >>> float(seeds_for(0.5, 0.8))
+        4.0
+    """
+    if not 0 < target < 1:
+        raise ValueError(f"target: expected a correlation above 0 and below 1, got {target}")
     single = np.asarray(r_1, dtype=np.float64)
+    odds = target / (1 - target)
     with np.errstate(divide="ignore", invalid="ignore"):
-        # r_1 = 0.6 asks for exactly 6, and its rounding error must not make that 7.
-        needed = np.ceil(9 * (1 - single) / single - 1e-9)
+        # r_1 = 0.6 asks for exactly 6 to reach 0.9, and its rounding error must not make that 7.
+        needed = np.ceil(odds * (1 - single) / single - 1e-9)
         return np.where(single <= 0, np.inf, np.maximum(needed, 0) + 0.0)[()]
 
 
@@ -442,11 +468,12 @@ def reliability(r_1: Estimate, m: int) -> Estimate:
     return Estimate(value=value, low=low, high=high, reason=r_1.reason)
 
 
-def seeds_needed(r_1: Estimate) -> Estimate:
-    """``seeds_for_r90`` of a value and of its interval, whose ends change places.
+def seeds_needed(r_1: Estimate, target: float = 0.9) -> Estimate:
+    """``seeds_for`` of a value and of its interval, whose ends change places.
 
     Args:
         r_1: Correlation between two single runs, as from ``spearman_pair_mean``.
+        target: The correlation to reach, above 0 and below 1.
 
     Returns:
         Runs to average; inf with the reason if ``r_1`` is not positive.
@@ -455,8 +482,8 @@ def seeds_needed(r_1: Estimate) -> Estimate:
         >>> seeds_needed(Estimate(value=0.5, low=-0.1, high=0.75))
         Estimate(value=9.0, low=3.0, high=inf, reason='')
     """
-    value, low, high = (float(seeds_for_r90(r)) for r in (r_1.value, r_1.high, r_1.low))
-    hopeless = "runs do not agree (r_1 <= 0): no number of them reaches 0.9"
+    value, low, high = (float(seeds_for(r, target)) for r in (r_1.value, r_1.high, r_1.low))
+    hopeless = f"runs do not agree (r_1 <= 0): no number of them reaches {target:g}"
     reason = "; ".join(filter(None, (hopeless if math.isinf(value) else "", r_1.reason)))
     return Estimate(value=value, low=low, high=high, reason=reason)
 
@@ -664,14 +691,16 @@ def _icc_of_sums(square_of_sums: float, sum_of_squares: float, runs: int) -> flo
     return (between - error) / (between + (runs - 1) * error)
 
 
-def _pair_mean(pairs: Float[np.ndarray, "runs runs"], undefined: str) -> Estimate:
+def _pair_mean(
+    pairs: Float[np.ndarray, "runs runs"], undefined: str, confidence: float = 0.95
+) -> Estimate:
     if undefined:
         return Estimate(value=math.nan, reason=undefined)
     runs = len(pairs)
     others = pairs * (1 - np.eye(runs))
     total = others.sum()
     left_out = (total - 2 * others.sum(axis=1)) / max((runs - 1) * (runs - 2), 1)
-    return _jackknife(float(total / (runs * (runs - 1))), left_out)
+    return _jackknife(float(total / (runs * (runs - 1))), left_out, confidence)
 
 
 def _halves_if_few(scores: Scores, undefined: str) -> Estimate:
@@ -739,14 +768,16 @@ def _kendall_w(ranks: Scores, undefined: str) -> Estimate:
     return _jackknife(float(value), left_out)
 
 
-def _jackknife(value: float, left_out: Float[np.ndarray, " runs"]) -> Estimate:
+def _jackknife(
+    value: float, left_out: Float[np.ndarray, " runs"], confidence: float = 0.95
+) -> Estimate:
     """Interval from the values without each run in turn."""
     runs = len(left_out)
     if runs < FEWEST_RUNS_FOR_INTERVAL:
         reason = f"no interval: needs {FEWEST_RUNS_FOR_INTERVAL} runs, got {runs}"
         return Estimate(value=value, reason=reason)
     error = math.sqrt((runs - 1) / runs * float(np.sum((left_out - left_out.mean()) ** 2)))
-    reach = float(student_t.ppf(0.975, runs - 1)) * error
+    reach = float(student_t.ppf((1 + confidence) / 2, runs - 1)) * error
     return Estimate(value=value, low=value - reach, high=value + reach)
 
 

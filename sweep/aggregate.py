@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,13 +53,13 @@ from hardness.stability import (
 from hardness.truth import paired_differences, truth_table, winner
 from hardness.variance import variance_components
 from hardness.weighted import is_binary
-from sweep import planning
+from sweep import planning, score_cache
 from sweep.driver import Sweep
 from sweep.folders import Folders, Recorded
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
-from sweep.reduction import VERSIONS, reduce_runs, to_bytes, version, write_scores
-from sweep.spec import Cell, Configuration, identity
+from sweep.reduction import reduce_runs, to_bytes, version
+from sweep.spec import Cell, Configuration
 from sweep.tracking import Store
 from sweep.truths import INDEPENDENT_OF_IMAGES, Truths, of_run
 
@@ -297,13 +297,13 @@ def pixel_scores(keys: Iterable[str], dataset: Dataset, folder: Path) -> dict[st
     """
     wanted = [key for key in keys if needs_images([key])]
     path = folder / "scores" / f"pixels-{dataset.digest[:16]}.parquet"
-    cached = _cached_versions(path)
+    cached = score_cache.versions(path)
     todo = [key for key in wanted if cached.get(key) != version(key)]
     if todo:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         table = pa.table(score_images(todo, dataset.train, device))
         path.parent.mkdir(parents=True, exist_ok=True)
-        _merge(path, to_bytes(table, todo))
+        score_cache.merge(path, to_bytes(table, todo))
     scores = pq.read_table(path) if wanted else {}
     return {key: scores[key].to_numpy() for key in wanted}
 
@@ -805,11 +805,6 @@ def _ensembles(cells: Sequence[Cell], keys: Sequence[str]) -> list[list[Cell]]:
     return [[able[place] for place in places] for places in ensembles(len(able))]
 
 
-def _scores_file(runs: Sequence[str]) -> str:
-    """Where the scores of a run are cached, or those of an ensemble."""
-    return f"{runs[0] if len(runs) == 1 else identity(list(runs))}.parquet"
-
-
 def _score(
     groups: Sequence[Sequence[Cell]],
     keys: Sequence[str],
@@ -819,36 +814,14 @@ def _score(
 ) -> dict[str, str]:
     """Score runs, or ensembles of them, where the cache lacks it; what is wrong, by run id."""
     damaged: dict[str, str] = {}
-    tasks = [task for cells in groups if (task := _task(cells, keys, folder, store))]
+    tasks = [task for cells in groups if (task := score_cache.task(cells, keys, folder, store))]
     for result in _in_parallel(tasks, store, plugins):
         if result["error"]:
             damaged[result["run_id"]] = result["error"]
             store.fail(result["tracking_run"], result["error"], final=False)
         else:
-            _merge(folder / "scores" / result["file"], result["scores"])
+            score_cache.merge(folder / "scores" / result["file"], result["scores"])
     return damaged
-
-
-def _task(
-    cells: Sequence[Cell], keys: Sequence[str], folder: Path, store: Store | Folders
-) -> dict[str, Any] | None:
-    """What has to be computed for a run or an ensemble, or None if its scores are all there."""
-    traces = [cell.trace for cell in cells if cell.trace]
-    scope: Literal["run", "seeds"] = "run" if len(cells) == 1 else "seeds"
-    wanted = scorable(keys, frozenset.intersection(*(t.signals for t in traces)), scope)
-    runs = [cell.run.run_id for cell in cells]
-    file = _scores_file(runs)
-    cached = _cached_versions(folder / "scores" / file)
-    todo = [k for k in wanted if cached.get(k) != version(k)]
-    if not todo:
-        return None
-    return {
-        "file": file,
-        "run_ids": runs,
-        "tracking_runs": [trace.tracking_run for trace in traces],
-        "folders": [str(store.local_folder(trace.tracking_run) or "") for trace in traces],
-        "keys": todo,
-    }
 
 
 def _in_parallel(
@@ -859,33 +832,6 @@ def _in_parallel(
         work = partial(reduce_runs, address=store.address, plugins=plugins)
         found = ray.data.from_items(list(tasks), override_num_blocks=len(tasks)).map(work)
         yield from found.iter_rows()
-
-
-def _cached_versions(path: Path) -> dict[str, str]:
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-        return dict(json.loads(metadata[VERSIONS]))
-    except (OSError, pa.ArrowException, KeyError, ValueError):
-        return {}  # no cache, or one that cannot be read: computed anew
-
-
-def _merge(path: Path, content: bytes) -> None:
-    """Put newly computed columns beside those that are cached."""
-    partial = path.with_suffix(".partial")
-    cached = _cached_versions(path)
-    if not cached:
-        partial.write_bytes(content)
-        partial.replace(path)
-        return
-    new, old = pq.read_table(pa.BufferReader(content)), pq.read_table(path)
-    versions = json.loads(new.schema.metadata[VERSIONS])
-    for column in old.column_names:
-        if column not in new.column_names:
-            new = new.append_column(column, old[column])
-    write_scores(
-        new.replace_schema_metadata({VERSIONS: json.dumps({**cached, **versions})}), partial
-    )
-    partial.replace(path)
 
 
 def _configuration_scores(
@@ -905,8 +851,8 @@ def _configuration_scores(
     if not any(c.trace and scorable(keys, c.trace.signals) for c in done):
         return None
     groups = tuple(tuple(c.run.run_id for c in cells) for cells in _ensembles(done, keys))
-    of_runs = _stacked([folder / "scores" / _scores_file([c.run.run_id]) for c in done])
-    of_groups = _stacked([folder / "scores" / _scores_file(runs) for runs in groups])
+    of_runs = _stacked([folder / "scores" / score_cache.file_of([c.run.run_id]) for c in done])
+    of_groups = _stacked([folder / "scores" / score_cache.file_of(runs) for runs in groups])
     raw = {
         key: found[key]
         for key in keys

@@ -68,7 +68,7 @@ def run(
     done are never trained twice.
     """
     # Ray, MLflow and torch take seconds that --help does not need.
-    from sweep import driver, experiment_file, fanout, tracking  # noqa: PLC0415
+    from sweep import adaptive, driver, experiment_file, fanout, tracking  # noqa: PLC0415
 
     content = experiment_file.read(file, overrides)
     if seeds is not None:
@@ -84,7 +84,10 @@ def run(
     content = driver.resolved(content, spec)
     with _interruptible(store), fanout.session():
         sweep = driver.train(content, spec, dataset, store, retry_failed=retry_failed)
-        if not no_aggregate:
+        if no_aggregate:
+            adaptive.write(adaptive.table(*_due(sweep)), _folder(spec))
+            _print_seeds(sweep)
+        else:
             _aggregate(sweep, store, dataset, intervals=True)
     _exit(driver.look(spec, store), unfinished=True)
 
@@ -100,6 +103,7 @@ def status(name: str, tracking_uri: str | None, form: Any) -> None:
     _, sweep = driver.find(name, tracking_uri)
     if form == "table":
         tables.print_status(sweep)
+        _print_seeds(sweep)
     else:
         tables.emit(tables.status(sweep), form)
     _exit(sweep)
@@ -455,7 +459,13 @@ def _dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
         click.echo(f"  {configuration.configuration_id} {configuration.regimen} {shown}  {seeds}")
     if spec.method == "bayes":
         click.echo("  a Bayesian search proposes the rest as results come in")
-    click.echo(f"{len(sweep.cells)} cells, {len(todo)} to train, in {len(packs)} packs")
+    if store:
+        _print_seeds(sweep)
+    counted = f"{len(sweep.cells)} cells, {len(todo)} to train, in {len(packs)} packs"
+    if spec.adaptive:
+        most = sum(len(planning.most_seeds(spec, p.configuration.regimen)) for p in sweep.proposals)
+        counted += f"; at most {most} cells if no look ends a configuration sooner"
+    click.echo(counted)
     if todo:
         left = timedelta(seconds=round(driver.estimate(spec, dataset, todo)))
         click.echo(f"about {left} of training on one core of this machine, measured on one epoch")
@@ -490,8 +500,8 @@ def _aggregate(
     given: Any = None,
     given_truths: Any = None,
 ) -> Any:
+    from sweep import adaptive, folders, report, tables  # noqa: PLC0415
     from sweep import aggregate as aggregation  # noqa: PLC0415
-    from sweep import folders, report, tables  # noqa: PLC0415
 
     aggregation.quiet()
     folder = _folder(sweep.spec)
@@ -512,20 +522,37 @@ def _aggregate(
     report.draw(result, best, folder / "figures", dataset)
     recorded = isinstance(sweep, folders.Recorded)
     if not recorded:
+        adaptive.write(adaptive.table(*_due(sweep)), folder)
         aggregation.publish(sweep, store, result, folder)
     tables.print_stability(result, best)
     tables.print_agreement(result.agreement, "Agreement with the supervised reference ranking")
     tables.print_truth(result.truth)
     for note in result.notes:
         click.echo(f"note: {note}")
+    looks = not recorded and _print_seeds(sweep)
     some = {"truth.csv": result.truth, "variance.csv": result.variance}
     more = "".join(f"{file}, " for file, table in some.items() if not table.empty)
+    more += "seeds.csv, " if looks else ""
     click.echo(f"tables    {folder}/stability.csv, agreement.csv, {more}samples.parquet, notes.csv")
     click.echo(f"figures   {folder}/figures/")
     if not recorded:
         where = f" --tracking-uri {sweep.spec.tracking_uri}" if sweep.spec.tracking_uri else ""
         click.echo(f"runs      sweep ui {sweep.spec.name}{where}")
     return result
+
+
+def _due(sweep: Any) -> tuple[Any, Any, Any]:
+    """What decides how many seeds each configuration has."""
+    return sweep.spec, sweep.proposals, sweep.due
+
+
+def _print_seeds(sweep: Any) -> bool:
+    """A line a configuration with adaptive seeds; whether any look was taken."""
+    from sweep import adaptive  # noqa: PLC0415
+
+    for line in adaptive.lines(*_due(sweep)):
+        click.echo(f"seeds     {line}")
+    return any(due.looks for due in sweep.due.values())
 
 
 def _exit_recorded(sweep: Any, result: Any) -> None:

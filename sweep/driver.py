@@ -6,8 +6,8 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -19,13 +19,14 @@ from hardness.models import ModelOptions
 from hardness.planting import Planting, plant
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
-from sweep import fanout, planning, tracking
+from sweep import adaptive, fanout, planning, tracking
+from sweep.adaptive import Judge
 from sweep.experiment_file import ExperimentError, check, options
-from sweep.planning import Proposal
+from sweep.planning import Due, Proposal
 from sweep.progress import Display
 from sweep.spec import Cell, Pack, RunSpec, SweepSpec
 from sweep.tracking import Store
-from sweep.trial import Places
+from sweep.trial import Places, Progress
 
 # Numbers in the images on which an epoch is timed: half a minute of work, or less.
 MEASURED = 1 << 23
@@ -33,11 +34,19 @@ MEASURED = 1 << 23
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A sweep as it is now: its spec, its configurations so far and their cells."""
+    """A sweep as it is now: its spec, its configurations so far and their cells.
+
+    Args:
+        spec: Of the sweep.
+        proposals: Its configurations.
+        cells: With the seeds that are due.
+        due: What is due and why, by configuration id.
+    """
 
     spec: SweepSpec
     proposals: Sequence[Proposal]
     cells: Sequence[Cell]
+    due: Mapping[str, Due] = field(default_factory=dict)
 
 
 def load(spec: SweepSpec) -> tuple[SweepSpec, Dataset]:
@@ -145,10 +154,15 @@ def train(
     session = _Session(spec, store, retry_failed=retry_failed)
     first = session.next_packs()
     with Display(spec, session.cells) as display:
+
+        def on_progress(progress: Progress) -> None:
+            session.hear(progress)
+            display.update(progress)
+
         if first:
             lost = fanout.run(
-                session.after(first),
-                display.update,
+                session.after(first, display),
+                on_progress,
                 dataset=dataset,
                 places=Places(
                     tracking_uri=store.uri,
@@ -167,13 +181,39 @@ def train(
     return look(spec, store)
 
 
-def look(spec: SweepSpec, store: Store | None) -> Sweep:
-    """A sweep as it stands in its store, nothing started; None if it has no store yet."""
+def look(
+    spec: SweepSpec,
+    store: Store | None,
+    judge: Judge | None = None,
+    again: Collection[str] = (),
+) -> Sweep:
+    """A sweep as it stands in its store, nothing started.
+
+    Args:
+        spec: Of the sweep.
+        store: None if it has none yet.
+        judge: Of adaptive seeds; one that changes nothing, if left out.
+        again: Run ids whose failure does not count, since they are to be started again.
+    """
     traces = store.traces() if store else {}
     known = _known(store) if store else []
     proposed = planning.proposals(spec, known, traces)
-    cells = planning.cells(spec, [p.configuration for p in proposed], traces)
-    return Sweep(spec=spec, proposals=proposed, cells=cells)
+    if store:
+        judge = judge or Judge(spec, store, keep=False)
+    due = {
+        p.configuration.configuration_id: planning.due(
+            spec, p.configuration, traces, judge or _nothing, again
+        )
+        for p in proposed
+    }
+    if store and judge and judge.damaged:
+        traces = store.traces()
+    cells = planning.cells(spec, [p.configuration for p in proposed], traces, due)
+    return Sweep(spec=spec, proposals=proposed, cells=cells, due=due)
+
+
+def _nothing(_done: Sequence[Cell], _number: int) -> None:
+    """Without a store there is nothing to judge, and no look that does not wait."""
 
 
 def find(name: str, tracking_uri: str | None) -> tuple[Store, Sweep]:
@@ -245,10 +285,17 @@ class _Session:
         self.spec, self.store, self.retry_failed = spec, store, retry_failed
         self.issued: set[str] = set()
         self.cells: Sequence[Cell] = ()
+        self.news: list[str] = []
+        self._judge = Judge(spec, store, keep=True)
+        self._told: set[tuple[str, int]] | None = None
+        # Failures of before, which --retry-failed has not tried again yet.
+        traces = store.traces() if retry_failed else {}
+        self._again = {run for run, trace in traces.items() if trace.state == "failed"}
 
     def next_packs(self) -> list[Pack]:
-        sweep = look(self.spec, self.store)
+        sweep = look(self.spec, self.store, self._judge, self._again)
         self.cells = sweep.cells
+        self.news = self._looks_since(sweep)
         todo = [
             cell
             for cell in planning.to_train(sweep.cells, retry_failed=self.retry_failed)
@@ -265,17 +312,38 @@ class _Session:
         self.issued |= {cell.run.run_id for cell in todo}
         return planning.packs(todo, self.spec.resources.seeds_per_pack, parents)
 
-    def after(self, first: Sequence[Pack]) -> Callable[[], Sequence[Pack]]:
-        """The function that Tune asks: the packs at hand, then what a search makes of results."""
+    def after(self, first: Sequence[Pack], display: Display) -> Callable[[], Sequence[Pack]]:
+        """The function that Tune asks: the packs at hand, then what results lead to."""
         pending = [first]
+        # Only a search that learns, and looks, have more to train than there was at the start.
+        learns = self.spec.method == "bayes" or self.spec.adaptive is not None
 
         def packs() -> Sequence[Pack]:
             if pending:
                 return pending.pop()
-            # Only a search that learns has more to train than it had at the start.
-            return self.next_packs() if self.spec.method == "bayes" else []
+            found = self.next_packs() if learns else []
+            display.include(self.cells)
+            for line in self.news:
+                display.tell(line)
+            return found
 
         return packs
+
+    def hear(self, progress: Progress) -> None:
+        """A run that failed before, and now has ended again, is as good as its new result."""
+        if progress.state in ("done", "failed"):
+            self._again.discard(progress.run_id)
+
+    def _looks_since(self, sweep: Sweep) -> list[str]:
+        """What is said of looks that were not taken yet when this was asked before."""
+        taken = {
+            (p.configuration.configuration_id, look.number): adaptive.told(self.spec, p, look)
+            for p in sweep.proposals
+            for look in sweep.due[p.configuration.configuration_id].looks
+        }
+        new = [line for place, line in taken.items() if place not in (self._told or ())]
+        former, self._told = self._told, {*taken}
+        return new if former is not None else []
 
 
 def _known(store: Store) -> list[Proposal]:

@@ -24,7 +24,17 @@ from hardness.training import REGIMENS
 from hardness.training.passes import schedule
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
-from sweep.spec import Arm, Keep, Objective, Parameter, RegimenSpec, Resources, SweepSpec, offered
+from sweep.spec import (
+    AdaptiveSeeds,
+    Arm,
+    Keep,
+    Objective,
+    Parameter,
+    RegimenSpec,
+    Resources,
+    SweepSpec,
+    offered,
+)
 
 T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -199,6 +209,7 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
         name: _regimen(name, section, model, file.method, source)
         for name, section in file.regimens.items()
     }
+    adaptive = _adaptive(file, source)
     return SweepSpec(
         name=file.name,
         dataset=dataset,
@@ -209,7 +220,8 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
         method=file.method,
         max_configurations=file.max_configurations,
         search_seed=file.search_seed,
-        seeds=seeds(file.seeds, source),
+        seeds=seeds(adaptive.max if adaptive else file.seeds, source),
+        adaptive=adaptive,
         vary=_vary(file.vary, source),
         metrics=_metrics(file.metrics, file.regimens, source),
         score_epochs=_score_epochs(file.score_epochs, regimens, model, source),
@@ -287,7 +299,8 @@ def seeds(value: Any, source: str) -> tuple[int, ...]:
         numbers = value
     else:
         raise ExperimentError(
-            f"{start} a count, a list such as [0, 1, 2] or a range such as 0:10; {came}"
+            f"{start} a count, a list such as [0, 1, 2], a range such as 0:10, or min, max and "
+            f"until; {came}"
         )
     if not numbers:
         raise ExperimentError(f"{start} at least one seed; {came}")
@@ -296,6 +309,28 @@ def seeds(value: Any, source: str) -> tuple[int, ...]:
     if min(numbers) < 0 or len(set(numbers)) < len(numbers):
         raise ExperimentError(f"{start} different seeds of 0 or more; {came}")
     return tuple(numbers)
+
+
+def _adaptive(file: _File, source: str) -> AdaptiveSeeds | None:
+    """Seeds that are added until a metric is reliable; None for a number that is fixed."""
+    if not isinstance(file.seeds, Mapping):
+        return None
+    found = _section(AdaptiveSeeds, file.seeds, source, "seeds")
+    if file.method == "bayes":
+        raise ExperimentError(
+            f"{source}: seeds: expected a count, a list or a range, since method is bayes, which "
+            "compares means over the same seeds; came min, max and until"
+        )
+    key, where = found.until.metric, "seeds.until.metric"
+    of_runs = [name for name, metric in METRICS.items() if metric.scope == "run"]
+    _refuse_metric(key, of_runs, file.regimens, source, where)
+    if key not in of_runs:
+        why = "the images" if METRICS[key].scope == "pixels" else "several runs at once"
+        raise ExperimentError(
+            f"{source}: {where}: expected a metric of single runs, which seeds change; came "
+            f"{key!r}, which is computed from {why}"
+        )
+    return found
 
 
 def _score_epochs(
@@ -570,19 +605,25 @@ def _metrics(value: Any, regimens: Iterable[str], source: str) -> tuple[str, ...
     names = _names(value, "metrics", source)
     if names is None:
         return ("all",)
-    recorded = [offered(regimen) for regimen in regimens]
     for name in names:
-        if name not in METRICS:
-            raise ExperimentError(
-                f"{source}: metrics: unknown metric {name!r}; known: all, {', '.join(METRICS)}"
-            )
-        needed = METRICS[name].signals
-        if not any(signals.issuperset(needed) for signals in recorded):
-            raise ExperimentError(
-                f"{source}: metrics: {name!r} needs {', '.join(needed)}; "
-                f"expected a regimen that records it; came {', '.join(regimens)}"
-            )
+        _refuse_metric(name, ("all", *METRICS), regimens, source, "metrics")
     return names
+
+
+def _refuse_metric(
+    name: str, known: Iterable[str], regimens: Iterable[str], source: str, where: str
+) -> None:
+    """Refuse a metric that is none, or that no regimen records the signals of."""
+    if name not in METRICS:
+        raise ExperimentError(
+            f"{source}: {where}: unknown metric {name!r}; known: {', '.join(known)}"
+        )
+    needed = METRICS[name].signals
+    if not any(offered(regimen).issuperset(needed) for regimen in regimens):
+        raise ExperimentError(
+            f"{source}: {where}: {name!r} needs {', '.join(needed)}; "
+            f"expected a regimen that records it; came {', '.join(regimens)}"
+        )
 
 
 def _storage(value: str, source: str) -> str:

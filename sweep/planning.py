@@ -7,9 +7,9 @@ finished or not, stand in the store.
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import optuna
@@ -25,6 +25,7 @@ from hardness.dynamics import Recording
 from hardness.metrics import METRICS
 from hardness.models import ModelOptions
 from hardness.scale import Limit, limits
+from hardness.sequential import ERROR, Look
 from hardness.training import REGIMENS
 from hardness.training.passes import schedule
 from sweep.experiment_file import ExperimentError, options, with_parameters
@@ -52,6 +53,9 @@ STARTUP = 4
 _SNAPSHOTS = frozenset({"emb", "logits", "holdout_probs"})
 # Draws for each configuration that is asked for, before a list of values counts as exhausted.
 DRAWS = 20
+
+# What a look, by its number, says of these finished runs; None if one of them cannot be read.
+Judge: TypeAlias = Callable[[Sequence[Cell], int], Look | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +89,19 @@ class Shortfall:
         return f"{'off' if self.limit.off else 'approximated'}: {subjects}: {self.limit.why}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """The seeds that a configuration should have now.
+
+    Args:
+        seeds: Which.
+        looks: That led to them, in order; none where seeds are not adaptive.
+    """
+
+    seeds: tuple[int, ...]
+    looks: tuple[Look, ...] = ()
+
+
 def proposals(
     spec: SweepSpec, known: Sequence[Proposal], traces: Mapping[str, Trace]
 ) -> list[Proposal]:
@@ -115,18 +132,28 @@ def proposals(
 
 
 def cells(
-    spec: SweepSpec, configurations: Iterable[Configuration], traces: Mapping[str, Trace]
+    spec: SweepSpec,
+    configurations: Iterable[Configuration],
+    traces: Mapping[str, Trace],
+    due: Mapping[str, Due] | None = None,
 ) -> list[Cell]:
     """Every (configuration, seed), seed by seed within a configuration.
 
     A finished run that lacks a signal that the asked metrics need, or a scoring pass in an epoch
     that is asked for, counts as missing.
+
+    Args:
+        spec: The sweep.
+        configurations: Which.
+        traces: What the store knows of each run, by run id.
+        due: Seeds by configuration id; all of the sweep's, if left out.
     """
     found = []
     for configuration in configurations:
         needed = needed_signals(spec, configuration.regimen)
         passes = needed_passes(spec, configuration)
-        for seed in spec.seeds:
+        mine = (due or {}).get(configuration.configuration_id)
+        for seed in mine.seeds if mine else spec.seeds:
             run = RunSpec(configuration=configuration, seed=seed)
             trace = traces.get(run.run_id)
             if trace is not None and trace.state == "done":
@@ -136,6 +163,57 @@ def cells(
                     trace = None
             found.append(Cell(run=run, trace=trace))
     return found
+
+
+def due(
+    spec: SweepSpec,
+    configuration: Configuration,
+    traces: Mapping[str, Trace],
+    judge: Judge,
+    again: Collection[str] = (),
+) -> Due:
+    """The seeds of a configuration that are due now: adaptive ones as far as looks have come.
+
+    A look waits until each seed that is due at it is done or has failed for good; the failed ones
+    do not count in it. It sees the seeds due at it and no others, whatever else the store has.
+    So whoever asks, and whenever, takes the same looks in the same order at the same scores.
+
+    Args:
+        spec: The sweep.
+        configuration: One of its.
+        traces: What the store knows of each run, by run id.
+        judge: A function of the runs' scores alone.
+        again: Run ids whose failure does not count, since they are to be started again.
+    """
+    if spec.adaptive is None or not adapts(spec, configuration.regimen):
+        return Due(seeds=most_seeds(spec, configuration.regimen))
+    plan = spec.adaptive.looks
+    every = cells(spec, [configuration], traces)
+    looks: list[Look] = []
+    for number, count in enumerate(plan, start=1):
+        seeds, mine = spec.seeds[:count], every[:count]
+        repeated = any(c.state == "failed" and c.run.run_id in again for c in mine)
+        waiting = repeated or to_train(mine, retry_failed=False)
+        look = None if waiting else judge([c for c in mine if c.state == "done"], number)
+        if look is not None:
+            looks.append(look)
+        if look is None or look.last:
+            break
+    return Due(seeds=seeds, looks=tuple(looks))
+
+
+def adapts(spec: SweepSpec, regimen: str) -> bool:
+    """Whether seeds of a regimen are adaptive: it has to record what the metric reads."""
+    if spec.adaptive is None:
+        return False
+    return offered(regimen).issuperset(METRICS[spec.adaptive.until.metric].signals)
+
+
+def most_seeds(spec: SweepSpec, regimen: str) -> tuple[int, ...]:
+    """All seeds that a configuration of a regimen may get; without the metric, the fewest."""
+    if spec.adaptive is None or adapts(spec, regimen):
+        return spec.seeds
+    return spec.seeds[: spec.adaptive.min]
 
 
 def to_train(cells: Iterable[Cell], *, retry_failed: bool) -> list[Cell]:
@@ -172,11 +250,15 @@ def packs(cells: Sequence[Cell], seeds_per_pack: int, parents: Mapping[str, str]
 
 
 def asked_metrics(spec: SweepSpec | RecordedSpec) -> list[str]:
-    """Keys of the metrics that the sweep asks for; of ``all``, those that its size allows."""
+    """Keys of the metrics that the sweep asks for; of ``all``, those that its size allows.
+
+    The one that decides how many seeds there are is asked for by name.
+    """
+    named = _named(spec)
     if spec.metrics != ("all",):
-        return list(spec.metrics)
+        return [*spec.metrics, *(key for key in named if key not in spec.metrics)]
     off = {name for limit in _limits(spec) if limit.off for name in limit.names}
-    return [key for key in METRICS if not _concerned(key, off)]
+    return [key for key in METRICS if key in named or not _concerned(key, off)]
 
 
 def shortfalls(spec: SweepSpec | RecordedSpec) -> list[Shortfall]:
@@ -187,7 +269,9 @@ def shortfalls(spec: SweepSpec | RecordedSpec) -> list[Shortfall]:
     for limit in _limits(spec):
         snapshots = _SNAPSHOTS.intersection(limit.names, recorded) if limit.off else set()
         # What is off is off unless it is asked for by name.
-        asked = METRICS if everything else () if limit.off else spec.metrics
+        on = _named(spec) if limit.off else ()
+        every = [key for key in METRICS if key not in on]
+        asked = every if everything else [] if limit.off else asked_metrics(spec)
         metrics = [
             key
             for key in asked
@@ -221,7 +305,23 @@ def statements(spec: SweepSpec | RecordedSpec, proposals: Iterable[Proposal]) ->
         "from ImageNet's labels; scores under labels: none have seen those"
         for model in pretrained(proposals)
     ]
-    return [*map(str, shortfalls(spec)), *starts]
+    return [*map(str, shortfalls(spec)), *starts, *_plan(spec)]
+
+
+def _plan(spec: SweepSpec | RecordedSpec) -> list[str]:
+    """What adaptive seeds mean for this sweep, in a line, and for whom they do not hold."""
+    if not isinstance(spec, SweepSpec) or spec.adaptive is None:
+        return []
+    until, plan = spec.adaptive.until, spec.adaptive.looks
+    without = [regimen for regimen in spec.regimens if not adapts(spec, regimen)]
+    shown = ", ".join(map(str, plan))
+    whole = (
+        f"adaptive seeds: looks at {shown}, until the reliability of {until.metric} is surely "
+        f"{until.reliability:g} or more: low end of an interval at {1 - ERROR / len(plan):.2%}, "
+        f"95 % over all looks"
+    )
+    some = f"no {until.metric}, so {plan[0]} seeds each: {', '.join(without)}"
+    return [whole, *([f"adaptive seeds: {some}"] if without else [])]
 
 
 def _limits(spec: SweepSpec | RecordedSpec) -> list[Limit]:
@@ -233,6 +333,12 @@ def _limits(spec: SweepSpec | RecordedSpec) -> list[Limit]:
     return [limit for limit in found if spec.keep.logits is None or "logits" not in limit.names]
 
 
+def _named(spec: SweepSpec | RecordedSpec) -> tuple[str, ...]:
+    """The metric that adaptive seeds go by."""
+    adaptive = spec.adaptive if isinstance(spec, SweepSpec) else None
+    return (adaptive.until.metric,) if adaptive else ()
+
+
 def _concerned(key: str, names: Iterable[str]) -> bool:
     return not {key, key.partition(".")[0], *METRICS[key].signals}.isdisjoint(names)
 
@@ -242,9 +348,14 @@ def needed_signals(spec: SweepSpec, regimen: str) -> frozenset[str]:
 
     With ``metrics: all`` a snapshot that ``keep`` rules out is not needed.
     """
-    kept = offered(regimen) - ruled_out(spec) if spec.metrics == ("all",) else offered(regimen)
-    inputs = (METRICS[key].signals for key in asked_metrics(spec))
-    return frozenset().union(*(i for i in inputs if kept.issuperset(i))) - GIVEN
+    everything, named = offered(regimen), _named(spec)
+    kept = everything - ruled_out(spec) if spec.metrics == ("all",) else everything
+    inputs = (
+        METRICS[key].signals
+        for key in asked_metrics(spec)
+        if (everything if key in named else kept).issuperset(METRICS[key].signals)
+    )
+    return frozenset().union(*inputs) - GIVEN
 
 
 def wanted_passes(spec: SweepSpec, regimen: str) -> tuple[str, ...]:

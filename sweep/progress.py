@@ -29,7 +29,7 @@ class Display:
 
     Args:
         spec: The sweep.
-        cells: As they are at the start; a search may add more.
+        cells: As they are at the start; a search or adaptive seeds may add more.
         console: Where to draw; standard error by default, so that results stay alone on
             standard output.
     """
@@ -77,6 +77,18 @@ class Display:
     ) -> None:
         self._bar.stop()
 
+    def include(self, cells: Sequence[Cell]) -> None:
+        """Take in cells that have become due meanwhile."""
+        new = [c for c in cells if c.run.run_id not in self._cells]
+        self._cells |= {c.run.run_id: c for c in new}
+        self._expected |= {c.run.run_id: _epochs(c) for c in new if c.state != "done"}
+        self._states.update(c.state for c in new if c.state in ("done", "failed"))
+        self._total += len(new)
+
+    def tell(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(line, markup=False, soft_wrap=True)
+
     def update(self, progress: trial.Progress) -> None:
         """Take in one report of a run; a replayed epoch counts once."""
         run_id = progress.run_id
@@ -87,7 +99,7 @@ class Display:
         if progress.state in ("done", "failed") and run_id not in self._ended:
             self._ended.add(run_id)
             self._states[progress.state] += 1
-            self._tell(progress)
+            self._tell_of(progress)
         self._bar.update(
             self._task,
             completed=sum(done for done, _ in self._epochs.values()),
@@ -95,7 +107,7 @@ class Display:
             note=self._note(),
         )
 
-    def _tell(self, progress: trial.Progress) -> None:
+    def _tell_of(self, progress: trial.Progress) -> None:
         cell = self._cells.get(progress.run_id)
         who = progress.run_id
         if cell is not None:

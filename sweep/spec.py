@@ -13,6 +13,8 @@ from hardness.datasets import DatasetOptions
 from hardness.models import ModelOptions
 from hardness.planting import Planting
 from hardness.seeding import PURPOSES
+from hardness.sequential import looks
+from hardness.stability import FEWEST_RUNS_FOR_INTERVAL
 from hardness.training import REGIMENS
 from sweep.plugins import Plugin
 
@@ -290,12 +292,61 @@ class Arm:
         return f"{self.which} by {self.by}" if self.by else self.which
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Until:
+    """What ends the adding of seeds.
+
+    Args:
+        metric: Key of ``METRICS`` of scope ``run``.
+        reliability: Of the mean over seeds, to be passed by the lower end of its interval.
+    """
+
+    metric: str
+    reliability: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.reliability < 1:
+            raise ValueError(
+                f"reliability: expected a number above 0 and below 1; came {self.reliability}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptiveSeeds:
+    """Seeds that each configuration gets until a metric is reliable enough.
+
+    Args:
+        min: Seeds at the first look.
+        max: Seeds at the last one.
+        until: What ends it before that.
+    """
+
+    min: int
+    max: int
+    until: Until
+
+    def __post_init__(self) -> None:
+        if self.min < FEWEST_RUNS_FOR_INTERVAL:
+            raise ValueError(
+                f"min: expected at least {FEWEST_RUNS_FOR_INTERVAL}, fewer give no interval; "
+                f"came {self.min}"
+            )
+        if self.max < self.min:
+            raise ValueError(f"max: expected at least the min of {self.min}; came {self.max}")
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Seeds at each look."""
+        return looks(self.min, self.max)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SweepSpec:
     """An experiment file, read and checked, and what is known of its dataset once that is read.
 
-    The dataset's size is samples, classes, channels, height and width. A sweep that prunes has arms
-    and a single regimen.
+    The dataset's size is samples, classes, channels, height and width. ``seeds`` are all that a
+    configuration may get; with ``adaptive`` it may end with fewer. A sweep that prunes has arms and
+    a single regimen.
     """
 
     name: str
@@ -316,6 +367,7 @@ class SweepSpec:
     storage_path: str
     tracking_uri: str | None
     plant: Planting | None = None
+    adaptive: AdaptiveSeeds | None = None
     dataset_digest: str | None = None
     dataset_size: tuple[int, ...] | None = None
     arms: tuple[Arm, ...] = ()

@@ -52,11 +52,11 @@ def test_runs_leave_scores_of_every_sample_ranked_within_the_fold(workdir):
     (workdir / "scores").mkdir()
     for cell in cells:
         found = reduce_runs(
-            aggregate._task([cell], KEYS, workdir, store),
+            score_cache.task([cell], KEYS, workdir, store),
             address=store.address,
         )
         assert found["error"] == ""
-        aggregate._merge(workdir / "scores" / found["file"], found["scores"])
+        score_cache.merge(workdir / "scores" / found["file"], found["scores"])
     scores = aggregate._configuration_scores(proposal, cells, KEYS, workdir, {})
     assert {*scores.folds.ravel()} == {*range(FOLDS)}
     np.testing.assert_array_equal(*scores.folds)

@@ -50,11 +50,11 @@ def test_runs_leave_scores_of_every_sample_ranked_within_the_half(spec, workdir)
     (workdir / "scores").mkdir()
     for cell in cells:
         found = reduce_runs(
-            aggregate._task([cell], keys, workdir, store),
+            score_cache.task([cell], keys, workdir, store),
             address=store.address,
         )
         assert found["error"] == ""
-        aggregate._merge(workdir / "scores" / found["file"], found["scores"])
+        score_cache.merge(workdir / "scores" / found["file"], found["scores"])
     scores = aggregate._configuration_scores(proposal, cells, keys, workdir, {})
     assert scores.raw["ssft"].shape == scores.folds.shape == (2, len(dataset.train))
     assert np.isfinite(scores.raw["ssft"]).all()
