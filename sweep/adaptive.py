@@ -178,7 +178,8 @@ def _interval(look: Look) -> str:
     found = look.reliability
     if math.isnan(found.low):
         return f"{found.value:.3f}"
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    # Ends of a wide interval may lie where no correlation does.
+    return f"{found.value:.3f} [{max(found.low, -1):.3f}, {min(found.high, 1):.3f}]"
 
 
 def _forecast(look: Look) -> str:

@@ -180,6 +180,10 @@ class _Planner(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing: the next session asks the store."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its search; the driver that it asks does not travel.
+        return {**self.__dict__, "_next_packs": None}
+
 
 class _Listener(tune.Callback):
     """Passes reports on to the driver."""
