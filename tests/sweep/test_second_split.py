@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from sweeps import experiment
 
 from hardness.training import REGIMENS
-from sweep import aggregate, driver, experiment_file, planning, tables
+from sweep import aggregate, driver, experiment_file, planning, score_cache, tables
 from sweep.reduction import reduce_runs
 from sweep.spec import Pack
 from sweep.tracking import Store
