@@ -286,6 +286,8 @@ class _Session:
         self.issued: set[str] = set()
         self.cells: Sequence[Cell] = ()
         self.news: list[str] = []
+        self._open: dict[str, set[str]] = {}
+        self._complete = False
         self._judge = Judge(spec, store, keep=True)
         self._told: set[tuple[str, int]] | None = None
         # Failures of before, which --retry-failed has not tried again yet.
@@ -296,6 +298,11 @@ class _Session:
         sweep = look(self.spec, self.store, self._judge, self._again)
         self.cells = sweep.cells
         self.news = self._looks_since(sweep)
+        self._complete, self._open = False, {}
+        waited_for = [c for c in self.cells if c.state == "failed" and c.run.run_id in self._again]
+        for cell in [*planning.to_train(self.cells, retry_failed=False), *waited_for]:
+            runs = self._open.setdefault(cell.run.configuration.configuration_id, set())
+            runs.add(cell.run.run_id)
         todo = [
             cell
             for cell in planning.to_train(sweep.cells, retry_failed=self.retry_failed)
@@ -321,7 +328,10 @@ class _Session:
         def packs() -> Sequence[Pack]:
             if pending:
                 return pending.pop()
-            found = self.next_packs() if learns else []
+            # To look at a large store takes seconds, in which Tune stands still.
+            if not (learns and self._complete):
+                return []
+            found = self.next_packs()
             display.include(self.cells)
             for line in self.news:
                 display.tell(line)
@@ -330,9 +340,15 @@ class _Session:
         return packs
 
     def hear(self, progress: Progress) -> None:
-        """A run that failed before, and now has ended again, is as good as its new result."""
-        if progress.state in ("done", "failed"):
-            self._again.discard(progress.run_id)
+        """Note that a run has ended, and with it perhaps all that its configuration waits for."""
+        if progress.state not in ("done", "failed"):
+            return
+        # One that failed before and was started again is now as good as its new result.
+        self._again.discard(progress.run_id)
+        for runs in self._open.values():
+            if progress.run_id in runs:
+                runs.remove(progress.run_id)
+                self._complete = self._complete or not runs
 
     def _looks_since(self, sweep: Sweep) -> list[str]:
         """What is said of looks that were not taken yet when this was asked before."""

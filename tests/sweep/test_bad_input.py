@@ -83,6 +83,13 @@ def folder(tmp_path):
         ),
         ("seeds=[]", "digits.yaml: seeds: expected at least one seed; came []"),
         (
+            "seeds={min: 6, max: 20, until: {metric: image_entropy, reliability: 0.9}}",
+            (
+                "digits.yaml: seeds.until.metric: expected a metric of single runs, which seeds "
+                "change; came 'image_entropy', which is computed from the images"
+            ),
+        ),
+        (
             "dataset.subset=2000",
             ("dataset: subset: expected at most the 1797 training samples of digits; came 2000"),
         ),
