@@ -299,8 +299,7 @@ def seeds(value: Any, source: str) -> tuple[int, ...]:
         numbers = value
     else:
         raise ExperimentError(
-            f"{start} a count, a list such as [0, 1, 2], a range such as 0:10, or min, max and "
-            f"until; {came}"
+            f"{start} a count, a list such as [0, 1, 2] or a range such as 0:10; {came}"
         )
     if not numbers:
         raise ExperimentError(f"{start} at least one seed; {came}")

@@ -619,7 +619,7 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         ("seeds=true", f"{SEEDS} true"),
         ("seeds=[0, true]", f"{SEEDS} [0, True]"),
         ("seeds=", f"{SEEDS} nothing"),
-        ("seeds={from: 0}", f"{SEEDS} {{'from': 0}}"),
+        ("seeds={from: 0}", "unknown key 'from' in 'seeds'; known: max, min, until"),
         ("vary=[]", "vary: expected all or a list of names; came []"),
         # Epochs of the scoring passes.
         ("score_epochs=[]", "score_epochs: expected at least one epoch; came none"),
