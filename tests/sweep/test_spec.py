@@ -88,6 +88,8 @@ def test_tuples_and_lists_are_the_same():
         {"options": {**FIELDS["options"], "augmentation": {"crop_scale": [1.0, 0.5]}}},
         {"vary": ("weights",)},
         {"plant": {"noise_symmetric": {"rate": 0.1}}},
+        {"part": {"ids": "0123456789abcdef"}},
+        {"part": {"counts": [3, 4]}},
     ],
     ids=str,
 )
@@ -99,7 +101,7 @@ def test_whatever_changes_numbers_changes_both_ids(change):
 
 
 def test_every_field_of_a_configuration_is_part_of_its_identity():
-    assert {f.name for f in dataclasses.fields(Configuration)} == {*FIELDS, "vary", "plant"}
+    assert {f.name for f in dataclasses.fields(Configuration)} == {*FIELDS, "vary", "plant", "part"}
     for name in FIELDS:
         other = dataclasses.replace(CONFIGURATION, **{name: "other"})
         assert other.configuration_id != CONFIGURATION.configuration_id
@@ -122,9 +124,10 @@ def test_a_number_that_is_no_json_has_no_identity():
         identity({"lr": float("nan")})
 
 
+@pytest.mark.parametrize("part", [None, {"counts": [3, 4]}])
 @pytest.mark.parametrize("plant", [None, {"noise_symmetric": {"rate": 0.1}}])
-def test_configurations_and_packs_survive_the_way_through_text(plant):
-    configuration = dataclasses.replace(CONFIGURATION, plant=plant, vary=("order",))
+def test_configurations_and_packs_survive_the_way_through_text(plant, part):
+    configuration = dataclasses.replace(CONFIGURATION, plant=plant, part=part, vary=("order",))
     assert Configuration.from_json(canonical_json(configuration)) == configuration
     pack = Pack(configuration=configuration, seeds=(3, 1), parent_run="f00")
     again = Pack.from_json(pack.to_json())
