@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # it loads torch, which reading dynamics does not need
     from hardness.checkpoint import Checkpoint
 
 INIT = -1
+UNKNOWN = -1  # the label of a sample that was not presented yet
 ROW_GROUP = 65_536
 MANIFEST = "manifest.json"
 SAMPLES = "samples.parquet"

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from hardness import signals
 from hardness.dynamics import (
     INIT,
     SPEC,
@@ -26,22 +25,22 @@ from hardness.dynamics import (
 )
 from hardness.metrics import METRICS
 from hardness.scoring import scorable
+from hardness.signal_names import LOGIT_SIGNALS, TRAIN_PHASE
 from hardness.training import REGIMENS
-from hardness.training.supervised import TRAIN_PHASE
-from sweep import aggregate, driver, experiment_file, fanout
+from sweep import aggregate, experiment_file, fanout, standing
 from sweep.spec import RunSpec
-from tests.benchmarks import setting
+from tests.benchmarks import storage
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.memory import Memory
 
 RUNS, EPOCHS, SAMPLES, CLASSES, WIDTH, NEIGHBORS = 10, 50, 50_000, 10, 64, 20
 KEPT = ("neighbor_distances", "neighbor_rows")
-TEN = (*signals.LOGIT_SIGNALS, "feature_norm")
+TEN = (*LOGIT_SIGNALS, "feature_norm")
 
 
 def measure(_pairs: int) -> list[Figure]:
     """Point estimates of a whole sweep, from files to tables, by workers that start cold."""
-    with setting.store("aggregation") as (store, places):
+    with storage.store("aggregation") as (store, places):
         sweep, size = _finished(store, Path(places.storage_path))
         started = time.perf_counter()
         with fanout.session():
@@ -118,7 +117,7 @@ def _finished(store, folder):
     }
     checked = experiment_file.check(content, "aggregation")
     spec = dataclasses.replace(checked, dataset_digest="0" * 64)
-    proposal = driver.look(spec, None).proposals[0]
+    proposal = standing.look(spec, None).proposals[0]
     parent = store.save_configuration(proposal.configuration, proposal.parameters, 0)
     runs = [RunSpec(configuration=proposal.configuration, seed=s) for s in spec.seeds]
     folders = [folder / "made" / run.run_id for run in runs]
@@ -132,7 +131,7 @@ def _finished(store, folder):
             store.upload(tracking_run, path, path.relative_to(made).as_posix())
         store.log_epoch(tracking_run, EPOCHS - 1, {"val_accuracy": 0.9})
         store.finish(tracking_run)
-    sweep = driver.look(spec, store)
+    sweep = standing.look(spec, store)
     assert all(cell.state == "done" for cell in sweep.cells)
     return sweep, float(np.mean(sizes))
 
@@ -179,6 +178,8 @@ def _make(folder, seed):
 
 def _signals(epoch, labels, difficulty, confusion, generator):
     """A logit that grows with the epoch, the slower the harder, against a fixed confusion."""
+    from hardness import signals  # torch, which the measured process does without
+
     learned = 9 * (1 - difficulty) * (1 - np.exp(-(epoch + 1) / (2 + 30 * difficulty)))
     shrinking = 0.3 + 0.7 * np.cos(np.pi * max(epoch, 0) / (2 * EPOCHS))
     clean = confusion * (0.5 + 2 * difficulty[:, None])

@@ -1,6 +1,7 @@
 """What a benchmark found, as rows of one table, and pairs of timings that share the machine."""
 
 import importlib
+import importlib.metadata
 import os
 import platform
 import statistics
@@ -9,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -96,7 +96,7 @@ def machine() -> str:
     load = ", ".join(f"{part:.1f}" for part in os.getloadavg())
     return (
         f"{_cpu_model()}, {os.cpu_count()} cores; Python {platform.python_version()}, "
-        f"torch {torch.__version__}; load over 1, 5 and 15 minutes {load}"
+        f"torch {importlib.metadata.version('torch')}; load over 1, 5 and 15 minutes {load}"
     )
 
 
