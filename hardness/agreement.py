@@ -657,8 +657,7 @@ def _overlaps(ranks: _Ranks, a: int, b: int, percent: int) -> Float[np.ndarray, 
 
 
 def _correlations(ranks: _Ranks, a: int, b: int) -> Float[np.ndarray, "sets sets"]:
-    x, y = (ranks.centred[:, slot].astype(np.float64) for slot in (a, b))
-    return class_mean_correlations(x, y, ranks.codes)
+    return class_mean_correlations(ranks.centred[:, a], ranks.centred[:, b], ranks.codes)
 
 
 def _taus(group: _Group, ranks: _Ranks, a: int, b: int) -> Float[np.ndarray, " pairs"]:
@@ -771,8 +770,7 @@ def _standard_errors(group: _Group, ranks: _Ranks) -> Float[np.ndarray, " pairs"
     scaled = np.empty_like(ranks.centred)
     varies = np.empty((*scaled.shape[:2], len(sizes)), dtype=np.bool_)
     for slot in range(scaled.shape[1]):
-        rows = ranks.centred[:, slot].astype(np.float64)
-        scaled[:, slot], varies[:, slot] = standardised(rows, ranks.codes)
+        scaled[:, slot], varies[:, slot] = standardised(ranks.centred[:, slot], ranks.codes)
     errors = np.full(len(group.left), np.nan)
     for pair, (i, j) in enumerate(zip(group.left, group.right, strict=True)):
         influence = np.zeros(samples)

@@ -89,11 +89,11 @@ def standardised(
     The product of two such rows sums n_c r_c over classes. Without variation a class stays 0.
 
     Args:
-        ranks: Rows of ``centred_ranks`` of the same classes.
+        ranks: Rows of ``centred_ranks`` of the same classes, in float32 if that holds them.
         codes: Classes from ``class_codes``.
 
     Returns:
-        The scaled rows, and for each row and class whether the ranks differ.
+        The scaled rows in float64, and for each row and class whether the ranks differ.
 
     Example:
         >>> standardised(np.array([[-0.5, 0.5, 0.0]]), np.array([0, 0, 1]))
@@ -101,9 +101,10 @@ def standardised(
     """
     sizes = np.bincount(codes)
     if len(sizes) == 1:  # the same number without a look at the codes: sums of quarters are exact
-        spreads = np.einsum("rs,rs->r", ranks, ranks)[:, None]
+        spreads = np.einsum("rs,rs->r", ranks, ranks, dtype=np.float64)[:, None]
     else:
-        of_rows = [np.bincount(codes, weights=row**2, minlength=len(sizes)) for row in ranks]
+        squares = (np.square(row, dtype=np.float64) for row in ranks)
+        of_rows = [np.bincount(codes, weights=row, minlength=len(sizes)) for row in squares]
         spreads = np.array(of_rows).reshape(len(ranks), len(sizes))  # also without rows
     scales = np.sqrt(np.divide(sizes, spreads, out=np.zeros(spreads.shape), where=spreads > 0))
     if len(sizes) > 1:  # else there is nothing to look up, at a third of the time

@@ -261,6 +261,8 @@ def aggregate(
     notes += planning.statements(sweep.spec, sweep.proposals)
     reasons = planning.approximated(sweep.spec)
     measured = measure(scores)
+    samples = samples_table(scores, pixels, measured)
+    measured = _without_columns(measured)
     agreement = agreement_table(
         sweep, scores, pixels, joined, intervals=intervals, measured=measured
     )
@@ -273,7 +275,7 @@ def aggregate(
         pixels=pixels,
         stability=marked(stable, reasons),
         agreement=marked(agreement, reasons),
-        samples=samples_table(scores, pixels, measured),
+        samples=samples,
         given=joined,
         truth=marked(truth, reasons),
         variance=marked(variance_table(scores), reasons),
@@ -747,6 +749,8 @@ def samples_table(
             columns[key] = raw
             columns[f"{key}.rank"] = _rank(METRICS[key].sign * raw)
         tables.append(pd.DataFrame(columns))
+    if len(tables) == 1:
+        return tables[0]  # as it is: in a large sweep two of it would not fit
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -1013,6 +1017,16 @@ def _measured(one: ConfigurationScores, key: str) -> Measured:
         ".mean_rank": mean_rank,
     }
     return Measured(stability=stability, columns=columns)
+
+
+def _without_columns(
+    measured: Mapping[str, Mapping[str, Measured]],
+) -> dict[str, dict[str, Measured]]:
+    """Stability alone, once the table of samples has the columns."""
+    return {
+        one: {key: dataclasses.replace(found, columns={}) for key, found in mine.items()}
+        for one, mine in measured.items()
+    }
 
 
 def _stability_row(one: ConfigurationScores, key: str, found: Stability) -> dict[str, Any]:
