@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from sweep import arenas
 from sweep.mistake import Mistake
 
 DONE, SOME_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -339,6 +340,7 @@ def ui(name: str, port: int, tracking_uri: str | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
+    arenas.share_one()
     for notice in (signal.SIGINT, signal.SIGTERM):
         signal.signal(notice, _interrupted)
     try:

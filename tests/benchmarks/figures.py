@@ -14,6 +14,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from sweep import arenas
+
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
@@ -32,9 +34,11 @@ class Figure:
     note: str = ""
 
 
-def measured(name: str, pairs: int) -> list[Figure]:
-    """Run the benchmark in the module of that name."""
-    return importlib.import_module(f"tests.benchmarks.{name}").measure(pairs)
+def measured(name: str, pairs: int, core: bool) -> list[Figure]:
+    """Run the benchmark in the module of that name; of aggregation, its core metrics alone."""
+    arenas.share_one()  # as the command line does
+    measure = importlib.import_module(f"tests.benchmarks.{name}").measure
+    return measure(pairs, core=True) if core else measure(pairs)
 
 
 def ratio(
