@@ -30,6 +30,7 @@ from hardness.ranks import (
     class_codes,
     class_mean_correlations,
     standardised,
+    topk_borders,
     topk_overlaps,
 )
 from hardness.resampling import ends_of_halves, percentile_ends
@@ -516,10 +517,11 @@ class _Ranks:
 
     centred: Float[np.ndarray, "sets slots kept"]
     codes: Integer[np.ndarray, " kept"]
+    borders: Float[np.ndarray, "sets slots tops"]  # of the ``TOPS``
 
     def of(self, part: slice) -> "_Ranks":
         """Some of the slots."""
-        return replace(self, centred=self.centred[:, part])
+        return replace(self, centred=self.centred[:, part], borders=self.borders[:, part])
 
     @property
     def splits(self) -> list[tuple[int, int]]:
@@ -574,20 +576,26 @@ def _rank(group: _Group, slots: list[tuple[str, ...]]) -> tuple[_Ranks, _Ranks]:
     codes = class_codes(group.labels[group.ids])
     shape = len(group.sets), len(slots), len(group.ids)
     pooled, within = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    borders = np.empty((*shape[:2], len(TOPS)), np.float32)
+    ascending = np.sort(group.ids)
+    by_class = np.searchsorted(ascending, group.ids)
+    every = len(ascending) == len(group.labels)
 
     def rank(place: int) -> None:
         scores = group.sets[place]
-        kept = np.take(scores.scores, group.ids, axis=1)
+        kept = scores.scores if every else scores.scores[:, ascending]
         rows = [[scores.runs.index(run) for run in slot] or slice(None) for slot in slots]
-        means = np.stack([mean_over_runs(kept[row]) for row in rows])
+        means = np.stack([mean_over_runs(kept[row])[by_class] for row in rows])
         orders = np.argsort(means, axis=1)
         pooled[place] = centred_ranks(means, orders=orders)
         within[place] = centred_ranks(means, codes, orders=orders)
+        for top, percent in enumerate(TOPS):
+            borders[place, :, top] = topk_borders(pooled[place], percent, orders=orders)
 
     _in_threads(rank, range(len(group.sets)))
     return (
-        _Ranks(centred=pooled, codes=np.zeros_like(codes)),
-        _Ranks(centred=within, codes=codes),
+        _Ranks(centred=pooled, codes=np.zeros_like(codes), borders=borders),
+        _Ranks(centred=within, codes=codes, borders=borders),
     )
 
 
@@ -640,15 +648,16 @@ def _points(
 
 def _overlaps(ranks: _Ranks, a: int, b: int, percent: int) -> Float[np.ndarray, "sets sets"]:
     x, y = (ranks.centred[:, slot] for slot in (a, b))
-    overlaps = topk_overlaps(x, y, percent)
+    top = TOPS.index(percent)
+    borders = ranks.borders[:, a, top], ranks.borders[:, b, top]
+    overlaps = topk_overlaps(x, y, percent, borders=borders)
     overlaps[~x.any(axis=1)] = np.nan  # a constant has no top
     overlaps[:, ~y.any(axis=1)] = np.nan
     return overlaps
 
 
 def _correlations(ranks: _Ranks, a: int, b: int) -> Float[np.ndarray, "sets sets"]:
-    x, y = (ranks.centred[:, slot].astype(np.float64) for slot in (a, b))
-    return class_mean_correlations(x, y, ranks.codes)
+    return class_mean_correlations(ranks.centred[:, a], ranks.centred[:, b], ranks.codes)
 
 
 def _taus(group: _Group, ranks: _Ranks, a: int, b: int) -> Float[np.ndarray, " pairs"]:
@@ -761,8 +770,7 @@ def _standard_errors(group: _Group, ranks: _Ranks) -> Float[np.ndarray, " pairs"
     scaled = np.empty_like(ranks.centred)
     varies = np.empty((*scaled.shape[:2], len(sizes)), dtype=np.bool_)
     for slot in range(scaled.shape[1]):
-        rows = ranks.centred[:, slot].astype(np.float64)
-        scaled[:, slot], varies[:, slot] = standardised(rows, ranks.codes)
+        scaled[:, slot], varies[:, slot] = standardised(ranks.centred[:, slot], ranks.codes)
     errors = np.full(len(group.left), np.nan)
     for pair, (i, j) in enumerate(zip(group.left, group.right, strict=True)):
         influence = np.zeros(samples)

@@ -31,11 +31,14 @@ if TYPE_CHECKING:  # it loads torch, which reading dynamics does not need
     from hardness.checkpoint import Checkpoint
 
 INIT = -1
+UNKNOWN = -1  # the label of a sample that was not presented yet
 ROW_GROUP = 65_536
 MANIFEST = "manifest.json"
 SAMPLES = "samples.parquet"
 SPEC = "spec.json"
 SUMMARY = "summary"
+# Files of epochs that one reader holds open; where there are more, the rest open at each look.
+MOST_OPEN = 200
 _FILE = re.compile(
     r"samples\.parquet|spec\.json|dynamics/epoch=(init|[0-9]{4,})\.parquet"
     r"|snapshots/epoch=[0-9]{4,}\.safetensors"
@@ -269,6 +272,7 @@ class Dynamics:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._open: dict[str, pq.ParquetFile] = {}
         try:
             self.manifest = Manifest.from_json((folder / MANIFEST).read_bytes())
         except FileNotFoundError as error:
@@ -383,21 +387,30 @@ class Dynamics:
         self, name: str, columns: Sequence[str], first: int, last: int
     ) -> dict[str, np.ndarray]:
         try:
-            # Without a buffer for the whole file, so that a column at a time costs little more.
-            with pq.ParquetFile(self.folder / name, pre_buffer=False) as file:
-                if file.metadata.num_rows != self.manifest.rows:
-                    raise Damaged(
-                        f"{self.folder / name}: expected {self.manifest.rows} rows; "
-                        f"came {file.metadata.num_rows}"
-                    )
-                # The file's own size of a group: another version may have written it.
-                size = max(1, file.metadata.row_group(0).num_rows) if file.num_row_groups else 1
-                groups = range(first // size, -(-last // size))
-                table = file.read_row_groups(list(groups), columns=list(columns), use_threads=False)
+            file = self._epoch(name)
+            if file.metadata.num_rows != self.manifest.rows:
+                raise Damaged(
+                    f"{self.folder / name}: expected {self.manifest.rows} rows; "
+                    f"came {file.metadata.num_rows}"
+                )
+            # The file's own size of a group: another version may have written it.
+            size = max(1, file.metadata.row_group(0).num_rows) if file.num_row_groups else 1
+            groups = range(first // size, -(-last // size))
+            table = file.read_row_groups(list(groups), columns=list(columns), use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise Damaged(f"{self.folder / name}: {error}") from error
         offset = groups.start * size
         return {c: table[c].to_numpy()[first - offset : last - offset] for c in table.column_names}
+
+    def _epoch(self, name: str) -> pq.ParquetFile:
+        """An epoch's file, left open: to open it again takes as long as to read a column."""
+        if name in self._open:
+            return self._open[name]
+        # Without a buffer for the whole file, so that a column at a time costs little more.
+        file = pq.ParquetFile(self.folder / name, pre_buffer=False)
+        if len(self._open) < MOST_OPEN:
+            self._open[name] = file
+        return file
 
 
 def samples_table(

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import torch
 
 from hardness.dynamics import (
+    UNKNOWN,
     EpochRecord,
     Manifest,
     fingerprint,
@@ -25,8 +25,6 @@ from hardness.dynamics import (
     write_samples,
     write_spec,
 )
-from hardness.provenance import circumstances
-from hardness.recorder import UNKNOWN, Recorder, described
 
 SAMPLE_ID = "sample_id"
 AUM_VALUES, AUM_RECORDS = "aum_values.csv", "full_aum_records.csv"
@@ -69,6 +67,8 @@ def import_cartography(source: Path, folder: Path, *, seed: int = 0) -> None:
         allenai/cartography: ``log_training_dynamics`` in cartography/selection/selection_utils.py,
         and sample/training_dynamics. Unlike its reader, takes samples that some epoch lacks.
     """
+    from hardness.recorder import Recorder  # noqa: PLC0415 - torch, which scores do not need
+
     numbers = sorted(int(m[1]) for p in source.iterdir() if (m := _EPOCH.fullmatch(p.name)))
     if numbers != [*range(len(numbers))] or not numbers:
         raise ValueError(
@@ -115,6 +115,11 @@ def import_aum(source: Path, folder: Path, *, seed: int = 0) -> None:
         label under ``target_val`` and its logit under ``target_logit``, the released ones the other
         way round; the column of whole numbers is taken.
     """
+    import torch  # noqa: PLC0415 - likewise
+
+    from hardness.provenance import circumstances  # noqa: PLC0415
+    from hardness.recorder import described  # noqa: PLC0415
+
     history = _aum_values(source) if source.name == AUM_VALUES else _aum_records(source)
     order = np.argsort([*history.ids.values()])
     samples = samples_table(

@@ -18,7 +18,7 @@ _IMAGES, _A_TASK = 512, 32
 
 
 def score_images(
-    keys: Iterable[str], samples: Samples, device: torch.device | str = "cpu"
+    keys: Iterable[str], samples: Samples, device: torch.device | str | None = None
 ) -> dict[str, Float64[np.ndarray, " samples"]]:
     """Raw scores of the images themselves.
 
@@ -29,7 +29,7 @@ def score_images(
     Args:
         keys: Metrics of scope ``pixels``.
         samples: Whose images.
-        device: Where distances are computed.
+        device: Where distances are computed; on a GPU, if left out, where there is one.
 
     Raises:
         ValueError: If a file holds no image.
@@ -42,6 +42,7 @@ def score_images(
     found: dict[str, np.ndarray] = {}
     if apart:
         whole = images if isinstance(images, Tensor) else images.read(torch.arange(len(images)))
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         distances = pixel_distances(whole.to(device), NEIGHBORS).numpy()
         inputs = {"images": _channels_last(whole), "pixel_distances": distances}
         found |= {m.key: m.score(inputs) for m in apart}

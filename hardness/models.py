@@ -1,9 +1,7 @@
 """Networks by name, fresh or pretrained, each split into an encoder and a linear head."""
 
-import dataclasses
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,61 +11,8 @@ import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hardness.options import MODELS, ModelOptions
 from hardness.seeding import Streams
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelOptions:
-    """What an experiment file says under ``model:``.
-
-    Args:
-        name: ``mlp``, ``small_cnn``, ``resnet18_cifar`` or a torchvision classifier's name.
-        width: Units of the hidden layers (``mlp``, default 128) or channels of the first
-            convolution (``small_cnn``, default 16); the others have none.
-        dropout: Share of units dropped before the head of ``mlp`` and ``small_cnn``.
-        pretrained: Start from torchvision's weights: ``true`` for its best, or a name such as
-            ``IMAGENET1K_V1``. They are looked for where torch.hub keeps its files
-            (``$TORCH_HOME/hub/checkpoints``), and fetched once if absent. A head for another
-            number of classes than theirs is drawn afresh. Images are normalised by the mean and
-            spread of the dataset at hand, not by ImageNet's.
-
-    Raises:
-        ValueError: If the name is unknown or a number is out of range.
-    """
-
-    name: str = "small_cnn"
-    width: int | None = None
-    dropout: float = 0.1
-    pretrained: bool | str | None = None
-
-    def __post_init__(self) -> None:
-        known = (*_OWN, *torchvision.models.list_models(module=torchvision.models))
-        if self.name not in known:
-            raise ValueError(
-                f"unknown model {self.name!r}; known: {', '.join(_OWN)} "
-                "and torchvision's classifiers such as resnet50"
-            )
-        if self.width is not None and (self.width < 1 or self.name not in ("mlp", "small_cnn")):
-            raise ValueError(
-                f"width: expected at least 1, for mlp or small_cnn; came {self.width} "
-                f"for {self.name}"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: expected a share in [0, 1); came {self.dropout}")
-        if self.pretrained:
-            _weights(self)
-
-    @property
-    def weights_file(self) -> Path | None:
-        """Where torch.hub keeps the pretrained weights, there or not; None for a fresh network."""
-        if not self.pretrained:
-            return None
-        return Path(torch.hub.get_dir()) / "checkpoints" / _weights(self).url.rpartition("/")[2]
-
-    def named(self) -> "ModelOptions":
-        """The same with the name of the pretrained weights: the best may be others one day."""
-        name = _weights(self).name if self.pretrained else None
-        return dataclasses.replace(self, pretrained=name)
 
 
 class Network(nn.Module):
@@ -104,8 +49,8 @@ def build(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(streams.integer("weights"))
-        if options.name in _OWN:
-            return _OWN[options.name](options, image_shape, n_classes)
+        if options.name in _BUILDERS:
+            return _BUILDERS[options.name](options, image_shape, n_classes)
         return _torchvision(options, image_shape, n_classes)
 
 
@@ -115,7 +60,7 @@ def fetch(options: ModelOptions) -> Mapping[str, Tensor]:
     Raises:
         ValueError: If they are neither there nor to be had, or are damaged.
     """
-    weights = _weights(options)
+    weights = weights_of(options)
     where = f"{options.name}: expected the weights {weights.name} at {options.weights_file}"
     try:
         return torch.hub.load_state_dict_from_url(
@@ -127,6 +72,33 @@ def fetch(options: ModelOptions) -> Mapping[str, Tensor]:
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{where} to be whole; {reason}") from error
+
+
+def weights_of(options: ModelOptions) -> Any:
+    """The pretrained weights that are meant, a member of torchvision's enumeration of them."""
+    if options.name in MODELS:
+        raise ValueError(
+            f"pretrained: expected only with torchvision's classifiers; came {options.name}"
+        )
+    known = torchvision.models.get_model_weights(options.name)
+    if options.pretrained is True:
+        return known.DEFAULT
+    if options.pretrained not in known.__members__:
+        raise ValueError(
+            f"pretrained: unknown weights {options.pretrained!r} of {options.name}; known: true, "
+            f"{', '.join(known.__members__)}"
+        )
+    return known[options.pretrained]
+
+
+def weights_file(options: ModelOptions) -> Path:
+    """Where torch.hub keeps pretrained weights, there or not."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / weights_of(options).url.rpartition("/")[2]
+
+
+def classifiers() -> list[str]:
+    """Names of torchvision's classifiers."""
+    return torchvision.models.list_models(module=torchvision.models)
 
 
 def _mlp(options: ModelOptions, image_shape: Sequence[int], n_classes: int) -> Network:
@@ -176,7 +148,7 @@ def _torchvision(options: ModelOptions, image_shape: Sequence[int], n_classes: i
         arguments |= {"aux_logits": False, "init_weights": True}
     if not options.pretrained:
         return _split(torchvision.models.get_model(name, **arguments), name, n_classes)
-    known = len(_weights(options).meta["categories"])
+    known = len(weights_of(options).meta["categories"])
     arguments |= {"num_classes": known}
     if name in _AUXILIARY:
         arguments |= {"transform_input": True}
@@ -199,23 +171,6 @@ def _load(network: nn.Module, state: Mapping[str, Tensor], options: ModelOptions
         ) from error
 
 
-def _weights(options: ModelOptions) -> Any:
-    """The pretrained weights that are meant, a member of torchvision's enumeration of them."""
-    if options.name in _OWN:
-        raise ValueError(
-            f"pretrained: expected only with torchvision's classifiers; came {options.name}"
-        )
-    known = torchvision.models.get_model_weights(options.name)
-    if options.pretrained is True:
-        return known.DEFAULT
-    if options.pretrained not in known.__members__:
-        raise ValueError(
-            f"pretrained: unknown weights {options.pretrained!r} of {options.name}; known: true, "
-            f"{', '.join(known.__members__)}"
-        )
-    return known[options.pretrained]
-
-
 def _split(network: nn.Module, name: str, n_classes: int) -> Network:
     """Take the last linear layer off a classifier and make it the head."""
     linear = [(path, m) for path, m in network.named_modules() if isinstance(m, nn.Linear)]
@@ -229,7 +184,7 @@ def _split(network: nn.Module, name: str, n_classes: int) -> Network:
 # In training their auxiliary heads would return tuples instead of an embedding.
 _AUXILIARY = ("googlenet", "inception_v3")
 
-_OWN: dict[str, Callable[[ModelOptions, Sequence[int], int], Network]] = {
+_BUILDERS: dict[str, Callable[[ModelOptions, Sequence[int], int], Network]] = {
     "mlp": _mlp,
     "small_cnn": _small_cnn,
     "resnet18_cifar": _resnet18_cifar,

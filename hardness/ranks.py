@@ -89,27 +89,58 @@ def standardised(
     The product of two such rows sums n_c r_c over classes. Without variation a class stays 0.
 
     Args:
-        ranks: Rows of ``centred_ranks`` of the same classes.
+        ranks: Rows of ``centred_ranks`` of the same classes, in float32 if that holds them.
         codes: Classes from ``class_codes``.
 
     Returns:
-        The scaled rows, and for each row and class whether the ranks differ.
+        The scaled rows in float64, and for each row and class whether the ranks differ.
 
     Example:
         >>> standardised(np.array([[-0.5, 0.5, 0.0]]), np.array([0, 0, 1]))
         (array([[-1.,  1.,  0.]]), array([[ True, False]]))
     """
     sizes = np.bincount(codes)
-    spreads = np.array([np.bincount(codes, weights=row**2, minlength=len(sizes)) for row in ranks])
-    spreads = spreads.reshape(len(ranks), len(sizes))  # without rows NumPy cannot tell
+    if len(sizes) == 1:  # the same number without a look at the codes: sums of quarters are exact
+        spreads = np.einsum("rs,rs->r", ranks, ranks, dtype=np.float64)[:, None]
+    else:
+        squares = (np.square(row, dtype=np.float64) for row in ranks)
+        of_rows = [np.bincount(codes, weights=row, minlength=len(sizes)) for row in squares]
+        spreads = np.array(of_rows).reshape(len(ranks), len(sizes))  # also without rows
     scales = np.sqrt(np.divide(sizes, spreads, out=np.zeros(spreads.shape), where=spreads > 0))
     if len(sizes) > 1:  # else there is nothing to look up, at a third of the time
         scales = scales[:, codes]
     return ranks * scales, spreads > 0
 
 
+def topk_borders(
+    scores: Float[np.ndarray, "rows samples"],
+    percent: Number,
+    *,
+    orders: Integer[np.ndarray, "rows samples"] | None = None,
+) -> Float[np.ndarray, " rows"]:
+    """The least score of every row that lies in its hardest ``percent`` %, whole or in part.
+
+    Args:
+        scores: Scores or ranks, no NaN; at least one sample.
+        percent: Size of the top, above 0 and at most 100.
+        orders: ``argsort`` of the scores, if it is known already.
+
+    Example:
+        >>> topk_borders(np.array([[9.0, 5.0, 5.0, 1.0]]), 50)
+        array([5.])
+    """
+    place = scores.shape[1] - math.ceil(percent * scores.shape[1] / 100)
+    if orders is None:
+        return np.partition(scores, place, axis=1)[:, place]
+    return np.take_along_axis(scores, orders[:, [place]], axis=1)[:, 0]
+
+
 def topk_overlaps(
-    x: Float[np.ndarray, "left samples"], y: Float[np.ndarray, "right samples"], percent: Number
+    x: Float[np.ndarray, "left samples"],
+    y: Float[np.ndarray, "right samples"],
+    percent: Number,
+    *,
+    borders: tuple[Float[np.ndarray, " left"], Float[np.ndarray, " right"]] | None = None,
 ) -> Float[np.ndarray, "left right"]:
     """Shared fraction of the hardest ``percent`` % of every row with every other.
 
@@ -121,6 +152,7 @@ def topk_overlaps(
         x: Scores or ranks, no NaN.
         y: Likewise.
         percent: Size k of the top, above 0 and at most 100.
+        borders: ``topk_borders`` of either side, if they are known already.
 
     Returns:
         Sums of minima of the two shares, over k; NaN without samples.
@@ -139,8 +171,9 @@ def topk_overlaps(
     if not x.shape[1]:
         return np.full((len(x), len(y)), np.nan)
     size = percent * x.shape[1] / 100
-    x_inside, x_tied, x_part = x_top = _top(x, size)
-    y_inside, y_tied, y_part = x_top if y is x else _top(y, size)
+    x_borders, y_borders = borders or (None, None)
+    x_inside, x_tied, x_part = x_top = _top(x, percent, x_borders)
+    y_inside, y_tied, y_part = x_top if y is x else _top(y, percent, y_borders)
     shared = (
         x_inside @ y_inside.T
         + (x_inside @ y_tied.T) * y_part
@@ -166,13 +199,16 @@ def _mean_places(
 
 
 def _top(
-    scores: Float[np.ndarray, "rows samples"], size: float
+    scores: Float[np.ndarray, "rows samples"],
+    percent: Number,
+    borders: Float[np.ndarray, " rows"] | None,
 ) -> tuple[
     Float[np.ndarray, "rows samples"], Float[np.ndarray, "rows samples"], Float[np.ndarray, " rows"]
 ]:
     """Which samples lie above the border of the top, which tie with it, and by which part."""
-    border_place = scores.shape[1] - math.ceil(size)
-    border = np.partition(scores, border_place, axis=1)[:, [border_place]]
-    above, tied = scores > border, scores == border
-    part = (size - np.count_nonzero(above, axis=1)) / np.count_nonzero(tied, axis=1)
+    borders = topk_borders(scores, percent) if borders is None else borders
+    above, tied = scores > borders[:, None], scores == borders[:, None]
+    part = (percent * scores.shape[1] / 100 - np.count_nonzero(above, axis=1)) / np.count_nonzero(
+        tied, axis=1
+    )
     return above.astype(np.float32), tied.astype(np.float32), part  # exact: counts below 2^24

@@ -22,6 +22,7 @@ from hardness.dynamics import (
     MANIFEST,
     SAMPLES,
     SPEC,
+    UNKNOWN,
     Diverged,
     EpochRecord,
     Manifest,
@@ -39,11 +40,9 @@ from hardness.dynamics import (
 from hardness.metrics.registry import SEEN, TRAINED_ON
 from hardness.provenance import circumstances
 from hardness.scale import LOGITS_GIB
-from hardness.signal_names import LOGIT_SIGNALS
+from hardness.signal_names import LOGIT_SIGNALS, TRAIN_PHASE
 from hardness.training.embeddings import EmbeddingTracker, snapshots
-from hardness.training.supervised import TRAIN_PHASE
 
-UNKNOWN = -1  # the label of a sample that was not presented yet
 _KEPT = ("emb", "logits")
 # What reading anything else as an unfinished run raises.
 _NOT_A_RUN = (OSError, ValueError, KeyError, TypeError, pa.ArrowException, SafetensorError)

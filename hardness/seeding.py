@@ -1,12 +1,11 @@
 """One seed into independent random streams, so that nothing needs to be carried across a resume."""
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
-PURPOSES = ("weights", "order", "augmentation", "dropout", "views")
+from hardness.stream_names import PURPOSES, check_purposes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,16 +46,3 @@ class Streams:
     def generator(self, purpose: str, epoch: int = 0) -> torch.Generator:
         """A fresh CPU generator at the start of that stream."""
         return torch.Generator().manual_seed(self.integer(purpose, epoch))
-
-
-def check_purposes(purposes: Iterable[str]) -> None:
-    """Refuse an empty or unknown list of stream names.
-
-    Raises:
-        ValueError: With the known names.
-    """
-    names = tuple(purposes)
-    unknown = [name for name in names if name not in PURPOSES]
-    if unknown or not names:
-        came = ", ".join(map(repr, unknown)) or "nothing"
-        raise ValueError(f"expected random streams out of {', '.join(PURPOSES)}; came {came}")

@@ -12,3 +12,5 @@ LOGIT_SIGNALS = (
     "margin",
     "energy",
 )
+# Those of them that supervised training also records of the presentations themselves.
+TRAIN_PHASE = ("p_label", "label_margin", "correct")

@@ -24,6 +24,7 @@ from hardness.ranks import (
     centred_ranks,
     class_codes,
     class_mean_correlations,
+    topk_borders,
     topk_overlaps,
 )
 
@@ -134,7 +135,7 @@ def stability_and_mean_rank(
     orders = np.argsort(scores, axis=1)
     ranks = centred_ranks(scores, orders=orders)
     within = centred_ranks(scores, codes, orders=orders)
-    overlaps = {percent: topk_overlaps(ranks, ranks, percent) for percent in (5, 10, 20)}
+    overlaps = {percent: _topk_overlaps(ranks, orders, percent) for percent in (5, 10, 20)}
     undefined = _undefined(ranks)
     r_1 = _pair_mean(_pooled_correlations(ranks), undefined)
     single = _icc_c1(_drawn_in(scores), undefined)
@@ -634,6 +635,15 @@ def _normalised(
     """``(rank - 0.5) / N`` of centred ranks."""
     samples = centred.shape[-1]
     return ((centred + (samples + 1) / 2) - 0.5) / max(samples, 1)
+
+
+def _topk_overlaps(
+    ranks: Scores, orders: Integer[np.ndarray, "runs samples"], percent: Number
+) -> Float[np.ndarray, "runs runs"]:
+    if not ranks.shape[1]:
+        return topk_overlaps(ranks, ranks, percent)
+    borders = topk_borders(ranks, percent, orders=orders)
+    return topk_overlaps(ranks, ranks, percent, borders=(borders, borders))
 
 
 def _pooled_correlations(ranks: Scores) -> Float[np.ndarray, "runs runs"]:

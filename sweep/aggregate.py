@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import ray.data
-import torch
 from scipy.stats import t
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
 
@@ -36,10 +35,8 @@ from hardness.agreement import (
     agreement_of_pairs,
     supervised_reference,
 )
-from hardness.datasets import Dataset
 from hardness.dynamics import SPEC
 from hardness.estimate import Estimate
-from hardness.image_scores import score_images
 from hardness.metrics import METRICS, labels_used
 from hardness.metrics.disagreement import ensembles
 from hardness.ranks import centred_ranks
@@ -54,14 +51,17 @@ from hardness.truth import paired_differences, truth_table, winner
 from hardness.variance import variance_components
 from hardness.weighted import is_binary
 from sweep import planning, score_cache
-from sweep.driver import Sweep
 from sweep.folders import Folders, Recorded
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
 from sweep.reduction import reduce_runs, to_bytes, version
 from sweep.spec import Cell, Configuration
+from sweep.standing import Sweep
 from sweep.tracking import Store
 from sweep.truths import INDEPENDENT_OF_IMAGES, Truths, of_run
+
+if TYPE_CHECKING:
+    from hardness.datasets import Dataset
 
 REFERENCE = "supervised_reference"
 CONTROL = "image_entropy"
@@ -230,7 +230,7 @@ def aggregate(
     store: Store | Folders,
     folder: Path,
     *,
-    dataset: Dataset | None,
+    dataset: "Dataset | None",
     given: Mapping[str, pd.Series] | None = None,
     given_truths: Mapping[str, pd.Series] | None = None,
     intervals: bool = True,
@@ -261,6 +261,8 @@ def aggregate(
     notes += planning.statements(sweep.spec, sweep.proposals)
     reasons = planning.approximated(sweep.spec)
     measured = measure(scores)
+    samples = samples_table(scores, pixels, measured)
+    measured = _without_columns(measured)
     agreement = agreement_table(
         sweep, scores, pixels, joined, intervals=intervals, measured=measured
     )
@@ -273,7 +275,7 @@ def aggregate(
         pixels=pixels,
         stability=marked(stable, reasons),
         agreement=marked(agreement, reasons),
-        samples=samples_table(scores, pixels, measured),
+        samples=samples,
         given=joined,
         truth=marked(truth, reasons),
         variance=marked(variance_table(scores), reasons),
@@ -287,7 +289,7 @@ def name(cell: Cell) -> str:
     return f"{configuration.regimen} {configuration.configuration_id} seed {cell.run.seed}"
 
 
-def pixel_scores(keys: Iterable[str], dataset: Dataset, folder: Path) -> dict[str, np.ndarray]:
+def pixel_scores(keys: Iterable[str], dataset: "Dataset", folder: Path) -> dict[str, np.ndarray]:
     """Raw scores of the metrics of scope ``pixels``, computed where ``folder/scores`` lacks them.
 
     Args:
@@ -300,8 +302,9 @@ def pixel_scores(keys: Iterable[str], dataset: Dataset, folder: Path) -> dict[st
     cached = score_cache.versions(path)
     todo = [key for key in wanted if cached.get(key) != version(key)]
     if todo:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        table = pa.table(score_images(todo, dataset.train, device))
+        from hardness.image_scores import score_images  # noqa: PLC0415 - torch, for images alone
+
+        table = pa.table(score_images(todo, dataset.train))
         path.parent.mkdir(parents=True, exist_ok=True)
         score_cache.merge(path, to_bytes(table, todo))
     scores = pq.read_table(path) if wanted else {}
@@ -746,6 +749,8 @@ def samples_table(
             columns[key] = raw
             columns[f"{key}.rank"] = _rank(METRICS[key].sign * raw)
         tables.append(pd.DataFrame(columns))
+    if len(tables) == 1:
+        return tables[0]  # as it is: in a large sweep two of it would not fit
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -1012,6 +1017,16 @@ def _measured(one: ConfigurationScores, key: str) -> Measured:
         ".mean_rank": mean_rank,
     }
     return Measured(stability=stability, columns=columns)
+
+
+def _without_columns(
+    measured: Mapping[str, Mapping[str, Measured]],
+) -> dict[str, dict[str, Measured]]:
+    """Stability alone, once the table of samples has the columns."""
+    return {
+        one: {key: dataclasses.replace(found, columns={}) for key, found in mine.items()}
+        for one, mine in measured.items()
+    }
 
 
 def _stability_row(one: ConfigurationScores, key: str, found: Stability) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from sweep import arenas
 from sweep.mistake import Mistake
 
 DONE, SOME_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -68,7 +69,14 @@ def run(
     done are never trained twice.
     """
     # Ray, MLflow and torch take seconds that --help does not need.
-    from sweep import adaptive, driver, experiment_file, fanout, tracking  # noqa: PLC0415
+    from sweep import (  # noqa: PLC0415
+        adaptive,
+        driver,
+        experiment_file,
+        fanout,
+        standing,
+        tracking,
+    )
 
     content = experiment_file.read(file, overrides)
     if seeds is not None:
@@ -89,7 +97,7 @@ def run(
             _print_seeds(sweep)
         else:
             _aggregate(sweep, store, dataset, intervals=True)
-    _exit(driver.look(spec, store), unfinished=True)
+    _exit(standing.look(spec, store), unfinished=True)
 
 
 @cli.command()
@@ -98,9 +106,9 @@ def run(
 @_FORMAT
 def status(name: str, tracking_uri: str | None, form: Any) -> None:
     """Cells done, running, failed (with the reason) and missing."""
-    from sweep import driver, tables  # noqa: PLC0415
+    from sweep import standing, tables  # noqa: PLC0415
 
-    _, sweep = driver.find(name, tracking_uri)
+    _, sweep = standing.find(name, tracking_uri)
     if form == "table":
         tables.print_status(sweep)
         _print_seeds(sweep)
@@ -132,7 +140,7 @@ def aggregate(
     NAME is a sweep, whose tables are logged to MLflow too. PATH is a folder with the runs of a
     recorder, cartography's dynamics or AUM's files.
     """
-    from sweep import driver, fanout, folders, truths  # noqa: PLC0415
+    from sweep import fanout, folders, standing, truths  # noqa: PLC0415
 
     given = folders.given_scores(files, low_is_hard)
     given_truths = truths.given_truths(truth_files)
@@ -147,7 +155,7 @@ def aggregate(
     if recorded:
         _exit_recorded(sweep, result)
     else:
-        _exit(driver.look(sweep.spec, store))
+        _exit(standing.look(sweep.spec, store))
 
 
 @cli.command()
@@ -176,7 +184,7 @@ def compare(
     each metric finds it, and the paired differences of the metrics.
     """
     from sweep import aggregate as aggregation  # noqa: PLC0415
-    from sweep import driver, fanout, folders, planning, tables, truths  # noqa: PLC0415
+    from sweep import fanout, folders, planning, tables, truths  # noqa: PLC0415
 
     given = folders.given_scores(files, low_is_hard)
     given_truths = truths.given_truths(truth_files)
@@ -187,7 +195,7 @@ def compare(
         joined = aggregation.join(given, scores[0].sample_ids, notes) if scores else {}
         pixels: dict[str, Any] = {}
         if aggregation.needs_images(metrics) and not isinstance(sweep, folders.Recorded):
-            dataset = driver.load(sweep.spec)[1]
+            dataset = _loaded(sweep.spec)[1]
             pixels = aggregation.pixel_scores(metrics, dataset, _folder(sweep.spec))
         truth = aggregation.truths_of(sweep, store, scores, given_truths, notes).by_name
         known = [*aggregation.score_keys(sweep, scores, pixels), *joined, *truth]
@@ -253,13 +261,14 @@ def prune(
         fanout,
         pruning,
         report,
+        standing,
         tables,
         tracking,
     )
 
     keeps = pruning.shares(keep)
     asked = experiment_file.seeds(int(seeds) if seeds.isdecimal() else seeds, "--seeds")
-    store, sweep = driver.find(name, tracking_uri)
+    store, sweep = standing.find(name, tracking_uri)
     retrained = pruning.retraining_seeds(len(asked) if seeds.isdecimal() else asked, sweep)
     with fanout.session():
         plan = pruning.plan(
@@ -273,7 +282,7 @@ def prune(
     target = tracking.Store.create(store.uri, spec.name)
     with _interruptible(target), fanout.session():
         driver.train(plan.content, spec, dataset, target, retry_failed=retry_failed)
-    pruned = driver.look(spec, target)
+    pruned = standing.look(spec, target)
     table, folder = pruning.table(pruned, dataset, plan.truths), _folder(spec)
     pruning.write(table, folder)
     report.draw_pruning(table, folder / "figures")
@@ -331,6 +340,7 @@ def ui(name: str, port: int, tracking_uri: str | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
+    arenas.share_one()
     for notice in (signal.SIGINT, signal.SIGTERM):
         signal.signal(notice, _interrupted)
     try:
@@ -402,9 +412,9 @@ def _runs(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any
 
 
 def _named(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any, Any]:
-    from sweep import driver  # noqa: PLC0415
+    from sweep import standing  # noqa: PLC0415
 
-    found = driver.find(name, tracking_uri)
+    found = standing.find(name, tracking_uri)
     if output is not None:
         raise Mistake(f"--output: expected with a PATH; came with the sweep {name}")
     if found[1].spec.arms:
@@ -414,10 +424,8 @@ def _named(name: str, output: Path | None, tracking_uri: str | None) -> tuple[An
 
 def _dataset(spec: Any) -> Any:
     """The sweep's dataset if this machine has the same one."""
-    from sweep import driver  # noqa: PLC0415
-
     try:
-        loaded, dataset = driver.load(spec)
+        loaded, dataset = _loaded(spec)
     except Mistake as error:
         _say(f"the dataset is not here: {error}")
         return None
@@ -427,15 +435,22 @@ def _dataset(spec: Any) -> Any:
     return dataset
 
 
+def _loaded(spec: Any) -> tuple[Any, Any]:
+    """The spec with its dataset's digest, and the dataset."""
+    from sweep import driver  # noqa: PLC0415 - torch, for images alone
+
+    return driver.load(spec)
+
+
 def _dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
     from hardness.planting import described  # noqa: PLC0415
-    from sweep import driver, planning, tracking  # noqa: PLC0415
+    from sweep import driver, planning, standing, tracking  # noqa: PLC0415
 
     try:
         store = tracking.Store.find(uri, spec.name)
     except tracking.NoSuchSweep:
         store = None
-    sweep = driver.look(spec, store)
+    sweep = standing.look(spec, store)
     todo = planning.to_train(sweep.cells, retry_failed=retry_failed)
     packs = planning.packs(
         todo,
@@ -500,7 +515,7 @@ def _aggregate(
     given: Any = None,
     given_truths: Any = None,
 ) -> Any:
-    from sweep import adaptive, folders, report, tables  # noqa: PLC0415
+    from sweep import adaptive, folders, tables  # noqa: PLC0415
     from sweep import aggregate as aggregation  # noqa: PLC0415
 
     aggregation.quiet()
@@ -519,6 +534,8 @@ def _aggregate(
         one.configuration.configuration_id
         for one in aggregation.best_of_each_regimen(sweep, result.scores)
     ]
+    from sweep import report  # noqa: PLC0415 - Matplotlib, once the aggregation needs no memory
+
     report.draw(result, best, folder / "figures", dataset)
     recorded = isinstance(sweep, folders.Recorded)
     if not recorded:

@@ -6,47 +6,30 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
 
 from hardness import datasets, models
-from hardness.datasets import Dataset, DatasetOptions
+from hardness.datasets import Dataset
 from hardness.dynamics import Recording
-from hardness.models import ModelOptions
-from hardness.planting import Planting, plant
+from hardness.options import DatasetOptions, ModelOptions
+from hardness.plan import Planting
+from hardness.planting import plant
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from sweep import adaptive, fanout, planning, tracking
 from sweep.adaptive import Judge
-from sweep.experiment_file import ExperimentError, check, options
-from sweep.planning import Due, Proposal
+from sweep.experiment_file import ExperimentError, options
 from sweep.progress import Display
-from sweep.spec import Cell, Pack, RunSpec, SweepSpec
+from sweep.spec import Cell, Pack, Places, Progress, RunSpec, SweepSpec
+from sweep.standing import Sweep, look
 from sweep.tracking import Store
-from sweep.trial import Places, Progress
 
 # Numbers in the images on which an epoch is timed: half a minute of work, or less.
 MEASURED = 1 << 23
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """A sweep as it is now: its spec, its configurations so far and their cells.
-
-    Args:
-        spec: Of the sweep.
-        proposals: Its configurations.
-        cells: With the seeds that are due.
-        due: What is due and why, by configuration id.
-    """
-
-    spec: SweepSpec
-    proposals: Sequence[Proposal]
-    cells: Sequence[Cell]
-    due: Mapping[str, Due] = field(default_factory=dict)
 
 
 def load(spec: SweepSpec) -> tuple[SweepSpec, Dataset]:
@@ -179,52 +162,6 @@ def train(
             for pack, reason in lost:
                 _give_up(store, pack, reason)
     return look(spec, store)
-
-
-def look(
-    spec: SweepSpec,
-    store: Store | None,
-    judge: Judge | None = None,
-    again: Collection[str] = (),
-) -> Sweep:
-    """A sweep as it stands in its store, nothing started.
-
-    Args:
-        spec: Of the sweep.
-        store: None if it has none yet.
-        judge: Of adaptive seeds; one that changes nothing, if left out.
-        again: Run ids whose failure does not count, since they are to be started again.
-    """
-    traces = store.traces() if store else {}
-    known = _known(store) if store else []
-    proposed = planning.proposals(spec, known, traces)
-    if store:
-        judge = judge or Judge(spec, store, keep=False)
-    due = {
-        p.configuration.configuration_id: planning.due(
-            spec, p.configuration, traces, judge or _nothing, again
-        )
-        for p in proposed
-    }
-    if store and judge and judge.damaged:
-        traces = store.traces()
-    cells = planning.cells(spec, [p.configuration for p in proposed], traces, due)
-    return Sweep(spec=spec, proposals=proposed, cells=cells, due=due)
-
-
-def _nothing(_done: Sequence[Cell], _number: int) -> None:
-    """Without a store there is nothing to judge, and no look that does not wait."""
-
-
-def find(name: str, tracking_uri: str | None) -> tuple[Store, Sweep]:
-    """A store and the sweep of that name in it, as the sweep's own run describes it.
-
-    Raises:
-        NoSuchSweep: If there is none.
-        ExperimentError: If its plugins are gone or its file no longer fits.
-    """
-    store = Store.find(tracking_uri or tracking.default_uri(), name)
-    return store, look(check(store.read_sweep(), name), store)
 
 
 def interrupt(store: Store) -> None:
@@ -360,13 +297,6 @@ class _Session:
         new = [line for place, line in taken.items() if place not in (self._told or ())]
         former, self._told = self._told, {*taken}
         return new if former is not None else []
-
-
-def _known(store: Store) -> list[Proposal]:
-    return [
-        Proposal(configuration=k.configuration, parameters=k.parameters, number=k.number)
-        for k in store.configurations()
-    ]
 
 
 def _recording(spec: SweepSpec) -> Recording:

@@ -14,12 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from hardness.datasets import DatasetOptions
 from hardness.dynamics import Recording
 from hardness.metrics import METRICS
-from hardness.models import ModelOptions
-from hardness.planting import KINDS, Planting
-from hardness.seeding import PURPOSES, check_purposes
+from hardness.options import DatasetOptions, ModelOptions
+from hardness.plan import KINDS, Planting
+from hardness.stream_names import PURPOSES, check_purposes
 from hardness.training import REGIMENS
 from hardness.training.passes import schedule
 from sweep.mistake import Mistake

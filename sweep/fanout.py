@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Read by Ray when it starts. No result files beside MLflow's, no usage reports, no rebuilt
 # environment a worker under `uv run`, and trials queued ahead, so that no slot waits for its next.
@@ -30,9 +30,10 @@ import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-from hardness.datasets import Dataset  # noqa: E402
-from sweep.spec import Pack, Resources  # noqa: E402
-from sweep.trial import Places, Progress, run_pack  # noqa: E402
+from sweep.spec import Pack, Places, Progress, Resources  # noqa: E402
+
+if TYPE_CHECKING:
+    from hardness.datasets import Dataset
 
 
 @contextlib.contextmanager
@@ -77,7 +78,7 @@ def run(
     next_packs: Callable[[], Sequence[Pack]],
     on_progress: Callable[[Progress], None],
     *,
-    dataset: Dataset,
+    dataset: "Dataset",
     places: Places,
     resources: Resources,
 ) -> list[tuple[Pack, str]]:
@@ -133,7 +134,9 @@ def run(
     return lost
 
 
-def _train(config: dict[str, Any], *, dataset: Dataset, places: Places) -> None:
+def _train(config: dict[str, Any], *, dataset: "Dataset", places: Places) -> None:
+    from sweep.trial import run_pack  # noqa: PLC0415 - torch, which a driver may do without
+
     for progress in run_pack(Pack.from_json(config["pack"]), dataset, places):
         tune.report(
             {

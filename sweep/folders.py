@@ -14,7 +14,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from hardness.dynamics import MANIFEST, SAMPLES, SPEC, Damaged, Dynamics, epoch_file, read_summary
+from hardness.dynamics import (
+    MANIFEST,
+    SAMPLES,
+    SPEC,
+    UNKNOWN,
+    Damaged,
+    Dynamics,
+    epoch_file,
+    read_summary,
+)
 from hardness.foreign import (
     AUM_RECORDS,
     AUM_VALUES,
@@ -26,8 +35,7 @@ from hardness.foreign import (
 )
 from hardness.metrics import METRICS
 from hardness.metrics.registry import TRAINED_ON
-from hardness.models import ModelOptions
-from hardness.recorder import UNKNOWN
+from hardness.options import ModelOptions
 from hardness.training import REGIMENS
 from sweep.experiment_file import options
 from sweep.mistake import Mistake

@@ -12,18 +12,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.trial import TrialState
 
 from hardness.dynamics import Recording
 from hardness.metrics import METRICS
-from hardness.models import ModelOptions
+from hardness.options import ModelOptions
 from hardness.scale import Limit, limits
 from hardness.sequential import ERROR, Look
 from hardness.training import REGIMENS
@@ -49,7 +41,6 @@ DEFAULT_CONFIGURATIONS = 20
 # Configurations that a Bayesian search proposes at once. Part of its definition, not of the
 # machine: proposals must not depend on which worker happens to be faster.
 ROUND = 2
-STARTUP = 4
 _SNAPSHOTS = frozenset({"emb", "logits", "holdout_probs"})
 # Draws for each configuration that is asked for, before a list of values counts as exhausted.
 DRAWS = 20
@@ -490,27 +481,12 @@ def _round(
     outcomes: Sequence[float | str],
 ) -> list[Proposal]:
     """Up to ``ROUND`` configurations that are not in the history."""
-    study = optuna.create_study(
-        direction=section.metric.goal,
-        sampler=optuna.samplers.TPESampler(
-            seed=int(np.random.default_rng([spec.search_seed, len(history)]).integers(2**31)),
-            n_startup_trials=STARTUP,
-            constant_liar=True,
-        ),
-    )
-    space = {k: _distribution(p) for k, p in section.parameters.items()}
-    for proposal, outcome in zip(history, outcomes, strict=True):
-        failed = outcome == "failed"
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=_encoded(section, proposal.parameters),
-                distributions=space,
-                state=TrialState.FAIL if failed else TrialState.COMPLETE,
-                value=None if failed else float(outcome),
-            )
-        )
+    from sweep.bayes import suggested  # noqa: PLC0415 - Optuna, for this search alone
+
     taken = {k.configuration.configuration_id for k in history}
-    asked = (_decoded(section, study.ask(space).params) for _ in range(DRAWS * ROUND))
+    known = [(k.parameters, outcome) for k, outcome in zip(history, outcomes, strict=True)]
+    seed = int(np.random.default_rng([spec.search_seed, len(history)]).integers(2**31))
+    asked = itertools.islice(suggested(section, known, seed), DRAWS * ROUND)
     found: list[Proposal] = []
     # A list of values may be proposed twice; training it again would teach nothing.
     for values in itertools.chain(asked, _all_values(section)):
@@ -577,30 +553,6 @@ def _outcome(
     return mean if math.isfinite(mean) else "failed"
 
 
-def _distribution(parameter: Parameter) -> BaseDistribution:
-    if parameter.values is not None:
-        # Positions stand for the values, which may be lists.
-        return CategoricalDistribution(range(len(parameter.values)))
-    low, high = parameter.extremes
-    if parameter.distribution == "int_uniform":
-        return IntDistribution(low, high)
-    return FloatDistribution(low, high, log=parameter.distribution == "log_uniform")
-
-
-def _encoded(section: RegimenSpec, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        k: values[k] if p.values is None else p.values.index(values[k])
-        for k, p in section.parameters.items()
-    }
-
-
-def _decoded(section: RegimenSpec, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        k: chosen[k] if p.values is None else p.values[chosen[k]]
-        for k, p in section.parameters.items()
-    }
-
-
 def _proposal(
     spec: SweepSpec,
     regimen: str,
@@ -614,6 +566,3 @@ def _proposal(
         parameters=dict(values),
         number=number,
     )
-
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)

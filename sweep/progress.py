@@ -7,11 +7,11 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
+import rich.progress
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -19,9 +19,8 @@ from rich.progress import (
 )
 
 from hardness.training import REGIMENS
-from sweep import trial
 from sweep.experiment_file import options
-from sweep.spec import Cell, SweepSpec
+from sweep.spec import Cell, Progress, SweepSpec
 
 
 class Display:
@@ -47,7 +46,7 @@ class Display:
         self._started = time.monotonic()
         self._expected = {c.run.run_id: _epochs(c) for c in cells if c.state != "done"}
         self._ended: set[str] = set()
-        self._bar = Progress(
+        self._bar = rich.progress.Progress(
             SpinnerColumn(),
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -89,7 +88,7 @@ class Display:
         """Print a line above the bar."""
         self._console.print(line, markup=False, soft_wrap=True)
 
-    def update(self, progress: trial.Progress) -> None:
+    def update(self, progress: Progress) -> None:
         """Take in one report of a run; a replayed epoch counts once."""
         run_id = progress.run_id
         if progress.epochs:
@@ -107,7 +106,7 @@ class Display:
             note=self._note(),
         )
 
-    def _tell_of(self, progress: trial.Progress) -> None:
+    def _tell_of(self, progress: Progress) -> None:
         cell = self._cells.get(progress.run_id)
         who = progress.run_id
         if cell is not None:

@@ -18,9 +18,10 @@ from hardness.training.optimization import batches
 from hardness.weighted import is_binary
 from sweep import aggregate, planning
 from sweep.aggregate import ConfigurationScores
-from sweep.driver import Sweep, load
+from sweep.driver import load
 from sweep.mistake import Mistake
 from sweep.spec import Arm
+from sweep.standing import Sweep
 from sweep.tracking import Store
 
 ACCURACY = "val_accuracy"

@@ -8,11 +8,10 @@ import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -21,11 +20,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from hardness.agreement import supervised_reference
-from hardness.datasets import Dataset
 from hardness.metrics import METRICS
-from hardness.planting import TRUTH
+from hardness.plan import TRUTH
 from hardness.stability import spearman_pair_mean
 from sweep.aggregate import MEMBERS, REFERENCE, Aggregate, ConfigurationScores, headline
+
+if TYPE_CHECKING:
+    from hardness.datasets import Dataset
 
 FAMILIES = ("supervised", "loss-based", "unsupervised", "uncertainty")
 SIDE = 5  # images a row and a column
@@ -85,7 +86,7 @@ _STYLE: dict[str, Any] = {
 
 
 def draw(
-    result: Aggregate, best: Sequence[str], folder: Path, dataset: Dataset | None
+    result: Aggregate, best: Sequence[str], folder: Path, dataset: "Dataset | None"
 ) -> list[Path]:
     """Write the figures of an aggregation, each whole or not at all.
 
@@ -336,7 +337,7 @@ def _closest_without_labels(table: pd.DataFrame) -> str:
 
 
 def _figures(
-    result: Aggregate, best: Sequence[ConfigurationScores], dataset: Dataset | None
+    result: Aggregate, best: Sequence[ConfigurationScores], dataset: "Dataset | None"
 ) -> Iterator[tuple[str, Figure]]:
     if figure := _stability_figure(result.stability, best):
         yield "stability.png", figure
@@ -688,9 +689,11 @@ def _map_regions(axis: Axes) -> None:
 
 
 def _images_figure(
-    score_key: str, ranks: pd.DataFrame, dataset: Dataset, of: Sequence[ConfigurationScores]
+    score_key: str, ranks: pd.DataFrame, dataset: "Dataset", of: Sequence[ConfigurationScores]
 ) -> Figure | None:
     """Images at both ends of a score, which is of one configuration, or of none for pixels."""
+    import torch  # noqa: PLC0415 - where there are images, it is loaded already
+
     sides = extremes(ranks, SIDE * SIDE)
     positions = pd.Index(dataset.train.sample_ids.numpy())
     rows = [positions.get_indexer(side["sample_id"]) for side in sides]

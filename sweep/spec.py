@@ -1,4 +1,4 @@
-"""What a sweep is made of: runs and configurations with their identity, cells, packs, places."""
+"""What a sweep is made of: runs, configurations and their identity, cells, packs, places."""
 
 import hashlib
 import json
@@ -6,15 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from hardness import scoring
-from hardness.datasets import DatasetOptions
-from hardness.models import ModelOptions
-from hardness.planting import Planting
-from hardness.seeding import PURPOSES
+from hardness.dynamics import Recording
+from hardness.options import DatasetOptions, ModelOptions
+from hardness.plan import Planting
 from hardness.sequential import looks
 from hardness.stability import FEWEST_RUNS_FOR_INTERVAL
+from hardness.stream_names import PURPOSES
 from hardness.training import REGIMENS
 from sweep.plugins import Plugin
 
@@ -419,3 +420,57 @@ class RecordedSpec:
 def offered(regimen: str) -> frozenset[str]:
     """What a metric can read of a regimen, and what the dataset gives."""
     return GIVEN.union(REGIMENS[regimen].offered)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where a run reads, writes and computes; none of it changes a number.
+
+    Args:
+        tracking_uri: Absolute; SQLite or HTTP.
+        experiment_id: Of the sweep in the tracker.
+        name: The sweep's name.
+        storage_path: Folder for checkpoints and spool, shared between nodes on a cluster.
+        recording: What to keep.
+        checkpoint_seconds: Least time between two checkpoints of a run.
+        plugins: The user's own metrics.
+        tags: Further tags of each run, such as the git commit.
+    """
+
+    tracking_uri: str
+    experiment_id: str
+    name: str
+    storage_path: str
+    recording: Recording = field(default_factory=Recording)
+    checkpoint_seconds: float = 10.0
+    plugins: tuple[Plugin, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def spool(self, run_id: str) -> Path:
+        """Files of a run that are not stored yet."""
+        return Path(self.storage_path) / "spool" / run_id
+
+    def checkpoints(self, run_id: str) -> Path:
+        """States of a run that is not done yet."""
+        return Path(self.storage_path) / "checkpoints" / run_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a run reports while it goes.
+
+    Args:
+        run_id: Whose.
+        epoch: Finished epochs.
+        epochs: All epochs.
+        state: ``failed`` comes with a reason, as the run's last report.
+        reason: Why it failed.
+        summary: The epoch's numbers.
+    """
+
+    run_id: str
+    epoch: int
+    epochs: int
+    state: Literal["running", "done", "failed"] = "running"
+    reason: str = ""
+    summary: Mapping[str, float] = field(default_factory=dict)

@@ -13,11 +13,11 @@ from rich.table import Table
 
 from hardness.metrics import METRICS
 from hardness.metrics.registry import Metric
-from hardness.planting import TRUTH
+from hardness.plan import TRUTH
 from hardness.training import REGIMENS
 from sweep.aggregate import REFERENCE, Aggregate, headline
-from sweep.driver import Sweep
 from sweep.spec import Cell, offered
+from sweep.standing import Sweep
 
 Format = Literal["table", "json", "csv"]
 _PLAIN_WIDTH = 132

@@ -5,9 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -29,71 +27,16 @@ from hardness.dynamics import (
     write_samples,
     write_spec,
 )
-from hardness.models import ModelOptions
+from hardness.options import ModelOptions
 from hardness.provenance import circumstances
 from hardness.pruning import pruned, random_part
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.passes import schedule
 from sweep.experiment_file import options
-from sweep.plugins import Plugin
-from sweep.spec import Pack, RunSpec, canonical_json
+from sweep.spec import Pack, Places, Progress, RunSpec, canonical_json
 from sweep.tracking import Store
 from sweep.uploading import Uploader
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
-    """Where a run reads, writes and computes; none of it changes a number.
-
-    Args:
-        tracking_uri: Absolute; SQLite or HTTP.
-        experiment_id: Of the sweep in the tracker.
-        name: The sweep's name.
-        storage_path: Folder for checkpoints and spool, shared between nodes on a cluster.
-        recording: What to keep.
-        checkpoint_seconds: Least time between two checkpoints of a run.
-        plugins: The user's own metrics.
-        tags: Further tags of each run, such as the git commit.
-    """
-
-    tracking_uri: str
-    experiment_id: str
-    name: str
-    storage_path: str
-    recording: Recording = field(default_factory=Recording)
-    checkpoint_seconds: float = 10.0
-    plugins: tuple[Plugin, ...] = ()
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-    def spool(self, run_id: str) -> Path:
-        """Files of a run that are not stored yet."""
-        return Path(self.storage_path) / "spool" / run_id
-
-    def checkpoints(self, run_id: str) -> Path:
-        """States of a run that is not done yet."""
-        return Path(self.storage_path) / "checkpoints" / run_id
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """What a run reports while it goes.
-
-    Args:
-        run_id: Whose.
-        epoch: Finished epochs.
-        epochs: All epochs.
-        state: ``failed`` comes with a reason, as the run's last report.
-        reason: Why it failed.
-        summary: The epoch's numbers.
-    """
-
-    run_id: str
-    epoch: int
-    epochs: int
-    state: Literal["running", "done", "failed"] = "running"
-    reason: str = ""
-    summary: Mapping[str, float] = field(default_factory=dict)
 
 
 def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]:

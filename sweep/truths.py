@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from hardness.dynamics import SAMPLES
 from hardness.foreign import read_scores
-from hardness.planting import PLANTED, TRUTH
+from hardness.plan import PLANTED, TRUTH
 from sweep.folders import Folders
 from sweep.mistake import Mistake
 from sweep.tracking import Store

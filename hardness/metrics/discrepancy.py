@@ -167,7 +167,7 @@ def _early_to_late(
     if k < 1:
         raise ValueError(f"expected k of at least 1; came {k}")
     defined = seen & ~np.isnan(values)
-    place, count = defined.cumsum(axis=0), defined.sum(axis=0)
+    place, count = defined.cumsum(axis=0, dtype=np.int32), defined.sum(axis=0)
     early = mean_seen(values, defined & (place <= k))
     late = mean_seen(values, defined & (place > count - k))
     if ratio:

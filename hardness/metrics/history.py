@@ -53,6 +53,8 @@ def mean_seen(
 ) -> Float64[np.ndarray, " samples"]:
     """Mean over the seen entries; NaN without any."""
     with np.errstate(invalid="ignore", divide="ignore"):
+        if seen.all():  # the same in half the time
+            return np.asarray(np.sum(values, axis=0, dtype=np.float64) / len(values))
         return np.sum(values, axis=0, dtype=np.float64, where=seen) / seen.sum(axis=0)
 
 

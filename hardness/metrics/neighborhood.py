@@ -343,8 +343,10 @@ def _inverse_dimensions(
     smallest = np.minimum(k1, largest)
     inverses = np.full((len(logs), logs.shape[1] + 1), np.nan)
     for k in range(_FEWEST, logs.shape[1] + 1):
-        total = (logs[:, k - 1 : k] - logs[:, : k - 1]).sum(axis=1)
         asked = (smallest <= k) & (k <= largest) & (available >= _FEWEST)
+        if not asked.any():
+            continue
+        total = (logs[:, k - 1 : k] - logs[:, : k - 1]).sum(axis=1)
         inverses[asked, k] = total[asked] / (k - 2 if unbiased else k - 1)
     # Distances equal but for rounding would give a dimension of 1e16.
     return inverses, inverses > 4 * np.finfo(distances.dtype).eps

@@ -1,18 +1,20 @@
-"""Ways to train that yield per-sample dynamics, by name."""
+"""Ways to train that yield per-sample dynamics, by name; torch loads with the training alone."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Literal
 
 from hardness.dynamics import EpochRecord
-from hardness.training import autoencoder as _autoencoder
-from hardness.training import classifier_passes as _classifier_passes
-from hardness.training import contrastive as _contrastive
-from hardness.training import contrastive_passes as _contrastive_passes
-from hardness.training import cross_fit as _cross_fit
-from hardness.training import second_split as _second_split
-from hardness.training import supervised as _supervised
-from hardness.training.passes import Pass
+from hardness.signal_names import LOGIT_SIGNALS, TRAIN_PHASE
+from hardness.training.options import (
+    Autoencoder,
+    Contrastive,
+    CrossFit,
+    SecondSplit,
+    Supervised,
+)
+from hardness.training.passes import OF_CLASSIFIERS, OF_CONTRASTIVE, OUT_OF_FOLD, Pass
 
 __all__ = ["REGIMENS", "Regimen"]
 
@@ -22,7 +24,7 @@ class Regimen:
     """One way to train.
 
     Args:
-        train: A generator function of ``EpochRecord``.
+        name: Of its module here, and of the function in it.
         options: The dataclass of its options; it has a field ``train: TrainOptions`` and a
             property ``epochs``, the number of epochs that a run records.
         numerics_version: Raised when a fix changes the numbers, so that old runs are not reused.
@@ -35,7 +37,7 @@ class Regimen:
         forwards: What an epoch and its evaluation cost, in forward passes a sample.
     """
 
-    train: Callable[..., Iterator[EpochRecord]]
+    name: str
     options: type[Any]
     numerics_version: int
     signals: tuple[str, ...]
@@ -46,6 +48,11 @@ class Regimen:
     forwards: int = 4
 
     @property
+    def train(self) -> Callable[..., Iterator[EpochRecord]]:
+        """The training, a generator function."""
+        return getattr(import_module(f"{__name__}.{self.name}"), self.name)
+
+    @property
     def offered(self) -> tuple[str, ...]:
         """All that a metric can read of a run: signals, those of passes, snapshots."""
         of_passes = (name for one in self.passes.values() for name in one.signals)
@@ -54,62 +61,58 @@ class Regimen:
 
 _EMBEDDING = ("feature_norm", "msd", "msd_cosine")
 _NEIGHBORS = ("neighbor_distances", "neighbor_rows")
-_LOGITS = (
-    "loss", "p_label", "label_margin", "correct", "entropy", "el2n", "max_softmax", "margin",
-    "energy",
-)  # fmt: skip
 
 REGIMENS: dict[str, Regimen] = {
     "supervised": Regimen(
-        train=_supervised.supervised,
-        options=_supervised.Supervised,
-        numerics_version=_supervised.NUMERICS_VERSION,
+        name="supervised",
+        options=Supervised,
+        numerics_version=1,
         signals=(
-            *_LOGITS,
+            *LOGIT_SIGNALS,
             "grand_last_layer",
             "gradnorm",
             *_EMBEDDING,
-            *(f"{name}.train" for name in _supervised.TRAIN_PHASE),
+            *(f"{name}.train" for name in TRAIN_PHASE),
         ),
         snapshots=("emb", "logits", *_NEIGHBORS),
         objective=("val_accuracy", "maximize"),
         labels=True,
-        passes=_classifier_passes.PASSES,
+        passes=OF_CLASSIFIERS,
     ),
     "second_split": Regimen(
-        train=_second_split.second_split,
-        options=_second_split.SecondSplit,
-        numerics_version=_second_split.NUMERICS_VERSION,
+        name="second_split",
+        options=SecondSplit,
+        numerics_version=1,
         signals=("correct_first_split", "correct_second_split"),
         snapshots=("fold",),
         objective=("val_accuracy", "maximize"),
         labels=True,
     ),
     "cross_fit": Regimen(
-        train=_cross_fit.cross_fit,
-        options=_cross_fit.CrossFit,
-        numerics_version=_cross_fit.NUMERICS_VERSION,
-        signals=(*_LOGITS, "gradnorm", "own_loss"),
+        name="cross_fit",
+        options=CrossFit,
+        numerics_version=1,
+        signals=(*LOGIT_SIGNALS, "gradnorm", "own_loss"),
         snapshots=("fold", "holdout_probs", "holdout_loss"),
         objective=("val_accuracy", "maximize"),
         labels=True,
-        passes=_cross_fit.PASSES,
+        passes=OUT_OF_FOLD,
     ),
     "contrastive": Regimen(
-        train=_contrastive.contrastive,
-        options=_contrastive.Contrastive,
-        numerics_version=_contrastive.NUMERICS_VERSION,
+        name="contrastive",
+        options=Contrastive,
+        numerics_version=1,
         signals=_EMBEDDING,
         snapshots=("emb", *_NEIGHBORS),
         objective=("val_loss", "minimize"),
         labels=False,
-        passes=_contrastive_passes.PASSES,
+        passes=OF_CONTRASTIVE,
         forwards=7,
     ),
     "autoencoder": Regimen(
-        train=_autoencoder.autoencoder,
-        options=_autoencoder.Autoencoder,
-        numerics_version=_autoencoder.NUMERICS_VERSION,
+        name="autoencoder",
+        options=Autoencoder,
+        numerics_version=1,
         signals=("reconstruction_error", *_EMBEDDING),
         snapshots=("emb", *_NEIGHBORS),
         objective=("val_loss", "minimize"),

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 
@@ -13,15 +12,15 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from hardness import signals
-from hardness.augmentation import Augmentation
+from hardness.augmentation import augment, draw
 from hardness.checkpoint import Checkpoint, capture
 from hardness.datasets import Dataset
 from hardness.dynamics import INIT, EpochRecord, Recording
-from hardness.models import ModelOptions, Network, build
+from hardness.models import Network, build
+from hardness.options import ModelOptions
 from hardness.seeding import Streams
 from hardness.training.embeddings import EmbeddingTracker, snapshots
 from hardness.training.optimization import (
-    TrainOptions,
     autocast,
     batches,
     check_finite,
@@ -29,46 +28,13 @@ from hardness.training.optimization import (
     optimizer,
     prepare,
 )
+from hardness.training.options import Autoencoder
 from hardness.training.pixels import Pixels
 
-NUMERICS_VERSION = 1
 # The decoder starts from so few pixels a side.
 _SEED_SIDE = 4
 # Channels grow towards there, up to so many times those at the image's own size.
 _MOST_CHANNELS = 8
-
-
-def _adamw() -> TrainOptions:
-    return TrainOptions(optimizer="adamw", lr=2e-3, batch_size=128, weight_decay=1e-4)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Autoencoder:
-    """What an experiment file says under ``regimens: autoencoder:``.
-
-    Args:
-        decoder_channels: Of the decoder at the image's own size; twice as many at half the size,
-            and so on, up to eight times as many.
-        train: The optimization.
-        augmentation: Of the training images, each of which is then both input and target;
-            evaluation sees them clean.
-
-    Raises:
-        ValueError: If a number is out of range.
-    """
-
-    decoder_channels: int = 32
-    train: TrainOptions = field(default_factory=_adamw)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-
-    @property
-    def epochs(self) -> int:
-        """How many records a run leaves, the one before training apart."""
-        return self.train.max_epochs
-
-    def __post_init__(self) -> None:
-        if self.decoder_channels < 1:
-            raise ValueError(f"decoder_channels: expected at least 1; came {self.decoder_channels}")
 
 
 class Reconstruction(nn.Module):
@@ -161,7 +127,7 @@ def autoencoder(
         started = time.perf_counter()
         torch.manual_seed(streams.integer("dropout", epoch))
         order = torch.randperm(n, generator=streams.generator("order", epoch)).to(device)
-        draws = options.augmentation.draw(n, streams.generator("augmentation", epoch))
+        draws = draw(options.augmentation, n, streams.generator("augmentation", epoch))
         network.train()
         loss, first_lr = _train_epoch(
             step_network, optim, pixels, order, draws.to(device), options, epoch
@@ -204,7 +170,7 @@ def _train_epoch(
     for step, (batch, clean) in enumerate(pixels.units(presented), epoch * steps):
         for group in optim.param_groups:
             group["lr"] = learning_rate(step, train.max_epochs * steps, train)
-        unit = options.augmentation.apply(clean, draws[batch])
+        unit = augment(options.augmentation, clean, draws[batch])
         with autocast(train, pixels.device):
             again = forward(pixels.normalize(unit))
         loss = mse_loss(again.float(), unit)

@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from hardness import signals
-from hardness.augmentation import Augmentation
+from hardness.augmentation import augment
 from hardness.models import Network
-from hardness.training.optimization import TrainOptions, autocast, batches, learning_rate
+from hardness.options import Augmentation
+from hardness.training.optimization import autocast, batches, learning_rate
+from hardness.training.options import TrainOptions
 from hardness.training.pixels import Pixels
 
 # Classes from which on the top 5 say something.
@@ -71,7 +73,7 @@ def train_epoch(
     for step, (batch, unit) in enumerate(pixels.units(presented), epoch * steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, epochs * steps, options)
-        images = augmentation.apply(unit, parameters[batch])
+        images = augment(augmentation, unit, parameters[batch])
         with autocast(options, labels.device):
             logits = forward(pixels.normalize(images))
         loss = cross_entropy(logits.float(), labels[batch])

@@ -12,28 +12,12 @@ from torch.func import functional_call
 from hardness import model_signals, signals
 from hardness.models import Network
 from hardness.seeding import Streams
-from hardness.training.passes import Pass, evenly, last
+from hardness.training.passes import CHECKPOINTS, DROPOUT_DRAWS, OF_CLASSIFIERS, evenly
 from hardness.training.pixels import Pixels
 
-DRAWS = 20
-CHECKPOINTS = 10
 # Numbers in the input gradients of some samples at all checkpoints, 64 MiB in float32.
 _GRADIENTS = 1 << 24
 
-PASSES: dict[str, Pass] = {
-    "grand": Pass(signals=("grand",), epochs=last, forwards=3),
-    "odin": Pass(signals=("odin", "odin.unperturbed"), epochs=last, forwards=5),
-    "mc_dropout": Pass(
-        signals=("mc_dropout_entropy", "mc_dropout_bald"), epochs=last, forwards=DRAWS
-    ),
-    # Two gradients, of the logit and of the probability, at each checkpoint.
-    "vog": Pass(
-        signals=("vog", "vog.early", "vog.late", "vog_prob"),
-        epochs=last,
-        forwards=6 * CHECKPOINTS,
-        at_end=True,
-    ),
-}
 # Scored in float64: at ODIN's temperature all scores agree in their first digits.
 _WIDE = ("odin", "odin.unperturbed")
 
@@ -74,7 +58,7 @@ def classifier_signals(
     """Make scoring passes over clean images.
 
     Args:
-        names: Keys of ``PASSES``.
+        names: Keys of ``OF_CLASSIFIERS``.
         network: In eval mode, and left so.
         pixels: Of all samples.
         labels: Of all samples, those trained on.
@@ -96,7 +80,7 @@ def classifier_signals(
             of_block(network, pixels, unit, some)
             for unit, some in zip(pixels.blocks(rows), given.split(pixels.eval_batch), strict=True)
         ]
-        found |= {k: torch.cat([part[k] for part in parts]) for k in PASSES[name].signals}
+        found |= {k: torch.cat([part[k] for part in parts]) for k in OF_CLASSIFIERS[name].signals}
     return {k: v if k in _WIDE else v.float() for k, v in found.items()}
 
 
@@ -119,8 +103,8 @@ def _mc_dropout(
 ) -> dict[str, Tensor]:
     if not model_signals.drops_units(network):
         nothing = torch.full((len(unit),), torch.nan, dtype=torch.float64, device=unit.device)
-        return dict.fromkeys(PASSES["mc_dropout"].signals, nothing)
-    log_probs = model_signals.dropout_log_probs(network, pixels.normalize(unit), DRAWS)
+        return dict.fromkeys(OF_CLASSIFIERS["mc_dropout"].signals, nothing)
+    log_probs = model_signals.dropout_log_probs(network, pixels.normalize(unit), DROPOUT_DRAWS)
     return {
         "mc_dropout_entropy": signals.mixture_entropy(log_probs),
         "mc_dropout_bald": signals.mutual_information(log_probs),

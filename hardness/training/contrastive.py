@@ -2,25 +2,23 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from hardness.augmentation import Augmentation
+from hardness.augmentation import augment, draw
 from hardness.checkpoint import Checkpoint, capture
 from hardness.datasets import Dataset
 from hardness.dynamics import INIT, EpochRecord, Recording
-from hardness.models import ModelOptions, build
+from hardness.models import build
+from hardness.options import ModelOptions
 from hardness.seeding import Streams
-from hardness.training.contrastive_passes import PASSES, contrastive_signals
+from hardness.training.contrastive_passes import contrastive_signals
 from hardness.training.embeddings import EmbeddingTracker, snapshots
 from hardness.training.optimization import (
-    TrainOptions,
     autocast,
     batches,
     check_finite,
@@ -28,59 +26,11 @@ from hardness.training.optimization import (
     optimizer,
     prepare,
 )
-from hardness.training.passes import schedule
+from hardness.training.options import Contrastive
+from hardness.training.passes import OF_CONTRASTIVE, schedule
 from hardness.training.pixels import EVAL_BATCH, Pixels
 from hardness.training.projection import Projected
 from hardness.view_losses import Objective
-
-NUMERICS_VERSION = 1
-
-
-def _views() -> Augmentation:
-    return Augmentation(
-        crop_scale=(0.3, 1.0), flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, grayscale=0.2
-    )
-
-
-def _adamw() -> TrainOptions:
-    return TrainOptions(optimizer="adamw", lr=2e-3, batch_size=256, weight_decay=1e-4)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contrastive:
-    """What an experiment file says under ``regimens: contrastive:``.
-
-    Args:
-        objective: ``simclr`` (NT-Xent) or ``barlow_twins``.
-        temperature: Of NT-Xent.
-        off_diagonal: Weight of Barlow Twins' redundancy term.
-        projection: Units of the projection head's output.
-        train: The optimization.
-        augmentation: How a view differs from its image.
-
-    Raises:
-        ValueError: If a number is out of range.
-    """
-
-    objective: Literal["simclr", "barlow_twins"] = "simclr"
-    temperature: float = 0.5
-    off_diagonal: float = 5e-3
-    projection: int = 128
-    train: TrainOptions = field(default_factory=_adamw)
-    augmentation: Augmentation = field(default_factory=_views)
-
-    @property
-    def epochs(self) -> int:
-        """How many records a run leaves, the one before training apart."""
-        return self.train.max_epochs
-
-    def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature: expected a positive number; came {self.temperature}")
-        if not self.off_diagonal >= 0:
-            raise ValueError(f"off_diagonal: expected 0 or more; came {self.off_diagonal}")
-        if self.projection < 1:
-            raise ValueError(f"projection: expected at least 1; came {self.projection}")
 
 
 def contrastive(
@@ -117,7 +67,7 @@ def contrastive(
     """
     device, recording, train = torch.device(device), recording or Recording(), options.train
     prepare(train, device)
-    passes = schedule(PASSES, recording, train.max_epochs) if recording.signals else {}
+    passes = schedule(OF_CONTRASTIVE, recording, train.max_epochs) if recording.signals else {}
     images = dataset.train.images
     n = len(images)
     for part, count in (("train", n), ("validation", len(dataset.validation.images))):
@@ -148,7 +98,7 @@ def contrastive(
         torch.manual_seed(streams.integer("dropout", epoch))
         order = torch.randperm(n, generator=streams.generator("order", epoch)).to(device)
         generator = streams.generator("augmentation", epoch)
-        draws = [options.augmentation.draw(n, generator).to(device) for _ in range(2)]
+        draws = [draw(options.augmentation, n, generator).to(device) for _ in range(2)]
         network.train()
         loss, first_lr = _train_epoch(step_network, optim, pixels, order, draws, options, epoch)
         trained = time.perf_counter()
@@ -203,7 +153,7 @@ def _train_epoch(
     for step, (batch, unit) in enumerate(pixels.units(presented), epoch * steps):
         for group in optim.param_groups:
             group["lr"] = learning_rate(step, train.max_epochs * steps, train)
-        views = torch.cat([options.augmentation.apply(unit, d[batch]) for d in draws])
+        views = torch.cat([augment(options.augmentation, unit, d[batch]) for d in draws])
         with autocast(train, pixels.device):
             projected = forward(pixels.normalize(views))
         loss = objective.of_batch(*projected.float().chunk(2))
@@ -246,11 +196,11 @@ def _validation_loss(network: Projected, held_out: Pixels, options: Contrastive)
     n, device = len(held_out), held_out.device
     # The same views for every run, so that losses of two seeds or configurations compare.
     generator = Streams(seed=0).generator("views")
-    draws = [options.augmentation.draw(n, generator).to(device) for _ in range(2)]
+    draws = [draw(options.augmentation, n, generator).to(device) for _ in range(2)]
     total, objective = 0.0, _objective(options)
     order = torch.randperm(n, generator=generator).to(device)
     for batch, unit in held_out.units(batches(order, EVAL_BATCH)):
-        views = [options.augmentation.apply(unit, d[batch]) for d in draws]
+        views = [augment(options.augmentation, unit, d[batch]) for d in draws]
         projected = [network(held_out.normalize(view)) for view in views]
         total += objective.of_batch(*projected).double().item() * len(batch)
     return total / n

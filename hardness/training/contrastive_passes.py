@@ -14,38 +14,18 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from hardness import view_losses
-from hardness.augmentation import Augmentation
+from hardness.augmentation import augment, draw
+from hardness.options import Augmentation
 from hardness.seeding import Streams
-from hardness.training.passes import Pass, ends_and_between, last
+from hardness.training.passes import PAIRS_OF_VIEWS
 from hardness.training.pixels import Pixels
 from hardness.training.projection import Projected
 from hardness.view_losses import Objective
 
 # Samples that are scored together, whatever the size of the training's batches.
 BATCH = 256
-# Pairs of views over which a score is averaged.
-DRAWS = 2
 # One grey level: the least that an 8-bit image can change by, small enough for a linear answer.
 EPSILON = 1 / 255
-
-PASSES: dict[str, Pass] = {
-    # Two gradients of each view: of the batch's loss and of the sample's own.
-    "views": Pass(
-        signals=(
-            "ssl_loss_ntxent",
-            "barlow_influence",
-            "barlow_alignment",
-            "lgn",
-            "lgn.stacked",
-            "lgn.own",
-            "ssl_param_grad_norm",
-            "ssl_param_grad_norm.l1",
-        ),
-        epochs=ends_and_between,
-        forwards=DRAWS * 2 * 5,
-    ),
-    "perturbation": Pass(signals=("ssl_perturbation_gain",), epochs=last, forwards=DRAWS * 2 * 4),
-}
 
 
 def contrastive_signals(
@@ -60,10 +40,10 @@ def contrastive_signals(
     data_seed: int,
     at_once: int,
 ) -> dict[str, Float[Tensor, " samples"]]:
-    """Make scoring passes over views of all images, the mean over ``DRAWS`` pairs of views.
+    """Make scoring passes over views of all images, their mean over ``PAIRS_OF_VIEWS`` pairs.
 
     Args:
-        names: Keys of ``PASSES``.
+        names: Keys of ``OF_CONTRASTIVE``.
         network: In eval mode, and left so.
         pixels: Of all samples.
         objective: That of the run.
@@ -83,19 +63,19 @@ def contrastive_signals(
     n, device = len(pixels), pixels.device
     total: dict[str, Tensor] = {}
     generator = streams.generator("views", epoch)
-    for _ in range(DRAWS):
-        draws = [augmentation.draw(n, generator).to(device) for _ in range(2)]
+    for _ in range(PAIRS_OF_VIEWS):
+        draws = [draw(augmentation, n, generator).to(device) for _ in range(2)]
         scored, first_times = zip(*fixed_batches(n, data_seed), strict=True)
         units = pixels.units([batch.to(device) for batch in scored])
         for (rows, unit), first_time in zip(units, first_times, strict=True):
-            views = [augmentation.apply(unit, d[rows]) for d in draws]
+            views = [augment(augmentation, unit, d[rows]) for d in draws]
             pair = _Pair(network, pixels, objective, views, at_once)
             for found in (signals(pair) for signals in of_pair):
                 for name, values in found.items():
                     if name not in total:
                         total[name] = torch.zeros(n, dtype=torch.float64, device=device)
                     total[name][rows[:first_time]] += values[:first_time]
-    return {name: (values / DRAWS).float() for name, values in total.items()}
+    return {name: (values / PAIRS_OF_VIEWS).float() for name, values in total.items()}
 
 
 def fixed_batches(

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -11,56 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from hardness import signals
-from hardness.augmentation import Augmentation
+from hardness.augmentation import draw
 from hardness.checkpoint import Checkpoint, capture
 from hardness.datasets import Dataset
 from hardness.dynamics import INIT, EpochRecord, Recording
-from hardness.models import ModelOptions
+from hardness.options import ModelOptions
 from hardness.seeding import Streams
 from hardness.training.classification import Evaluation, evaluate, validate
-from hardness.training.classifier_passes import PASSES as CLASSIFIER_PASSES
 from hardness.training.classifier_passes import classifier_signals
 from hardness.training.folds import alike, deal, train_in_step
-from hardness.training.optimization import TrainOptions, check_finite, optimizer, prepare
-from hardness.training.passes import schedule
+from hardness.training.optimization import check_finite, optimizer, prepare
+from hardness.training.options import CrossFit
+from hardness.training.passes import OUT_OF_FOLD, schedule
 from hardness.training.pixels import Pixels
-
-NUMERICS_VERSION = 1
-FEWEST_FOLDS = 2
-# The others read the gradients of a training that has seen the sample.
-PASSES = {name: CLASSIFIER_PASSES[name] for name in ("odin", "mc_dropout")}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrossFit:
-    """What an experiment file says under ``regimens: cross_fit:``.
-
-    Args:
-        folds: Parts of the samples, and networks. Each network trains on all parts but one. Two
-            folds cost as much training as a supervised run, but each network has half the data;
-            k folds cost k - 1 times as much, and leave it all but one k-th.
-        train: The optimization, the same for all networks.
-        augmentation: Of the training images; evaluation sees them clean.
-        split_seed: Deals the folds, the same for every run of the configuration; the folds of 2
-            are the halves of ``second_split`` under the same seed.
-
-    Raises:
-        ValueError: If a number is out of range.
-    """
-
-    folds: int = FEWEST_FOLDS
-    train: TrainOptions = field(default_factory=TrainOptions)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    split_seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.folds < FEWEST_FOLDS:
-            raise ValueError(f"folds: expected at least {FEWEST_FOLDS}; came {self.folds}")
-
-    @property
-    def epochs(self) -> int:
-        """How many records a run leaves, the one before training apart."""
-        return self.train.max_epochs
 
 
 def cross_fit(
@@ -108,7 +70,7 @@ def cross_fit(
     """
     device, recording, train = torch.device(device), recording or Recording(), options.train
     prepare(train, device)
-    passes = schedule(PASSES, recording, train.max_epochs) if recording.signals else {}
+    passes = schedule(OUT_OF_FOLD, recording, train.max_epochs) if recording.signals else {}
     samples, k = dataset.train, options.folds
     n = len(samples)
     if n < k:
@@ -134,7 +96,7 @@ def cross_fit(
     for epoch in range(first, train.max_epochs):
         started = time.perf_counter()
         order = torch.randperm(n, generator=streams.generator("order", epoch))
-        draws = options.augmentation.draw(n, streams.generator("augmentation", epoch)).to(device)
+        draws = draw(options.augmentation, n, streams.generator("augmentation", epoch)).to(device)
         together.train()
         summary = train_in_step(
             step_networks,

@@ -7,12 +7,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from hardness import signals
-from hardness.augmentation import Augmentation
 from hardness.datasets import Dataset
-from hardness.models import ModelOptions, Network, build
+from hardness.models import Network, build
+from hardness.options import Augmentation, ModelOptions
 from hardness.seeding import Streams
 from hardness.training.classification import train_epoch
-from hardness.training.optimization import TrainOptions
+from hardness.training.options import TrainOptions
 from hardness.training.pixels import Pixels
 
 

@@ -3,60 +3,12 @@
 import contextlib
 import math
 import os
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from hardness.dynamics import Diverged
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
-    """What an experiment file says under ``train:``.
-
-    Args:
-        max_epochs: Passes over the training samples.
-        batch_size: Samples a step.
-        optimizer: ``sgd`` with Nesterov momentum, or ``adamw``.
-        lr: Peak learning rate.
-        momentum: Of ``sgd``.
-        weight_decay: As the optimizer defines it: added to the gradient by ``sgd``, decoupled by
-            ``adamw``.
-        schedule: ``cosine`` to zero, ``one_cycle`` (30 % rising) or ``constant``, by step.
-        precision: ``f32``, or ``bf16`` autocast; scores are computed in float64 either way.
-        compile: Compile the network with ``torch.compile``.
-        threads: CPU threads; other counts give other bits.
-        deterministic: Refuse operations that may give other bits on a second run; left out, true
-            on a CPU and false on a GPU, where it costs speed.
-
-    Raises:
-        ValueError: If a number is out of range.
-    """
-
-    max_epochs: int = 30
-    batch_size: int = 128
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
-    precision: Literal["f32", "bf16"] = "f32"
-    compile: bool = False
-    threads: int = 1
-    deterministic: bool | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("max_epochs", "batch_size", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1; came {getattr(self, name)}")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"lr: expected a positive number; came {self.lr}")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay: expected 0 or more; came {self.weight_decay}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum: expected a number in [0, 1); came {self.momentum}")
+from hardness.training.options import TrainOptions
 
 
 def prepare(options: TrainOptions, device: torch.device) -> None:

@@ -78,3 +78,46 @@ def ends_and_between(epochs: int, each: int = 5) -> tuple[int, ...]:
         return tuple(range(epochs))
     between = (each + (epochs - 2 * each) * step // (each + 1) for step in range(1, each + 1))
     return (*range(each), *between, *range(epochs - each, epochs))
+
+
+# Draws of dropout, checkpoints of VoG, and pairs of views over which a score is averaged.
+DROPOUT_DRAWS = 20
+CHECKPOINTS = 10
+PAIRS_OF_VIEWS = 2
+
+OF_CLASSIFIERS: dict[str, Pass] = {
+    "grand": Pass(signals=("grand",), epochs=last, forwards=3),
+    "odin": Pass(signals=("odin", "odin.unperturbed"), epochs=last, forwards=5),
+    "mc_dropout": Pass(
+        signals=("mc_dropout_entropy", "mc_dropout_bald"), epochs=last, forwards=DROPOUT_DRAWS
+    ),
+    # Two gradients, of the logit and of the probability, at each checkpoint.
+    "vog": Pass(
+        signals=("vog", "vog.early", "vog.late", "vog_prob"),
+        epochs=last,
+        forwards=6 * CHECKPOINTS,
+        at_end=True,
+    ),
+}
+# The others read the gradients of a training that has seen the sample.
+OUT_OF_FOLD = {name: OF_CLASSIFIERS[name] for name in ("odin", "mc_dropout")}
+OF_CONTRASTIVE: dict[str, Pass] = {
+    # Two gradients of each view: of the batch's loss and of the sample's own.
+    "views": Pass(
+        signals=(
+            "ssl_loss_ntxent",
+            "barlow_influence",
+            "barlow_alignment",
+            "lgn",
+            "lgn.stacked",
+            "lgn.own",
+            "ssl_param_grad_norm",
+            "ssl_param_grad_norm.l1",
+        ),
+        epochs=ends_and_between,
+        forwards=PAIRS_OF_VIEWS * 2 * 5,
+    ),
+    "perturbation": Pass(
+        signals=("ssl_perturbation_gain",), epochs=last, forwards=PAIRS_OF_VIEWS * 2 * 4
+    ),
+}

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -10,48 +9,17 @@ import torch
 from torch import nn
 
 from hardness import signals
-from hardness.augmentation import Augmentation
+from hardness.augmentation import draw
 from hardness.checkpoint import Checkpoint, capture
 from hardness.datasets import Dataset
 from hardness.dynamics import INIT, EpochRecord, Recording
-from hardness.models import ModelOptions
+from hardness.options import ModelOptions
 from hardness.seeding import Streams
 from hardness.training.classification import evaluate, validate
 from hardness.training.folds import alike, deal, train_in_step
-from hardness.training.optimization import TrainOptions, check_finite, optimizer, prepare
+from hardness.training.optimization import check_finite, optimizer, prepare
+from hardness.training.options import HALVES, SecondSplit
 from hardness.training.pixels import Pixels
-
-NUMERICS_VERSION = 1
-HALVES = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecondSplit:
-    """What an experiment file says under ``regimens: second_split:``.
-
-    Args:
-        train: The optimization; its ``max_epochs`` are those on the first half.
-        second_epochs: Passes over the second half, under the same optimization started afresh.
-        augmentation: Of the training images; evaluation sees them clean.
-        split_seed: Draws the halves, the same for every run of the configuration.
-
-    Raises:
-        ValueError: If a number is out of range.
-    """
-
-    train: TrainOptions = field(default_factory=TrainOptions)
-    second_epochs: int = 30
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    split_seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.second_epochs < 1:
-            raise ValueError(f"second_epochs: expected at least 1; came {self.second_epochs}")
-
-    @property
-    def epochs(self) -> int:
-        """How many records a run leaves, the one before training apart."""
-        return self.train.max_epochs + self.second_epochs
 
 
 def second_split(
@@ -118,7 +86,7 @@ def second_split(
             optim = optimizer(both, train)
         started = time.perf_counter()
         order = torch.randperm(n, generator=streams.generator("order", epoch))
-        draws = options.augmentation.draw(n, streams.generator("augmentation", epoch)).to(device)
+        draws = draw(options.augmentation, n, streams.generator("augmentation", epoch)).to(device)
         both.train()
         summary = train_in_step(
             step_networks,

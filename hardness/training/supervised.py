@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -10,44 +9,25 @@ import torch
 from torch import Tensor
 
 from hardness import signals
-from hardness.augmentation import Augmentation
+from hardness.augmentation import draw
 from hardness.checkpoint import Checkpoint, capture, weights
 from hardness.datasets import Dataset
 from hardness.dynamics import INIT, EpochRecord, Recording
-from hardness.models import ModelOptions, build
+from hardness.models import build
+from hardness.options import ModelOptions
 from hardness.seeding import Streams
+from hardness.signal_names import TRAIN_PHASE
 from hardness.training.classification import Evaluation, accuracy, evaluate, train_epoch, validate
 from hardness.training.classifier_passes import (
-    PASSES,
     check_kept,
     checkpoint_epochs,
     classifier_signals,
 )
 from hardness.training.embeddings import EmbeddingTracker, snapshots
-from hardness.training.optimization import TrainOptions, check_finite, optimizer, prepare
-from hardness.training.passes import schedule
+from hardness.training.optimization import check_finite, optimizer, prepare
+from hardness.training.options import Supervised
+from hardness.training.passes import OF_CLASSIFIERS, schedule
 from hardness.training.pixels import Pixels
-
-NUMERICS_VERSION = 1
-TRAIN_PHASE = ("p_label", "label_margin", "correct")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Supervised:
-    """What an experiment file says under ``regimens: supervised:``.
-
-    Args:
-        train: The optimization.
-        augmentation: Of the training images; evaluation sees them clean.
-    """
-
-    train: TrainOptions = field(default_factory=TrainOptions)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-
-    @property
-    def epochs(self) -> int:
-        """How many records a run leaves, the one before training apart."""
-        return self.train.max_epochs
 
 
 def supervised(
@@ -84,7 +64,7 @@ def supervised(
     """
     device, recording, train = torch.device(device), recording or Recording(), options.train
     prepare(train, device)
-    passes = schedule(PASSES, recording, train.max_epochs) if recording.signals else {}
+    passes = schedule(OF_CLASSIFIERS, recording, train.max_epochs) if recording.signals else {}
     keep = checkpoint_epochs(train.max_epochs) if "vog" in passes else ()
     kept: dict[int, dict[str, Tensor]] = {}
     samples = dataset.train
@@ -119,7 +99,7 @@ def supervised(
         started = time.perf_counter()
         torch.manual_seed(streams.integer("dropout", epoch))
         order = torch.randperm(len(labels), generator=streams.generator("order", epoch)).to(device)
-        draws = options.augmentation.draw(len(labels), streams.generator("augmentation", epoch))
+        draws = draw(options.augmentation, len(labels), streams.generator("augmentation", epoch))
         network.train()
         presented = train_epoch(
             step_network,

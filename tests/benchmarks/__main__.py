@@ -1,6 +1,6 @@
 """Cost of recording, loop, reading, scoring passes, scheduling and aggregation: figures.
 
-``python -m tests.benchmarks [recording loop reading passes scheduling aggregation] [--pairs N]``
+``python -m tests.benchmarks [NAME …] [--pairs N] [--core]``
 """
 
 import argparse
@@ -19,10 +19,15 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all")
     parser.add_argument("--pairs", type=int, default=10, help="of timings a ratio (10)")
+    parser.add_argument(
+        "--core", action="store_true", help="of aggregation, the metrics that its aim was set for"
+    )
     chosen = parser.parse_args()
     unknown = [name for name in chosen.names if name not in NAMES]
     if unknown or chosen.pairs < 1:
         parser.error(f"expected names of {', '.join(NAMES)} and at least 1 pair")
+    if chosen.core and chosen.names != ["aggregation"]:
+        parser.error("--core: expected with aggregation alone")
     # Ray's workers would compile torch and mlflow anew in every process.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     figures = []
@@ -31,7 +36,7 @@ def main():
         # Its own process: memory and threads of one benchmark stay out of the next.
         spawn = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(1, spawn) as pool:
-            figures += pool.submit(measured, name, chosen.pairs).result()
+            figures += pool.submit(measured, name, chosen.pairs, chosen.core).result()
     show(figures)
 
 

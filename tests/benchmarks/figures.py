@@ -1,6 +1,7 @@
 """What a benchmark found, as rows of one table, and pairs of timings that share the machine."""
 
 import importlib
+import importlib.metadata
 import os
 import platform
 import statistics
@@ -9,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from sweep import arenas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +34,11 @@ class Figure:
     note: str = ""
 
 
-def measured(name: str, pairs: int) -> list[Figure]:
-    """Run the benchmark in the module of that name."""
-    return importlib.import_module(f"tests.benchmarks.{name}").measure(pairs)
+def measured(name: str, pairs: int, core: bool) -> list[Figure]:
+    """Run the benchmark in the module of that name; of aggregation, its core metrics alone."""
+    arenas.share_one()  # as the command line does
+    measure = importlib.import_module(f"tests.benchmarks.{name}").measure
+    return measure(pairs, core=True) if core else measure(pairs)
 
 
 def ratio(
@@ -96,7 +100,7 @@ def machine() -> str:
     load = ", ".join(f"{part:.1f}" for part in os.getloadavg())
     return (
         f"{_cpu_model()}, {os.cpu_count()} cores; Python {platform.python_version()}, "
-        f"torch {torch.__version__}; load over 1, 5 and 15 minutes {load}"
+        f"torch {importlib.metadata.version('torch')}; load over 1, 5 and 15 minutes {load}"
     )
 
 

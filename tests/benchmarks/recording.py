@@ -5,7 +5,7 @@ import dataclasses
 from hardness.dynamics import Recording
 from hardness.training.supervised import supervised
 from sweep.trial import run_pack
-from tests.benchmarks import setting
+from tests.benchmarks import setting, storage
 from tests.benchmarks.figures import Figure, ratio
 
 NOTHING = Recording(signals=False, snapshots=())
@@ -25,7 +25,7 @@ def measure(pairs: int) -> list[Figure]:
         train(dataset, setting.streams(pair, configured.configuration_id))
 
     def against(what, asked, recording):
-        with setting.store("recording") as (store, places):
+        with storage.store("recording") as (store, places):
             packs = setting.packs(store, configured, range(pairs + 1))
             here = dataclasses.replace(places, recording=recording)
 

@@ -8,7 +8,7 @@ from hardness.training.supervised import supervised
 from sweep import fanout
 from sweep.spec import Resources
 from sweep.trial import run_pack
-from tests.benchmarks import setting
+from tests.benchmarks import setting, storage
 from tests.benchmarks.figures import Figure
 
 CELLS, WORKERS, CELL_SECONDS, ALONE = 20, 2, 5.0, 3
@@ -18,7 +18,7 @@ def measure(_pairs: int) -> list[Figure]:
     """Seconds of 20 cells on 2 workers over what they would take if nothing came between."""
     dataset = setting.images()
     configured = setting.configuration(dataset, _epochs(dataset))
-    with setting.store("scheduling") as (store, places):
+    with storage.store("scheduling") as (store, places):
         packs = setting.packs(store, configured, range(CELLS + ALONE))
         alone = statistics.median(_seconds(p, dataset, places) for p in packs[CELLS:])
         pending, reports = [packs[:CELLS]], []

@@ -1,11 +1,5 @@
 """The work that is timed: a small network on synthetic images, as configuration and as places."""
 
-import contextlib
-import logging
-import os
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import torch
@@ -13,11 +7,9 @@ import torch
 from hardness.datasets import Dataset, Samples, content_digest
 from hardness.models import ModelOptions
 from hardness.seeding import Streams
-from hardness.training.optimization import TrainOptions
-from hardness.training.supervised import NUMERICS_VERSION, Supervised
+from hardness.training import REGIMENS
+from hardness.training.options import Supervised, TrainOptions
 from sweep.spec import Configuration, Pack
-from sweep.tracking import Store
-from sweep.trial import Places
 
 SAMPLES, VALIDATION, CLASSES, PIXELS = 5_000, 1_000, 10, 32
 EPOCHS = 3
@@ -63,7 +55,7 @@ def configuration(dataset, epochs=EPOCHS):
     train = {"max_epochs": epochs, "batch_size": 128, "lr": 0.05}
     return Configuration(
         regimen="supervised",
-        numerics_version=NUMERICS_VERSION,
+        numerics_version=REGIMENS["supervised"].numerics_version,
         dataset={"name": dataset.name, "digest": dataset.digest},
         model={"name": MODEL.name},
         options={"train": train},
@@ -73,30 +65,6 @@ def configuration(dataset, epochs=EPOCHS):
 def streams(seed, salt=""):
     """Random streams of one run."""
     return Streams(seed=seed, salt=salt)
-
-
-@contextlib.contextmanager
-def store(name):
-    """A fresh SQLite store in a folder of its own, and the places of runs in it."""
-    for noisy in ("alembic", "mlflow"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory(prefix=f"benchmark-{name}-") as folder:
-        # A worker that looked for a store of its own would make one here, not in the repository.
-        before = Path.cwd()
-        os.chdir(folder)
-        try:
-            made = Store.create(f"sqlite:///{folder}/mlflow.db", name)
-            yield (
-                made,
-                Places(
-                    tracking_uri=made.uri,
-                    experiment_id=made.experiment_id,
-                    name=name,
-                    storage_path=f"{folder}/storage",
-                ),
-            )
-        finally:
-            os.chdir(before)
 
 
 def packs(made, configured, seeds):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hardness.augmentation import Augmentation
+from hardness.augmentation import Augmentation, augment, draw
 
 EVERYTHING = Augmentation(
     pad=2,
@@ -36,24 +36,24 @@ class TestIdentity:
     def test_off_returns_the_images_themselves(self):
         images = random_images(2, (3, 4, 4), dtype=torch.float32)
         off = Augmentation()
-        assert off.apply(images, off.draw(2, generator())) is images
+        assert augment(off, images, draw(off, 2, generator())) is images
 
     def test_off_draws_nothing(self):
         used = generator()
-        assert Augmentation().draw(5, used).shape == (5, 0)
+        assert draw(Augmentation(), 5, used).shape == (5, 0)
         assert used.get_state().equal(generator().get_state())
 
     def test_uint8_is_scaled_to_0_to_1(self):
         images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3)
         off = Augmentation()
-        result = off.apply(images, off.draw(1, generator()))
+        result = augment(off, images, draw(off, 1, generator()))
         assert result.flatten().tolist() == pytest.approx([0, 0.2, 1])
 
     @pytest.mark.parametrize("shape", SHAPES)
     def test_a_full_crop_changes_nothing_but_rounding(self, shape):
         images = random_images(16, shape, dtype=torch.float32)
         full = Augmentation(crop_scale=(1.0, 1.0))
-        result = full.apply(images, full.draw(16, generator()))
+        result = augment(full, images, draw(full, 16, generator()))
         torch.testing.assert_close(result, images, atol=1e-5, rtol=0)
 
     @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ class TestIdentity:
     )
     def test_a_factor_of_one_changes_nothing(self, colour):
         images = random_images(1, (3, 4, 4), dtype=torch.float32)
-        torch.testing.assert_close(colour.apply(images, parameters(colour)), images)
+        torch.testing.assert_close(augment(colour, images, parameters(colour)), images)
 
     def test_the_input_is_never_written_to(self):
         images = random_images(8, (3, 8, 8), dtype=torch.float32)
         before = images.clone()
         for augmentation in (EVERYTHING, Augmentation(contrast=0.5), Augmentation(grayscale=1.0)):
-            augmentation.apply(images, augmentation.draw(8, generator()))
+            augment(augmentation, images, draw(augmentation, 8, generator()))
             assert images.equal(before)
 
 
@@ -76,13 +76,13 @@ class TestByHand:
     def test_flip_mirrors_columns(self):
         images = torch.arange(6, dtype=torch.float32).view(1, 1, 2, 3) / 5
         flip = Augmentation(flip=0.5)
-        assert flip.apply(images, parameters(flip, flip=0.49)).equal(images.flip(-1))
-        assert flip.apply(images, parameters(flip, flip=0.5)).equal(images)
+        assert augment(flip, images, parameters(flip, flip=0.49)).equal(images.flip(-1))
+        assert augment(flip, images, parameters(flip, flip=0.5)).equal(images)
 
     def test_flip_folded_into_a_full_crop_mirrors_columns(self):
         images = random_images(1, (3, 6, 8), dtype=torch.float32)
         both = Augmentation(flip=1.0, crop_scale=(1.0, 1.0))
-        result = both.apply(images, parameters(both))
+        result = augment(both, images, parameters(both))
         torch.testing.assert_close(result, images.flip(-1), atol=1e-5, rtol=0)
 
     @pytest.mark.parametrize(
@@ -96,23 +96,23 @@ class TestByHand:
     def test_shift_reflects_at_the_edge(self, y, x, expected):
         images = torch.arange(9, dtype=torch.float32).view(1, 1, 3, 3) / 8
         shift = Augmentation(pad=1)
-        result = shift.apply(images, parameters(shift, shift_y=y, shift_x=x)) * 8
+        result = augment(shift, images, parameters(shift, shift_y=y, shift_x=x)) * 8
         assert result[0, 0].round().int().tolist() == expected
 
     def test_shift_is_padding_by_reflection_and_cropping(self):
         images = random_images(50, (3, 8, 6), dtype=torch.float32)
         shift = Augmentation(pad=3)
-        u = shift.draw(50, generator())
+        u = draw(shift, 50, generator())
         padded = torch.nn.functional.pad(images, (3, 3, 3, 3), mode="reflect")
         top, left = (u * 7).long().unbind(1)
-        result = shift.apply(images, u)
+        result = augment(shift, images, u)
         for i in range(50):
             assert result[i].equal(padded[i, :, top[i] : top[i] + 8, left[i] : left[i] + 6])
 
     def test_every_offset_is_equally_likely(self):
         row = torch.arange(5, dtype=torch.float32).view(1, 1, 1, 5).expand(6000, 1, 5, 5) / 4
         shift = Augmentation(pad=2)
-        centre = shift.apply(row, shift.draw(6000, generator()))[:, 0, 2, 2] * 4
+        centre = augment(shift, row, draw(shift, 6000, generator()))[:, 0, 2, 2] * 4
         counts = centre.round().long().bincount()
         assert len(counts) == 5
         assert (abs(counts - 1200) < 150).all()
@@ -122,7 +122,7 @@ class TestByHand:
         images = torch.tensor([[0.1, 0.2], [0.3, 0.4]]).repeat_interleave(4, 0)
         images = images.repeat_interleave(4, 1)[None, None]
         crop = Augmentation(crop_scale=(0.25, 0.25))
-        result = crop.apply(images, parameters(crop, top=1.0, left=0.0))
+        result = augment(crop, images, parameters(crop, top=1.0, left=0.0))
         torch.testing.assert_close(result[0, 0, 1:, :-1], torch.full((7, 7), 0.3))
 
     @pytest.mark.parametrize(("aspect", "expected"), [(0.0, 3 / 4), (0.5, 1.0), (1.0, 4 / 3)])
@@ -131,7 +131,7 @@ class TestByHand:
         ramp = (torch.arange(64, dtype=torch.float32) + 0.5) / 64
         images = torch.stack((ramp.expand(64, 64), ramp[:, None].expand(64, 64)))[None]
         crop = Augmentation(crop_scale=(0.3, 0.3))
-        x, y = crop.apply(images, parameters(crop, aspect=aspect))[0]
+        x, y = augment(crop, images, parameters(crop, aspect=aspect))[0]
         width, height = (x[0, 40] - x[0, 20]) * 3.2, (y[40, 0] - y[20, 0]) * 3.2
         assert float(width / height) == pytest.approx(expected, rel=1e-4)
         assert float(width * height) == pytest.approx(0.3, rel=1e-4)
@@ -148,19 +148,19 @@ class TestByHand:
             (Augmentation(grayscale=0.5), 0.49, [grey] * 3),
             (Augmentation(grayscale=0.5), 0.5, rgb),
         ):
-            result = colour.apply(images, torch.tensor([[u]]))
+            result = augment(colour, images, torch.tensor([[u]]))
             assert result[0, :, 1, 1].tolist() == pytest.approx(expected, abs=2e-5)
 
     def test_contrast_pulls_towards_the_mean_over_pixels(self):
         images = torch.tensor([0.0, 0.2, 0.4, 1.0]).view(1, 1, 2, 2)
         grey = Augmentation(contrast=1.0)
-        result = grey.apply(images, parameters(grey, contrast=0.0))
+        result = augment(grey, images, parameters(grey, contrast=0.0))
         assert result.flatten().tolist() == pytest.approx([0.4] * 4, abs=1e-5)
 
     def test_one_channel_skips_what_needs_colours(self):
         images = random_images(4, (1, 4, 4), dtype=torch.float32)
         colour = Augmentation(saturation=1.0, grayscale=1.0)
-        assert colour.apply(images, colour.draw(4, generator())).equal(images)
+        assert augment(colour, images, draw(colour, 4, generator())).equal(images)
 
 
 class TestSameForASample:
@@ -169,27 +169,27 @@ class TestSameForASample:
     @pytest.mark.parametrize("shape", SHAPES)
     def test_whatever_the_batch(self, shape, dtype, augmentation):
         images = random_images(67, shape, dtype=dtype)
-        drawn = augmentation.draw(67, generator())
-        together = augmentation.apply(images, drawn)
+        drawn = draw(augmentation, 67, generator())
+        together = augment(augmentation, images, drawn)
         for rows in (*torch.arange(67).split(1), torch.randperm(67, generator=generator())[:13]):
-            assert augmentation.apply(images[rows], drawn[rows]).equal(together[rows])
+            assert augment(augmentation, images[rows], drawn[rows]).equal(together[rows])
 
     def test_whatever_the_number_of_threads(self):
-        images, drawn = random_images(3, (3, 224, 224)), EVERYTHING.draw(3, generator())
+        images, drawn = random_images(3, (3, 224, 224)), draw(EVERYTHING, 3, generator())
         threads = torch.get_num_threads()
         try:
             torch.set_num_threads(1)
-            alone = EVERYTHING.apply(images, drawn)
+            alone = augment(EVERYTHING, images, drawn)
             torch.set_num_threads(2)
-            assert EVERYTHING.apply(images, drawn).equal(alone)
-            assert EVERYTHING.apply(images[1:2], drawn[1:2]).equal(alone[1:2])
+            assert augment(EVERYTHING, images, drawn).equal(alone)
+            assert augment(EVERYTHING, images[1:2], drawn[1:2]).equal(alone[1:2])
         finally:
             torch.set_num_threads(threads)
 
     def test_the_seed_decides(self):
         images = random_images(8, (3, 8, 8))
         a, again, other = (
-            EVERYTHING.apply(images, EVERYTHING.draw(8, generator(s))) for s in (1, 1, 2)
+            augment(EVERYTHING, images, draw(EVERYTHING, 8, generator(s))) for s in (1, 1, 2)
         )
         assert a.equal(again)
         assert not a.equal(other)
@@ -197,10 +197,10 @@ class TestSameForASample:
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
     def test_whatever_the_batch_on_a_gpu(self):
-        images, drawn = random_images(67, (3, 32, 32)).cuda(), EVERYTHING.draw(67, generator())
-        together = EVERYTHING.apply(images, drawn)
+        images, drawn = random_images(67, (3, 32, 32)).cuda(), draw(EVERYTHING, 67, generator())
+        together = augment(EVERYTHING, images, drawn)
         for i in range(67):
-            assert EVERYTHING.apply(images[i : i + 1], drawn[i : i + 1])[0].equal(together[i])
+            assert augment(EVERYTHING, images[i : i + 1], drawn[i : i + 1])[0].equal(together[i])
 
 
 class TestBounds:
@@ -215,7 +215,7 @@ class TestBounds:
             saturation=3.0,
             grayscale=0.5,
         )
-        result = strong.apply(random_images(200, shape), strong.draw(200, generator()))
+        result = augment(strong, random_images(200, shape), draw(strong, 200, generator()))
         assert result.shape == (200, *shape)
         assert result.isfinite().all()
         assert result.min() >= 0
@@ -224,12 +224,12 @@ class TestBounds:
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
     def test_other_floats_become_float32(self, dtype):
         images = random_images(2, (3, 8, 8), dtype=torch.float32).to(dtype)
-        drawn = EVERYTHING.draw(2, generator())
-        assert EVERYTHING.apply(images, drawn).equal(EVERYTHING.apply(images.float(), drawn))
+        drawn = draw(EVERYTHING, 2, generator())
+        assert augment(EVERYTHING, images, drawn).equal(augment(EVERYTHING, images.float(), drawn))
 
     def test_no_samples_give_none(self):
-        drawn = EVERYTHING.draw(0, generator())
-        assert EVERYTHING.apply(random_images(0, (3, 8, 8)), drawn).shape == (0, 3, 8, 8)
+        drawn = draw(EVERYTHING, 0, generator())
+        assert augment(EVERYTHING, random_images(0, (3, 8, 8)), drawn).shape == (0, 3, 8, 8)
 
 
 class TestErrors:
@@ -253,9 +253,9 @@ class TestErrors:
 
     def test_refuses_another_augmentations_parameters(self):
         with pytest.raises(ValueError, match="parameters: expected 11 columns; came 3"):
-            EVERYTHING.apply(random_images(2, (3, 8, 8)), MOVES.draw(2, generator()))
+            augment(EVERYTHING, random_images(2, (3, 8, 8)), draw(MOVES, 2, generator()))
 
     def test_refuses_a_shift_beyond_the_image(self):
         shift = Augmentation(pad=8)
         with pytest.raises(ValueError, match="expected less than the image's 8 pixels; came 8"):
-            shift.apply(random_images(2, (3, 8, 9)), shift.draw(2, generator()))
+            augment(shift, random_images(2, (3, 8, 9)), draw(shift, 2, generator()))

@@ -62,3 +62,24 @@ def test_scoring_recorded_histories_loads_nothing_large():
         [sys.executable, "-c", probe], capture_output=True, text=True, check=True
     )
     assert result.stdout.split() == []
+
+
+HEAVY = {"torch", "torchvision", "optuna", "matplotlib"}
+
+
+def heavy(*modules):
+    """Which of these packages a fresh process loads with these modules."""
+    probe = f"import sys, {', '.join(modules)}; print(*{HEAVY} & {{*sys.modules}})"
+    result = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True
+    )
+    return {*result.stdout.split()}
+
+
+def test_an_aggregation_loads_torch_and_figures_only_once_it_needs_them():
+    # Torch alone would double what the driver takes before the first score is there.
+    assert heavy("sweep.fanout", "sweep.folders", "sweep.aggregate", "sweep.tables") == set()
+
+
+def test_the_look_for_heavy_packages_sees_each():
+    assert heavy("sweep.driver", "sweep.bayes", "sweep.report") == HEAVY

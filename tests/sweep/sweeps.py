@@ -6,7 +6,7 @@ import io
 import numpy as np
 
 from hardness.dynamics import Dynamics
-from sweep import cli, driver
+from sweep import cli, standing
 
 EXPERIMENT = """
 name: {name}
@@ -55,4 +55,4 @@ def stored(store, tracking_run, names=None):
 
 def cells(name, uri=None):
     """A store and the sweep of that name in it."""
-    return driver.find(name, uri)
+    return standing.find(name, uri)

@@ -17,7 +17,7 @@ from sweeps import command, stored
 
 from hardness.estimate import Estimate
 from hardness.sequential import Look, look_at
-from sweep import adaptive, driver, planning
+from sweep import adaptive, driver, planning, standing
 from sweep.experiment_file import ExperimentError, check, read
 from sweep.planning import Due, asked_metrics, cells, due, needed_signals, ruled_out, to_train
 from sweep.spec import Pack, Trace
@@ -516,12 +516,12 @@ def test_scores_are_cached_by_who_may_and_a_damaged_run_is_trained_again(workdir
     list(run_pack(pack, dataset, places))
     folder = workdir / "sweeps" / "first" / "scores"
     # Who only looks leaves nothing behind, and sees the same.
-    seen = driver.look(spec, store)
+    seen = standing.look(spec, store)
     assert not folder.exists()
     judge = adaptive.Judge(spec, store, keep=True)
-    assert driver.look(spec, store, judge).due == seen.due
+    assert standing.look(spec, store, judge).due == seen.due
     assert len([*folder.glob("*.parquet")]) == 4
-    assert driver.look(spec, store).due == seen.due
+    assert standing.look(spec, store).due == seen.due
     found = only(seen.due)
     assert len(found.seeds) == 6
     assert found.looks[0].runs == 4
@@ -533,16 +533,16 @@ def test_scores_are_cached_by_who_may_and_a_damaged_run_is_trained_again(workdir
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    assert driver.look(spec, store).cells[2].state == "done"
-    sweep_now = driver.look(spec, store, adaptive.Judge(spec, store, keep=True))
+    assert standing.look(spec, store).cells[2].state == "done"
+    sweep_now = standing.look(spec, store, adaptive.Judge(spec, store, keep=True))
     assert [c.state for c in sweep_now.cells] == ["done", "done", "failed", "done"]
     assert [c.run.seed for c in to_train(sweep_now.cells, retry_failed=False)] == [2]
     list(run_pack(replace(pack, seeds=(2,)), dataset, places))
-    assert driver.look(spec, store).due == seen.due
+    assert standing.look(spec, store).due == seen.due
 
     # A failure for good is not counted, unless it is tried again: then it is what it then becomes.
     store.fail(victim.trace.tracking_run, "diverged", final=True)
-    assert [look.runs for look in only(driver.look(spec, store).due).looks] == [3]
+    assert [look.runs for look in only(standing.look(spec, store).due).looks] == [3]
     session = driver._Session(spec, store, retry_failed=True)
     (again,) = session.next_packs()
     assert again.seeds == (2,)

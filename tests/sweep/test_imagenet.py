@@ -12,7 +12,7 @@ from sweeps import cells, command
 
 from hardness import scale
 from hardness.metrics import METRICS
-from sweep import driver, experiment_file, planning
+from sweep import driver, experiment_file, planning, standing
 
 EXPERIMENT = """
 name: photographs
@@ -199,5 +199,5 @@ def test_the_estimate_trains_on_some_of_the_images(tmp_path, monkeypatch):
     assert len(some.train) == 64
     assert len(some.validation) == 64
     assert {*some.train.labels.tolist()} == {0, 1, 2}
-    sweep = driver.look(spec, None)
+    sweep = standing.look(spec, None)
     assert driver.estimate(spec, dataset, sweep.cells) > 0

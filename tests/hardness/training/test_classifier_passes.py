@@ -18,25 +18,23 @@ from hardness.seeding import Streams
 from hardness.signals import mixture_entropy, mutual_information
 from hardness.training import classifier_passes
 from hardness.training.classifier_passes import (
-    CHECKPOINTS,
-    DRAWS,
-    PASSES,
     check_kept,
     checkpoint_epochs,
     classifier_signals,
 )
 from hardness.training.optimization import TrainOptions
+from hardness.training.passes import CHECKPOINTS, DROPOUT_DRAWS, OF_CLASSIFIERS
 from hardness.training.pixels import EVAL_BATCH, Pixels
 from hardness.training.supervised import Supervised, supervised
 from tests.trainings import assert_same_arrays
 
 SEEDED = Streams(seed=0)
 MODEL = ModelOptions(name="small_cnn", width=4, dropout=0.3)
-SIGNALS = {signal for one in PASSES.values() for signal in one.signals}
+SIGNALS = {signal for one in OF_CLASSIFIERS.values() for signal in one.signals}
 WIDE = {"odin", "odin.unperturbed"}
 # Two epochs more than weights are kept.
 EPOCHS = 12
-ALL = Recording(passes=tuple(PASSES), score_epochs=(0, 5, -1))
+ALL = Recording(passes=tuple(OF_CLASSIFIERS), score_epochs=(0, 5, -1))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +76,7 @@ def of_state(state):
     return {k.removeprefix("module."): v for k, v in state.tensors.items() if "module." in k}
 
 
-def scored(dataset, network, names=tuple(PASSES), **changed):
+def scored(dataset, network, names=tuple(OF_CLASSIFIERS), **changed):
     pixels = Pixels(dataset.train.images, torch.device("cpu"))
     arguments = {"streams": SEEDED, "epoch": 5, "kept": kept_of(dataset)} | changed
     return classifier_signals(names, network, pixels, dataset.train.labels, **arguments)
@@ -182,7 +180,7 @@ def test_dropout_draws_come_from_a_stream_of_their_own(digits, whole):
         log_probs = torch.stack(
             [
                 network.head(torch.nn.functional.dropout(emb, 0.3)).double().log_softmax(1)
-                for _ in range(DRAWS)
+                for _ in range(DROPOUT_DRAWS)
             ]
         )
     for name, function in (
@@ -196,7 +194,7 @@ def test_dropout_draws_come_from_a_stream_of_their_own(digits, whole):
 def test_passes_are_made_in_the_epochs_that_are_asked_for(whole):
     for record, _ in whole:
         made = SIGNALS & record.signals.keys()
-        at_end = {*PASSES["vog"].signals}
+        at_end = {*OF_CLASSIFIERS["vog"].signals}
         expected = {INIT: set(), 0: SIGNALS - at_end, 5: SIGNALS - at_end, EPOCHS - 1: SIGNALS}
         assert made == expected.get(record.epoch, set())
         assert all(
@@ -225,7 +223,7 @@ def test_a_network_without_dropout_has_no_such_uncertainty(digits):
     network = network_of(digits, ModelOptions(width=4, dropout=0.0))
     found = scored(digits, network, names=["mc_dropout"])
     assert all(values.isnan().all() for values in found.values())
-    assert found.keys() == {*PASSES["mc_dropout"].signals}
+    assert found.keys() == {*OF_CLASSIFIERS["mc_dropout"].signals}
 
 
 def test_odin_keeps_its_digits_on_disk(whole, tmp_path):
@@ -283,7 +281,7 @@ def test_the_declared_cost_is_that_of_the_passes_that_are_made(digits):
 
     network.register_forward_hook(count)
     kept = kept_of(digits)
-    for name, one in PASSES.items():
+    for name, one in OF_CLASSIFIERS.items():
         calls.clear()
         scored(digits, network, names=[name], kept=kept)
         assert sum(calls) == one.forwards, name
@@ -319,7 +317,7 @@ def test_a_pass_leaves_the_network_alone(digits):
 def test_a_pass_gives_the_same_bits_beside_another(digits):
     network = network_of(digits)
     together = scored(digits, network)
-    for name, one in PASSES.items():
+    for name, one in OF_CLASSIFIERS.items():
         torch.rand(3)
         alone = scored(digits, network, names=[name])
         assert alone.keys() == {*one.signals}
@@ -365,7 +363,7 @@ def test_going_on_from_any_checkpoint_gives_the_same_bits(digits, whole, tmp_pat
         for (again, later), (once, other) in zip(rest, whole[record.epoch + 2 :], strict=True):
             assert_same_arrays(again.signals, once.signals)
             assert later.kept.keys() == other.kept.keys()
-        assert {*PASSES["vog"].signals} <= rest[-1][0].signals.keys()
+        assert {*OF_CLASSIFIERS["vog"].signals} <= rest[-1][0].signals.keys()
     kept = sorted(path.name for path in tmp_path.glob("weights=*"))
     assert kept == [f"weights={epoch:04d}.safetensors" for epoch in checkpoint_epochs(EPOCHS)[:-1]]
 

@@ -8,7 +8,7 @@ import torch
 from lightly.loss import BarlowTwinsLoss, NTXentLoss
 
 from hardness import checkpoint as checkpoints
-from hardness.augmentation import Augmentation
+from hardness.augmentation import Augmentation, augment, draw
 from hardness.datasets import DatasetOptions, load
 from hardness.dynamics import INIT, Recording
 from hardness.models import ModelOptions
@@ -16,20 +16,18 @@ from hardness.seeding import Streams
 from hardness.training.contrastive import Contrastive, _network, _objective, contrastive
 from hardness.training.contrastive_passes import (
     BATCH,
-    DRAWS,
     EPSILON,
-    PASSES,
     contrastive_signals,
     fixed_batches,
 )
 from hardness.training.optimization import TrainOptions
-from hardness.training.passes import ends_and_between, schedule
+from hardness.training.passes import OF_CONTRASTIVE, PAIRS_OF_VIEWS, ends_and_between, schedule
 from hardness.training.pixels import Pixels
 
 OBJECTIVES = ("simclr", "barlow_twins")
 MODEL = ModelOptions(name="small_cnn", width=4)
 VIEWS = Augmentation(crop_scale=(0.5, 1.0), flip=0.5, contrast=0.4)
-SIGNALS = {signal for one in PASSES.values() for signal in one.signals}
+SIGNALS = {signal for one in OF_CONTRASTIVE.values() for signal in one.signals}
 SEEDED = Streams(seed=0)
 
 
@@ -63,7 +61,7 @@ def network_of(dataset, chosen):
     return network.eval()
 
 
-def scored(dataset, chosen, network=None, names=tuple(PASSES), **changed):
+def scored(dataset, chosen, network=None, names=tuple(OF_CONTRASTIVE), **changed):
     arguments = {"streams": SEEDED, "epoch": 5, "data_seed": 0, "at_once": BATCH} | changed
     return contrastive_signals(
         names,
@@ -79,7 +77,9 @@ def views_of(dataset, epoch=5):
     """All views of all samples, pair by pair, as the stream of that epoch draws them."""
     generator = SEEDED.generator("views", epoch)
     unit = dataset.train.images.float() / 255
-    return [VIEWS.apply(unit, VIEWS.draw(len(unit), generator)) for _ in range(2 * DRAWS)]
+    return [
+        augment(VIEWS, unit, draw(VIEWS, len(unit), generator)) for _ in range(2 * PAIRS_OF_VIEWS)
+    ]
 
 
 def own_loss(chosen, a, b, i):
@@ -156,7 +156,9 @@ def test_signals_agree_with_one_sample_at_a_time(few, objective):
     network, views = network_of(few, chosen), views_of(few)
     found = scored(few, chosen, network)
     network.double()
-    pairs = [one_at_a_time(few, chosen, network, views[2 * d : 2 * d + 2]) for d in range(DRAWS)]
+    pairs = [
+        one_at_a_time(few, chosen, network, views[2 * d : 2 * d + 2]) for d in range(PAIRS_OF_VIEWS)
+    ]
     assert found.keys() == SIGNALS
     for name, values in found.items():
         assert values.dtype == torch.float32
@@ -177,14 +179,14 @@ def test_a_sample_is_scored_in_its_batch_and_those_that_fill_one_up_do_not_count
         (order[:256], order[:256]),
         (torch.cat([order[256:], order[:192]]), order[256:]),
     ):
-        for d in range(DRAWS):
+        for d in range(PAIRS_OF_VIEWS):
             x = [
                 pixels.normalize(view[members]).requires_grad_()
                 for view in views[2 * d : 2 * d + 2]
             ]
             slopes = torch.autograd.grad(batch_loss(chosen, *map(network, x)), x)
             norms = 256 * (slopes[0] + slopes[1]).flatten(1).norm(dim=1)
-            expected[counted] += norms[: len(counted)].double() / DRAWS
+            expected[counted] += norms[: len(counted)].double() / PAIRS_OF_VIEWS
     np.testing.assert_allclose(found["lgn"], expected, rtol=1e-3)
 
 
@@ -251,7 +253,7 @@ def test_a_pass_gives_the_same_bits_beside_another(few):
     chosen = options()
     network = network_of(few, chosen)
     together = scored(few, chosen, network)
-    for name, one in PASSES.items():
+    for name, one in OF_CONTRASTIVE.items():
         alone = scored(few, chosen, network, names=[name])
         assert alone.keys() == {*one.signals}
         assert all(torch.equal(values, together[k]) for k, values in alone.items())
@@ -303,7 +305,7 @@ def test_recording_passes_leaves_the_training_alone(digits, objective):
             )
         ]
 
-    for (bare, state), (full, other) in zip(states(()), states(tuple(PASSES)), strict=True):
+    for (bare, state), (full, other) in zip(states(()), states(tuple(OF_CONTRASTIVE)), strict=True):
         assert all(torch.equal(state.tensors[k], v) for k, v in other.tensors.items())
         assert {*full.signals} - {*bare.signals} == (SIGNALS if full.epoch in (0, 2) else set())
         for name, values in bare.signals.items():
@@ -313,7 +315,7 @@ def test_recording_passes_leaves_the_training_alone(digits, objective):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_going_on_between_two_scored_epochs_gives_the_same_bits(digits, tmp_path, objective):
     chosen = options(objective)
-    recording = Recording(passes=tuple(PASSES), score_epochs=(0, 3))
+    recording = Recording(passes=tuple(OF_CONTRASTIVE), score_epochs=(0, 3))
 
     def train(resume=None):
         records = contrastive(digits, MODEL, chosen, SEEDED, recording=recording, resume=resume)
@@ -333,13 +335,13 @@ def test_going_on_between_two_scored_epochs_gives_the_same_bits(digits, tmp_path
 def test_no_pass_is_made_unless_asked_for(digits):
     for record in contrastive(digits, MODEL, options(max_epochs=1), SEEDED):
         assert not SIGNALS & record.signals.keys()
-    silent = Recording(signals=False, passes=tuple(PASSES))
+    silent = Recording(signals=False, passes=tuple(OF_CONTRASTIVE))
     for record in contrastive(digits, MODEL, options(max_epochs=1), SEEDED, recording=silent):
         assert not record.signals
 
 
 def test_by_default_views_are_scored_at_both_ends_and_between_and_steps_at_the_last_epoch():
-    found = schedule(PASSES, Recording(passes=tuple(PASSES)), 30)
+    found = schedule(OF_CONTRASTIVE, Recording(passes=tuple(OF_CONTRASTIVE)), 30)
     assert found == {"views": ends_and_between(30), "perturbation": (29,)}
     assert len(found["views"]) == 15
 

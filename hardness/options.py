@@ -1,0 +1,210 @@
+"""Options of dataset, model and augmentation, apart from what torch makes of them."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+DATASETS = ("digits", "mnist", "cifar10", "cifar100", "parquet", "imagefolder", "imagenet")
+# Those of them that read images from folders.
+FOLDERS = ("imagefolder", "imagenet")
+# The networks that are not torchvision's.
+MODELS = ("mlp", "small_cnn", "resnet18_cifar")
+# Operations of an augmentation, in order, and the uniform numbers that each takes of a sample.
+_COLUMNS = {
+    "pad": ("shift_y", "shift_x"),
+    "crop_scale": ("area", "aspect", "top", "left"),
+    "flip": ("flip",),
+    "brightness": ("brightness",),
+    "contrast": ("contrast",),
+    "saturation": ("saturation",),
+    "grayscale": ("grayscale",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetOptions:
+    """What an experiment file says under ``dataset:``.
+
+    Args:
+        name: ``digits``, ``mnist``, ``cifar10``, ``cifar100``, ``imagenet``, ``imagefolder`` or
+            ``parquet``.
+        root: File or folder that holds the data, ``~`` allowed; a place, so not part of a run's
+            identity. ``data``, if left out; ``parquet`` and folders of images need one.
+        download: Fetch ``mnist``, ``cifar10`` or ``cifar100`` into ``root`` if absent.
+        subset: This many training samples, stratified by class; all, if left out.
+        data_seed: Draws the subset, the split and the batches that samples are scored in.
+        label_column: Column of a ``parquet`` source that holds the labels.
+        image_size: Resize the shorter side of a folder's images to this many pixels and crop the
+            centre; needed where sizes differ and where images are read from disk. 224 for
+            ``imagenet``, if left out.
+        cache: Folder for the decoded images of what is read from disk, ``true`` for ``cache``
+            in ``root``: written once, then read instead of the files. It changes no number.
+        decode_threads: Images that are decoded at a time; as many as there are CPUs, up to 16,
+            if left out. They change no number.
+
+    Raises:
+        ValueError: If the name is unknown, a number is out of range, or an option does not
+            belong to that dataset.
+
+    Example:
+        >>> DatasetOptions(name="digits", subset=500).data_seed
+        0
+    """
+
+    name: str
+    root: str | None = None
+    download: bool = False
+    subset: int | None = None
+    data_seed: int = 0
+    label_column: str = "label"
+    image_size: int | None = None
+    cache: bool | str = False
+    decode_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in DATASETS:
+            raise ValueError(f"unknown dataset {self.name!r}; known: {', '.join(DATASETS)}")
+        for key in ("subset", "image_size", "decode_threads"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(f"{key}: expected at least 1; came {value}")
+        if self.data_seed < 0:
+            raise ValueError(f"data_seed: expected at least 0; came {self.data_seed}")
+        if self.cache == "":
+            raise ValueError("cache: expected true, or a folder; came ''")
+        if self.root is None and self.name in ("parquet", *FOLDERS):
+            raise ValueError(f"{self.name}: expected a root, the place of the data; came none")
+        self._belongs("download", self.download, "mnist", "cifar10", "cifar100")
+        self._belongs("label_column", self.label_column != "label", "parquet")
+        self._belongs("image_size", self.image_size is not None, *FOLDERS)
+        self._belongs("cache", self.cache is not False, *FOLDERS)
+        self._belongs("decode_threads", self.decode_threads is not None, *FOLDERS)
+
+    def _belongs(self, key: str, given: bool, *names: str) -> None:
+        if given and self.name not in names:
+            raise ValueError(f"{key}: expected only with {', '.join(names)}; came with {self.name}")
+
+    @property
+    def place(self) -> Path:
+        """``root`` as an absolute path."""
+        return Path(self.root or "data").expanduser().absolute()
+
+    @property
+    def cache_place(self) -> Path | None:
+        """The cache's folder as an absolute path; None for no cache."""
+        if isinstance(self.cache, str):
+            return Path(self.cache).expanduser().absolute()
+        return self.place / "cache" if self.cache else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """What an experiment file says under ``model:``.
+
+    Args:
+        name: ``mlp``, ``small_cnn``, ``resnet18_cifar`` or a torchvision classifier's name.
+        width: Units of the hidden layers (``mlp``, default 128) or channels of the first
+            convolution (``small_cnn``, default 16); the others have none.
+        dropout: Share of units dropped before the head of ``mlp`` and ``small_cnn``.
+        pretrained: Start from torchvision's weights: ``true`` for its best, or a name such as
+            ``IMAGENET1K_V1``. They are looked for where torch.hub keeps its files
+            (``$TORCH_HOME/hub/checkpoints``), and fetched once if absent. A head for another
+            number of classes than theirs is drawn afresh. Images are normalised by the mean and
+            spread of the dataset at hand, not by ImageNet's.
+
+    Raises:
+        ValueError: If the name is unknown or a number is out of range.
+    """
+
+    name: str = "small_cnn"
+    width: int | None = None
+    dropout: float = 0.1
+    pretrained: bool | str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in MODELS and self.name not in _networks().classifiers():
+            raise ValueError(
+                f"unknown model {self.name!r}; known: {', '.join(MODELS)} "
+                "and torchvision's classifiers such as resnet50"
+            )
+        if self.width is not None and (self.width < 1 or self.name not in ("mlp", "small_cnn")):
+            raise ValueError(
+                f"width: expected at least 1, for mlp or small_cnn; came {self.width} "
+                f"for {self.name}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: expected a share in [0, 1); came {self.dropout}")
+        if self.pretrained:
+            _networks().weights_of(self)
+
+    @property
+    def weights_file(self) -> Path | None:
+        """Where torch.hub keeps the pretrained weights, there or not; None for a fresh network."""
+        return _networks().weights_file(self) if self.pretrained else None
+
+    def named(self) -> "ModelOptions":
+        """The same with the name of the pretrained weights: the best may be others one day."""
+        name = _networks().weights_of(self).name if self.pretrained else None
+        return replace(self, pretrained=name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """Which operations, and how strong; all off by default. They apply in the order below.
+
+    Args:
+        pad: Shift by whole pixels, ``-pad`` to ``pad`` along each axis, edges filled by
+            reflection; the same as padding by reflection and cropping at random.
+        crop_scale: Smallest and largest share of the area of a random crop, resized to the
+            whole image (bilinear). Its aspect, relative to the image's, lies between 3/4 and
+            4/3, log-uniform to within 1 %, as far as a crop of that area fits.
+        flip: Probability of a horizontal flip.
+        brightness: Intensities are multiplied by a factor from ``1 - brightness`` (not below 0)
+            to ``1 + brightness``.
+        contrast: Likewise for the distance to the image's mean grey.
+        saturation: Likewise for the distance to each pixel's grey; skipped unless RGB.
+        grayscale: Probability of replacing colours by grey; skipped unless RGB.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> Augmentation(pad=1, flip=0.5).columns
+        ('shift_y', 'shift_x', 'flip')
+    """
+
+    pad: int = 0
+    crop_scale: tuple[float, float] | None = None
+    flip: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    grayscale: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.pad < 0:
+            raise ValueError(f"pad: expected at least 0; came {self.pad}")
+        for name in ("flip", "grayscale"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected 0 to 1; came {getattr(self, name)}")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: expected at least 0; came {getattr(self, name)}")
+        if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ValueError(
+                "crop_scale: expected two shares of the area, ascending, above 0 and up to 1; "
+                f"came {self.crop_scale}"
+            )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the parameters, none for an operation that is off."""
+        return tuple(c for name, group in _COLUMNS.items() if getattr(self, name) for c in group)
+
+
+def _networks() -> ModuleType:
+    """The networks themselves: torchvision alone knows the names of its classifiers and weights."""
+    from hardness import models  # noqa: PLC0415 - loads torchvision, which ours are named without
+
+    return models

@@ -1,0 +1,81 @@
+"""A sweep as it stands in its store: its configurations so far, and what became of each cell."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sweep import planning, tracking
+from sweep.adaptive import Judge
+from sweep.experiment_file import check
+from sweep.planning import Due, Proposal
+from sweep.spec import Cell, SweepSpec
+from sweep.tracking import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A sweep as it is now: its spec, its configurations so far and their cells.
+
+    Args:
+        spec: Of the sweep.
+        proposals: Its configurations.
+        cells: With the seeds that are due.
+        due: What is due and why, by configuration id.
+    """
+
+    spec: SweepSpec
+    proposals: Sequence[Proposal]
+    cells: Sequence[Cell]
+    due: Mapping[str, Due] = field(default_factory=dict)
+
+
+def look(
+    spec: SweepSpec,
+    store: Store | None,
+    judge: Judge | None = None,
+    again: Collection[str] = (),
+) -> Sweep:
+    """A sweep as it stands in its store, nothing started.
+
+    Args:
+        spec: Of the sweep.
+        store: None if it has none yet.
+        judge: Of adaptive seeds; one that changes nothing, if left out.
+        again: Run ids whose failure does not count, since they are to be started again.
+    """
+    traces = store.traces() if store else {}
+    known = _known(store) if store else []
+    proposed = planning.proposals(spec, known, traces)
+    if store:
+        judge = judge or Judge(spec, store, keep=False)
+    due = {
+        p.configuration.configuration_id: planning.due(
+            spec, p.configuration, traces, judge or _nothing, again
+        )
+        for p in proposed
+    }
+    if store and judge and judge.damaged:
+        traces = store.traces()
+    cells = planning.cells(spec, [p.configuration for p in proposed], traces, due)
+    return Sweep(spec=spec, proposals=proposed, cells=cells, due=due)
+
+
+def _nothing(_done: Sequence[Cell], _number: int) -> None:
+    """Without a store there is nothing to judge, and no look that does not wait."""
+
+
+def find(name: str, tracking_uri: str | None) -> tuple[Store, Sweep]:
+    """A store and the sweep of that name in it, as the sweep's own run describes it.
+
+    Raises:
+        NoSuchSweep: If there is none.
+        ExperimentError: If its plugins are gone or its file no longer fits.
+    """
+    store = Store.find(tracking_uri or tracking.default_uri(), name)
+    return store, look(check(store.read_sweep(), name), store)
+
+
+def _known(store: Store) -> list[Proposal]:
+    return [
+        Proposal(configuration=k.configuration, parameters=k.parameters, number=k.number)
+        for k in store.configurations()
+    ]
