@@ -545,7 +545,7 @@ def _columns(group: _Group, draws: int, splits: int, seed: int) -> dict[str, obj
     if len(group.ids) < FEWEST_SAMPLES:
         reason = f"needs {FEWEST_SAMPLES} samples with both scores, got {len(group.ids)}"
         return columns | {"reason": reason}
-    halves = _halves(group.shared, splits, seed)
+    halves = halves_of_runs(group.shared, splits, seed)
     slots = [half for pair in halves for half in pair] or [()]
     counts = np.array([[len(slot or scores.runs) for slot in slots] for scores in group.sets])
     # Intervals look at all splits together, points at one after the other.
@@ -805,7 +805,7 @@ def _tau_b(x: Shaped[np.ndarray, " samples"], y: Shaped[np.ndarray, " samples"])
         return float(kendalltau(x, y).statistic)
 
 
-def _halves(
+def halves_of_runs(
     shared: tuple[str, ...], splits: int, seed: int
 ) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Distinct ways to split the shared runs in two: all if few enough, else that many drawn."""

@@ -39,6 +39,7 @@ from hardness.dynamics import SPEC
 from hardness.estimate import Estimate
 from hardness.metrics import METRICS, labels_used
 from hardness.metrics.disagreement import ensembles
+from hardness.pairwise import pairwise_agreement
 from hardness.ranks import centred_ranks
 from hardness.scoring import FOLD, rank_within_folds, scorable
 from hardness.stability import (
@@ -55,7 +56,7 @@ from sweep.folders import Folders, Recorded
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
 from sweep.reduction import reduce_runs, to_bytes, version
-from sweep.spec import Cell, Configuration
+from sweep.spec import Cell, Configuration, RecordedSpec, SweepSpec
 from sweep.standing import Sweep
 from sweep.tracking import Store
 from sweep.truths import INDEPENDENT_OF_IMAGES, Truths, of_run
@@ -311,6 +312,20 @@ def pixel_scores(keys: Iterable[str], dataset: "Dataset", folder: Path) -> dict[
     return {key: scores[key].to_numpy() for key in wanted}
 
 
+def cached_control(spec: SweepSpec | RecordedSpec, folder: Path) -> np.ndarray | None:
+    """The entropy of a sweep's images, if an aggregation has left it in the cache.
+
+    Args:
+        spec: Of the sweep.
+        folder: Its own.
+    """
+    digest = spec.dataset_digest if isinstance(spec, SweepSpec) else None
+    path = folder / "scores" / f"pixels-{(digest or '')[:16]}.parquet"
+    if score_cache.versions(path).get(CONTROL) != version(CONTROL):
+        return None
+    return pq.read_table(path, columns=[CONTROL])[CONTROL].to_numpy()
+
+
 def needs_images(keys: Iterable[str]) -> bool:
     """Whether any of these metrics is computed from the images alone."""
     return any(key in METRICS and METRICS[key].scope == "pixels" for key in keys)
@@ -396,6 +411,8 @@ def agreement_table(
     keys: Sequence[str] | None = None,
     measured: Mapping[str, Mapping[str, Measured]] | None = None,
     truths: Mapping[str, np.ndarray] | None = None,
+    control: np.ndarray | None = None,
+    pairwise: bool = False,
 ) -> pd.DataFrame:
     """Every metric against every other and against the supervised reference.
 
@@ -411,6 +428,9 @@ def agreement_table(
         keys: Score keys such as ``aum`` or ``msd_mean.contrastive``; all, if left out.
         measured: What ``measure`` made of the scores, if it did.
         truths: To be compared with as well, by rank correlation.
+        control: The entropy of the images, for the partial correlation.
+        pairwise: Also the statistics that are made a pair at a time: rank-biased overlap, partial
+            correlation.
     """
     best = best_of_each_regimen(sweep, scores)
     sets, about = _score_sets(best, pixels, given or {}, keys, measured or {})
@@ -451,6 +471,9 @@ def agreement_table(
         return pd.DataFrame()
     sets, pairs = _on_common_units(sets, pairs)
     table = agreement_of_pairs(sets, pairs, scores[0].labels, draws=1000 if intervals else 0)
+    if pairwise:
+        further = pairwise_agreement(sets, pairs, scores[0].sample_ids, control=control)
+        table = pd.concat([table, further], axis=1)
     for side in ("left", "right"):
         for column in ("metric", "family", "labels_used", "configuration_id", "missing_seeds"):
             table[f"{column}_{side}"] = [about[n][column] for n in table[side]]

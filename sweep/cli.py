@@ -204,8 +204,8 @@ def compare(
             raise Mistake(f"unknown metric {unknown[0]!r}; known: {', '.join(known)}")
         asked = {name: values for name, values in truth.items() if name in metrics}
         table = aggregation.agreement_table(
-            sweep, scores, pixels, joined, intervals=True, keys=metrics,
-            truths=asked,
+            sweep, scores, pixels, joined, intervals=True, keys=metrics, truths=asked,
+            control=aggregation.cached_control(sweep.spec, _folder(sweep.spec)), pairwise=True,
         )  # fmt: skip
         against = aggregation.against_truths(
             sweep, scores, pixels, joined, asked, intervals=True, keys=metrics
@@ -219,6 +219,7 @@ def compare(
         if not table.empty:
             table = table[~(table["left"].isin([*asked]) | table["right"].isin([*asked]))]
         tables.print_agreement(table, f"Agreement in {name}", reference=False)
+        tables.print_pairwise(table)
         tables.print_truth(against, every=True)
         tables.print_differences(differences)
     else:

@@ -20,7 +20,7 @@ from sweep.spec import Cell, offered
 from sweep.standing import Sweep
 
 Format = Literal["table", "json", "csv"]
-_PLAIN_WIDTH = 132
+_PLAIN_WIDTH = 160
 _SIDES = ("left", "right")
 # Statistics of a binary and of a graded truth, and what a terminal calls them.
 _BINARY = {
@@ -190,7 +190,7 @@ def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) 
     most = _ROWS if reference else len(table)
     if reference and not against.any():
         reference, title = False, "Agreement of every two metrics"
-    rows = table[against] if reference else table
+    rows = _short_reference(table[against] if reference else table)
     shared = "" if reference else _shared_ending([*rows["left"], *rows["right"]])
     if shared:
         title = f"{title} · {shared[1:]}"
@@ -228,6 +228,42 @@ def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) 
         f"{_explained(rows)}"
     )
     out.print(shown)
+
+
+def _short_reference(table: pd.DataFrame) -> pd.DataFrame:
+    """What is left of the reference under the name of the whole, as the caption says."""
+    names = table["right"]
+    return table.assign(right=names.where(~names.str.startswith(REFERENCE), REFERENCE))
+
+
+def print_pairwise(table: pd.DataFrame) -> None:
+    """Rank-biased overlap of every pair with its interval, and the partial correlation."""
+    if table.empty:
+        return
+    shown = Table(
+        box=SIMPLE_HEAD, title="The hardest of them, and what the image's entropy explains",
+        title_justify="left", caption_justify="left",
+    )  # fmt: skip
+    for column in ("metric", "with"):
+        shown.add_column(column, no_wrap=True)
+    for column in ("RBO", "ties at random", "extrapolated", "partial"):
+        shown.add_column(column, justify="right", no_wrap=True)
+    rows = _short_reference(table.sort_values("rbo_random_ties", ascending=False))
+    for row in _records(rows):
+        shown.add_row(
+            row["left"],
+            row["right"],
+            _interval(row["rbo"], row["rbo_low"], row["rbo_high"]),
+            _number(row["rbo_random_ties"]),
+            _number(row["rbo_extrapolated"]),
+            _number(row["partial_spearman"]),
+        )
+    shown.caption = (
+        "RBO: rank-biased overlap, 85 % of its weight on the hardest 2 %, ties by id; also with\n"
+        "ties in random orders, and extrapolated; 95 % by subsamples of half the samples.\n"
+        "partial: Spearman with the image_entropy held fixed, where an aggregation has scored it."
+    )
+    console().print(shown)
 
 
 def print_truth(table: pd.DataFrame, *, every: bool = False) -> None:

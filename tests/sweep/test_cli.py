@@ -1,5 +1,6 @@
 """The main job through the command line, on a real Ray and a real MLflow."""
 
+import io
 import json
 import re
 
@@ -56,6 +57,14 @@ def test_a_sweep_trains_aggregates_and_says_where_to_look(workdir, tracked):
     code, out, _ = command("compare", "small", "aum", "knn_distance.contrastive", "--format", "csv")
     assert code == 0
     assert out.splitlines()[1].startswith("aum.supervised,knn_distance.contrastive,96,")
+    row = pd.read_csv(io.StringIO(out)).iloc[0]
+    assert 0 <= row["rbo_low"] <= row["rbo_high"] <= 1
+    assert 0 <= row["rbo"] <= row["rbo_extrapolated"] <= 1
+    assert -1 < row["partial_spearman"] < 1
+    code, out, _ = command("compare", "small", "aum", "knn_distance.contrastive")
+    assert code == 0
+    assert "ties at random" in out
+    assert "…" not in out
 
     votes = samples[samples["regimen"] == "contrastive"][["sample_id", "label"]]
     votes.to_csv(workdir / "votes.csv", index=False)
