@@ -336,14 +336,16 @@ def print_pruning(table: pd.DataFrame, name: str) -> None:
         for title in titles:
             view.add_column(title, justify="right", overflow="fold")
         for row in _records(table[table["by"].isin(["", by])]):
-            less = [row.get(f"difference{end}", math.nan) for end in ("", "_low", "_high")]
+            less, low, high = (
+                row.get(f"difference{end}", math.nan) for end in ("", "_low", "_high")
+            )
             view.add_row(
                 f"{row['keep']:.3g}",
                 row["arm"],
                 f"{row['samples']:,}",
                 str(row["seeds"]),
                 _interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"], digits=3),
-                _interval(*less, digits=3),
+                _interval(less, low, high, digits=3),
                 *(f"{row[share]:.1%}" for share in shares),
             )
         out.print(view)
