@@ -309,7 +309,8 @@ def table(
     Returns:
         One row an arm: what it keeps; ``seeds`` done and ``missing_seeds`` with their reasons; mean
         validation accuracy of the last epoch and its standard deviation over seeds;
-        ``difference`` to the random part of the same class counts under the same seeds. ``_low``
+        ``difference`` to the random part of the same class counts, paired by seed; no stream of
+        theirs is the same, so that pairs are as independent as runs of two seeds. ``_low``
         and ``_high`` are 95 % t intervals over seeds. ``share_<truth>`` is the share of the arm's
         samples that the truth marks, of a random arm the expected one.
     """
