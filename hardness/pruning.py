@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Integer
+from jaxtyping import Float, Int64, Integer, UInt64
 
-from hardness.datasets import Dataset
+from hardness.datasets import Dataset, first_of_each_class
 
 Which = Literal["hardest", "easiest"]
 Positions = Int64[np.ndarray, " kept"]
@@ -56,7 +56,7 @@ def ranked_part(
         raise ValueError(
             f"expected a score of every sample; {missing} of {len(hardness)} have none"
         )
-    tie = np.random.default_rng(seed).permutation(len(hardness))
+    tie = _priorities(len(hardness), "ties", seed)
     order = np.lexsort((tie, -hardness if which == "hardest" else hardness))
     return np.sort(order[: part_size(len(hardness), keep)]).astype(np.int64)
 
@@ -89,17 +89,22 @@ def random_part(
         >>> np.bincount(labels[random_part(labels, (1, 3), seed=0)]).tolist()
         [1, 3]
     """
-    order = np.random.default_rng(seed).permutation(len(labels))
-    by_class = order[np.argsort(labels[order], kind="stable")]
     sizes = class_counts(labels, len(counts))
     if short := [label for label, count in enumerate(counts) if sizes[label] < count]:
         label = short[0]
         raise ValueError(
             f"class {label}: expected {counts[label]} samples or more; came {sizes[label]}"
         )
-    starts = np.cumsum(sizes) - sizes
-    kept = [by_class[start : start + count] for start, count in zip(starts, counts, strict=True)]
-    return np.sort(np.concatenate(kept)).astype(np.int64)
+    priorities = _priorities(len(labels), "random", seed)
+    return first_of_each_class(labels.astype(np.int64), np.array(counts), priorities)
+
+
+def _priorities(samples: int, purpose: str, seed: int) -> UInt64[np.ndarray, " {samples}"]:
+    """One random 64-bit number a sample; each purpose has a stream of its own."""
+    # NumPy promises that raw bits never change; of its shuffles and floats it does not.
+    text = hashlib.sha256(f"pruning|{purpose}".encode()).digest()
+    stream = np.random.SeedSequence(seed, spawn_key=(int.from_bytes(text[:4], "big"),))
+    return np.asarray(np.random.PCG64(stream).random_raw(samples))
 
 
 def digest_of(positions: Positions) -> str:

@@ -22,7 +22,7 @@ from sweep.driver import load
 from sweep.mistake import Mistake
 from sweep.spec import Arm
 from sweep.standing import Sweep
-from sweep.tracking import Store
+from sweep.tracking import NoSuchSweep, Store
 
 ACCURACY = "val_accuracy"
 _ENDS = ("hardest", "easiest")
@@ -69,7 +69,8 @@ def plan(
         chosen: Id of the configuration to train again, or how it begins.
 
     Raises:
-        Mistake: If the sweep is not finished, its dataset is another one now, or a key unknown.
+        Mistake: If the sweep is not finished, its dataset is another one now, a key unknown, or
+            the name of the retraining taken.
     """
     spec = sweep.spec
     if waiting := [c for c in sweep.cells if c.state in ("missing", "running")]:
@@ -79,6 +80,7 @@ def plan(
         )
     if spec.arms:
         raise Mistake(f"{spec.name}: expected a sweep with scores; came one that prunes")
+    _refuse_taken(store.uri, f"{spec.name}-prune")
     loaded, dataset = load(spec)
     if dataset.digest != spec.dataset_digest:
         raise Mistake(f"{spec.name}: expected the dataset that was scored; came another one")
@@ -119,6 +121,16 @@ def plan(
     )
 
 
+def _refuse_taken(uri: str, name: str) -> None:
+    """Leave a sweep alone that happens to bear the name."""
+    try:
+        there = Store.find(uri, name).read_sweep()
+    except NoSuchSweep:
+        return
+    if not there.get("arms"):
+        raise Mistake(f"expected the name {name} free for the retraining; came a sweep of its own")
+
+
 def configuration(
     sweep: Sweep, scores: Sequence[ConfigurationScores], chosen: str | None
 ) -> ConfigurationScores:
@@ -130,10 +142,8 @@ def configuration(
         chosen: Id, or how it begins, of another one.
 
     Raises:
-        Mistake: If there is none, or the sweep validates on nothing.
+        Mistake: If there is none.
     """
-    if sweep.spec.validation is None:
-        raise Mistake(f"{sweep.spec.name}: expected validation data to judge by; came none")
     able = [one for one in scores if one.configuration.regimen == "supervised"]
     if chosen is not None:
         able = [one for one in able if one.configuration.configuration_id.startswith(chosen)]
@@ -299,7 +309,8 @@ def table(
     Returns:
         One row an arm: what it keeps; ``seeds`` done and ``missing_seeds`` with their reasons; mean
         validation accuracy of the last epoch and its standard deviation over seeds;
-        ``difference`` to the random part of the same class counts under the same seeds. ``_low``
+        ``difference`` to the random part of the same class counts, paired by seed; no stream of
+        theirs is the same, so that pairs are as independent as runs of two seeds. ``_low``
         and ``_high`` are 95 % t intervals over seeds. ``share_<truth>`` is the share of the arm's
         samples that the truth marks, of a random arm the expected one.
     """

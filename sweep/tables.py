@@ -351,44 +351,49 @@ def print_differences(table: pd.DataFrame) -> None:
 def print_pruning(table: pd.DataFrame, name: str) -> None:
     """Accuracy of every arm with its interval, and its distance from the random part beside it.
 
+    A table a score, since names of scores and of what is planted are long.
+
     Args:
         table: From ``pruning.table``.
         name: Of the sweep whose scores chose.
     """
     shares = [column for column in map(str, table) if column.startswith("share_")]
-    view = Table(
-        box=SIMPLE_HEAD, title=f"Trained on parts of {name}", title_justify="left",
-        caption_justify="left",
-    )  # fmt: skip
-    view.add_column("by", no_wrap=True)
-    view.add_column("keep", justify="right")
-    view.add_column("arm", no_wrap=True)
     titles = [share.removeprefix("share_").removeprefix(TRUTH) for share in shares]
-    for column in ("samples", "seeds", "accuracy", "less random", *titles):
-        view.add_column(column, justify="right", no_wrap=True)
-    above = ""
-    for row in _records(table):
-        less, low, high = (row.get(f"difference{end}", math.nan) for end in ("", "_low", "_high"))
-        view.add_row(
-            "" if row["by"] == above else row["by"],
-            f"{row['keep']:.0%}",
-            row["arm"],
-            f"{row['samples']:,}",
-            str(row["seeds"]),
-            _interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"], digits=3),
-            _interval(less, low, high, digits=3),
-            *(f"{row[share]:.1%}" for share in shares),
-        )
-        above = row["by"]
-    view.caption = (
+    out = console()
+    for by in [by for by in dict.fromkeys(table["by"]) if by]:
+        view = Table(
+            box=SIMPLE_HEAD, title=f"Trained on parts of {name} by {by}", title_justify="left",
+            caption_justify="left",
+        )  # fmt: skip
+        view.add_column("keep", justify="right", no_wrap=True)
+        view.add_column("arm", no_wrap=True)
+        for column in ("samples", "seeds", "accuracy", "less random"):
+            view.add_column(column, justify="right", no_wrap=True)
+        for title in titles:
+            view.add_column(title, justify="right", overflow="fold")
+        for row in _records(table[table["by"].isin(["", by])]):
+            less, low, high = (
+                row.get(f"difference{end}", math.nan) for end in ("", "_low", "_high")
+            )
+            view.add_row(
+                f"{row['keep']:.3g}",
+                row["arm"],
+                f"{row['samples']:,}",
+                str(row["seeds"]),
+                _interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"], digits=3),
+                _interval(less, low, high, digits=3),
+                *(f"{row[share]:.1%}" for share in shares),
+            )
+        out.print(view)
+    out.print(
         "Validation accuracy after the last epoch, mean over seeds; less random: than the random\n"
         "part of the same class counts, paired by seed. Intervals: 95 %, of t over seeds.\n"
-        "Every arm takes as many steps as all samples would, to the nearest epoch."
+        "Every arm takes as many steps as all samples would, to the nearest epoch.",
+        style="italic",
     )
-    missing = table[table["missing_seeds"] != ""]
-    for row in _records(missing):
-        view.caption += f"\nMissing: {row['arm']} {row['by']} {row['missing_seeds']}"
-    console().print(view)
+    for row in _records(table[table["missing_seeds"] != ""]):
+        arm = f"{row['arm']} {row['by']}".rstrip()
+        out.print(f"missing: {arm} {row['missing_seeds']}", style="red", markup=False)
 
 
 def with_truth(

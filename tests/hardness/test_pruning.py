@@ -73,6 +73,12 @@ def test_a_random_part_has_just_the_classes_asked_for_and_is_nested(labels, seed
     assert {*parts[0]} <= {*parts[1]}
 
 
+def test_draws_are_those_of_raw_bits_which_numpy_promises_to_keep():
+    labels = np.repeat([0, 1], [6, 6])
+    assert random_part(labels, (2, 3), seed=7).tolist() == [0, 4, 7, 8, 9]
+    assert ranked_part(np.zeros(8), 0.5, "hardest").tolist() == [0, 1, 4, 6]
+
+
 def test_every_sample_of_a_class_is_as_likely():
     labels = np.repeat([0, 1], [10, 30])
     drawn = [random_part(labels, (5, 6), seed=seed) for seed in range(2000)]

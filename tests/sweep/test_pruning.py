@@ -9,7 +9,7 @@ from sweeps import cells, command, experiment
 from hardness import datasets
 from hardness.datasets import DatasetOptions
 from hardness.pruning import class_counts
-from sweep import planning, pruning
+from sweep import planning, pruning, tables
 from sweep.mistake import Mistake
 
 LABELS = np.repeat([0, 1, 2], [20, 10, 10])
@@ -63,6 +63,24 @@ def test_wrong_shares_are_told_in_one_line(text, said):
     assert str(caught.value) == said
 
 
+def test_no_number_is_cut_where_names_are_long(capsys):
+    arms = ("hardest", "random like hardest", "easiest", "random like easiest")
+    scores = ("label_quality_normalized_margin.cross_fit", "forgetting_events.supervised")
+    rows = [{"by": "", "keep": 1.0, "arm": "all"}]
+    rows += [{"by": by, "keep": 0.125, "arm": arm} for by in scores for arm in arms]
+    numbers = {"accuracy": 0.17512, "accuracy_low": -0.77812, "accuracy_high": 1.12812}
+    numbers |= {f"difference{end}": -0.07512 for end in ("", "_low", "_high")}
+    planted = {f"share_truth_{kind}": 0.125 for kind in ("noise_symmetric", "noise_image_blur")}
+    shared = {"samples": 40_000, "seeds": 5, "missing_seeds": "", **numbers, **planted}
+    tables.print_pruning(pd.DataFrame([row | shared for row in rows]), "mine")
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert all(f"Trained on parts of mine by {by}" in shown for by in scores)
+    assert shown.count("0.175 [-0.778, 1.128]") == 2 * 5
+    assert shown.count("0.125   random like easiest") == 2
+    assert shown.count("12.5%") == 2 * 5 * 2
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, ray_session):
     folder = tmp_path_factory.mktemp("prune")
@@ -70,7 +88,9 @@ def swept(tmp_path_factory, ray_session):
         patch.chdir(folder)
         path = experiment(folder, epochs=4, lrs="[0.05]")
         noise = "plant={noise_symmetric: {rate: 0.1}}"
-        code, _, err = command("run", path, noise, "metrics=[aum, msd_mean]", "--no-aggregate")
+        # Validation as it is where the file leaves it out.
+        asked = (noise, "validation=", "metrics=[aum, msd_mean]")
+        code, _, err = command("run", path, *asked, "--no-aggregate")
     assert code == 0, err
     return folder
 
@@ -115,7 +135,7 @@ class TestPrune:
         )
 
         # The runs trained on the samples that the table says, each under its own id.
-        digits = datasets.load(DatasetOptions(name="digits", subset=120), 0.2)
+        digits = datasets.load(DatasetOptions(name="digits", subset=120))
         samples = {}
         for cell in sweep.cells:
             folder = store.local_folder(cell.trace.tracking_run)
@@ -129,7 +149,7 @@ class TestPrune:
             for which in ("hardest", "random like hardest")
         }
         hardest, others = of_arm["hardest"], of_arm["random like hardest"]
-        assert all(len(s) == 48 for s in hardest + others)
+        assert all(len(s) == 54 for s in hardest + others)
         assert all(s["sample_id"].tolist() == hardest[0]["sample_id"].tolist() for s in hardest)
         drawn = {tuple(s["sample_id"]) for s in others}
         assert len(drawn) == 3
@@ -141,7 +161,7 @@ class TestPrune:
         # Noise is hard to a classifier.
         share = table.set_index(["by", "arm"])["share_truth_noise_symmetric"].astype(float)
         assert share["aum.supervised", "hardest"] > share["aum.supervised", "easiest"]
-        np.testing.assert_allclose(share["", "all"], 9 / 96)
+        np.testing.assert_allclose(share["", "all"], 10 / 108)
 
         runs = {c.run.run_id: c.trace.tracking_run for c in sweep.cells}
         code, again, _ = command(*self.ASKED)
@@ -181,6 +201,18 @@ class TestPrune:
         assert err.startswith(f"sweep: {said}")
         assert err.count("\n") == 1
         assert sorted(p.name for p in (swept / "sweeps").iterdir()) == before
+
+    def test_a_sweep_that_bears_the_name_already_is_left_alone(self, swept):
+        path = experiment(swept, name="other", epochs=1, lrs="[0.05]", seeds="1")
+        for name in ("other", "other-prune"):
+            code, _, err = command("run", path, f"name={name}", "--no-aggregate")
+            assert code == 0, err
+        kept = cells("other-prune")[0].read_sweep()
+        code, _, err = command("prune", "other", "--by", "aum", "--seeds", "2")
+        assert code == 2
+        said = "sweep: expected the name other-prune free for the retraining; came a sweep of its"
+        assert err == f"{said} own\n"
+        assert cells("other-prune")[0].read_sweep() == kept
 
     def test_what_would_run_is_told(self):
         code, out, err = command(
