@@ -297,7 +297,11 @@ FIGURES = {
 
 def _with_reference(
     grid: Grid,
-    names: Iterable[tuple[str, str]] = (("CIFAR-10", "small-cifar10"), ("MNIST", "small-mnist")),
+    names: Iterable[tuple[str, str]] = (
+        ("CIFAR-10", "small-cifar10"),
+        ("MNIST", "small-mnist"),
+        ("digits", "digits"),
+    ),
 ) -> Columns:
     columns: Columns = []
     for name, sweep in names:
