@@ -246,7 +246,10 @@ def sensitivity(grid: Grid) -> str:
         return "Not run."
     mine = table.set_index(table["metric"] + "." + table["regimen"])
     columns: Columns = [
-        (share.replace("_", " "), {str(one): f"{value:.2f}" for one, value in mine[share].items()})
+        (
+            share.replace("_", " "),
+            {str(one): f"{value:.2f}" for one, value in mine[share].dropna().items()},
+        )
         for share in SHARES
     ]
     return _markdown(columns, [key for key in EVERY if key in mine.index])
