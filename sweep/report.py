@@ -626,7 +626,10 @@ def _pruning_figure(table: pd.DataFrame) -> Figure:
         axis.set_xlabel("kept, %")
         axis.set_title(name)
     axes[0].set_ylabel("validation accuracy")
-    figure.legend(lines.values(), [*lines], loc="outside upper left", ncols=5, handletextpad=0.6)
+    columns = len(lines) if len(names) > 1 else 3  # as many as are as wide as the panels
+    figure.legend(
+        lines.values(), [*lines], loc="outside upper left", ncols=columns, handletextpad=0.6
+    )
     return figure
 
 

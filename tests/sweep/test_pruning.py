@@ -3,13 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import style
 from scipy import stats
 from sweeps import cells, command, experiment
 
 from hardness import datasets
 from hardness.datasets import DatasetOptions
 from hardness.pruning import class_counts
-from sweep import planning, pruning, tables
+from sweep import planning, pruning, report, tables
 from sweep.mistake import Mistake
 
 LABELS = np.repeat([0, 1, 2], [20, 10, 10])
@@ -79,6 +80,20 @@ def test_no_number_is_cut_where_names_are_long(capsys):
     assert shown.count("0.175 [-0.778, 1.128]") == 2 * 5
     assert shown.count("0.125   random like easiest") == 2
     assert shown.count("12.5%") == 2 * 5 * 2
+
+
+@pytest.mark.parametrize("scores", [("aum",), ("aum", "el2n"), ("aum", "el2n", "grand")])
+def test_no_name_is_cut_in_the_figure(scores):
+    arms = ("hardest", "random like hardest", "easiest", "random like easiest")
+    rows = [{"by": "", "keep": 1.0, "arm": "all"}]
+    rows += [{"by": by, "keep": k, "arm": arm} for by in scores for arm in arms for k in (0.5, 0.9)]
+    numbers = {"accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 1.0}
+    with style.context(report._STYLE, after_reset=True):
+        figure = report._pruning_figure(pd.DataFrame([row | numbers for row in rows]))
+        figure.draw_without_rendering()
+        legend = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 <= legend.x0 < legend.x1 <= figure.bbox.x1
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [*arms, "all"]
 
 
 @pytest.fixture(scope="module")
