@@ -618,7 +618,7 @@ def _pruning_figure(table: pd.DataFrame) -> Figure:
             errors = np.abs(mine[["accuracy_low", "accuracy_high"]].sub(mine["accuracy"], axis=0))
             lines[str(arm)] = axis.errorbar(
                 x, mine["accuracy"], yerr=errors.to_numpy().T, c=colour, ls=dashes, marker="o",
-                ms=4, lw=1.4, elinewidth=1.2,
+                ms=5, mfc=colour if dashes == "-" else "white", lw=1.4, elinewidth=1.2,
             )  # fmt: skip
         lines["all"] = axis.axhline(whole["accuracy"], color=_QUIET, lw=1)
         axis.axhspan(whole["accuracy_low"], whole["accuracy_high"], color=_FAINT, alpha=0.6, lw=0)
