@@ -39,7 +39,8 @@ KEPT = ("neighbor_distances", "neighbor_rows")
 CORE = (
     "forgetting_events", "learned_first_epoch", "fslt", "cartography_confidence",
     "cartography_variability", "cartography_correctness", "aum", "el2n", "mean_loss",
-    "max_softmax", "predictive_entropy", "margin", "energy",
+    "max_softmax", "predictive_entropy", "margin", "energy", "feature_norm_mean",
+    "feature_norm_std",
 )  # fmt: skip
 TEN = (*LOGIT_SIGNALS, "feature_norm")
 
