@@ -28,6 +28,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_datas
 
 from hardness.images import Cache, ImageFiles, Picture, decoded, decoding_threads
 from hardness.options import DatasetOptions
+from hardness.seeding import raw_bits
 
 MEMORY_LIMIT_GIB = 8.0
 IMAGENET_SIZE = 224
@@ -303,7 +304,7 @@ def _subset(labels: _Labels, options: DatasetOptions) -> _Ids:
             f"came {options.subset}"
         )
     quotas = _class_quotas(np.bincount(labels), options.subset)
-    return first_of_each_class(labels, quotas, _priorities(len(labels), _SUBSET, options))
+    return first_of_each_class(labels, quotas, raw_bits(len(labels), options.data_seed, _SUBSET))
 
 
 def _split(samples: Samples, share: float, options: DatasetOptions) -> tuple[Samples, Samples]:
@@ -316,7 +317,9 @@ def _split(samples: Samples, share: float, options: DatasetOptions) -> tuple[Sam
         raise ValueError("validation: expected a class of two samples to split; came none")
     # A sample's priority depends on its id alone, not on the subset around it.
     ids = samples.sample_ids.numpy()
-    held = first_of_each_class(labels, quotas, _priorities(int(ids[-1]) + 1, _SPLIT, options)[ids])
+    held = first_of_each_class(
+        labels, quotas, raw_bits(int(ids[-1]) + 1, options.data_seed, _SPLIT)[ids]
+    )
     rest = np.setdiff1d(np.arange(len(labels)), held, assume_unique=True)
     return samples.take(torch.from_numpy(rest)), samples.take(torch.from_numpy(held))
 
@@ -329,13 +332,6 @@ def _class_quotas(
     largest = np.argsort(-remainders, kind="stable")[: total - quotas.sum()]
     quotas[largest] += 1
     return quotas
-
-
-def _priorities(n: int, purpose: int, options: DatasetOptions) -> UInt64[np.ndarray, " {n}"]:
-    """One random 64-bit number per source sample."""
-    # NumPy promises that raw bits never change; of its shuffles and floats it does not.
-    seed = np.random.SeedSequence(options.data_seed, spawn_key=(purpose,))
-    return np.asarray(np.random.PCG64(seed).random_raw(n))
 
 
 def first_of_each_class(
@@ -682,7 +678,7 @@ def _folder_part(
             names=np.array([os.fsencode(os.path.relpath(name, place)) for name in names]),
             sizes=sizes,
             ids=ids,
-            priorities=_priorities(len(found), _MOMENTS, options)[ids],
+            priorities=raw_bits(len(found), options.data_seed, _MOMENTS)[ids],
             image_size=size,
             threads=threads,
         )

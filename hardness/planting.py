@@ -14,7 +14,6 @@ some classes are mistaken for themselves, and images come with a range of their 
 """
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -58,6 +57,7 @@ from hardness.plan import (
     Planting,
     RareSubgroup,
 )
+from hardness.seeding import raw_bits
 from hardness.subgroups import CONFUSED, SUPERCLASSES
 
 _Rows = Int64[np.ndarray, " rows"]
@@ -143,10 +143,7 @@ def share_of(rate: float, n: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Draws:
-    """Random numbers of one kind under one seed, each purpose a stream of its own.
-
-    NumPy promises that raw bits never change; of its shuffles and floats it does not.
-    """
+    """Random numbers of one kind under one seed, each purpose a stream of its own."""
 
     kind: str
     seed: int
@@ -154,9 +151,7 @@ class _Draws:
 
     def raw(self, purpose: str, n: int, *key: int) -> UInt64[np.ndarray, " {n}"]:
         """The stream's first 64-bit numbers."""
-        text = hashlib.sha256(f"{self.kind}|{purpose}".encode()).digest()
-        seed = np.random.SeedSequence(self.seed, spawn_key=(int.from_bytes(text[:4], "big"), *key))
-        return np.asarray(np.random.PCG64(seed).random_raw(n))
+        return raw_bits(n, self.seed, f"{self.kind}|{purpose}", *key)
 
     def of_rows(self, purpose: str) -> UInt64[np.ndarray, " samples"]:
         """One number a row, which depends on the row's sample id alone."""

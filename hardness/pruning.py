@@ -3,14 +3,15 @@
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Integer, UInt64
+from jaxtyping import Float, Int64, Integer
 
 from hardness.datasets import Dataset, first_of_each_class
+from hardness.seeding import raw_bits
 
 Which = Literal["hardest", "easiest"]
 Positions = Int64[np.ndarray, " kept"]
@@ -56,7 +57,7 @@ def ranked_part(
         raise ValueError(
             f"expected a score of every sample; {missing} of {len(hardness)} have none"
         )
-    tie = _priorities(len(hardness), "ties", seed)
+    tie = raw_bits(len(hardness), seed, "pruning|ties")
     order = np.lexsort((tie, -hardness if which == "hardest" else hardness))
     return np.sort(order[: part_size(len(hardness), keep)]).astype(np.int64)
 
@@ -95,16 +96,28 @@ def random_part(
         raise ValueError(
             f"class {label}: expected {counts[label]} samples or more; came {sizes[label]}"
         )
-    priorities = _priorities(len(labels), "random", seed)
+    priorities = raw_bits(len(labels), seed, "pruning|random")
     return first_of_each_class(labels.astype(np.int64), np.array(counts), priorities)
 
 
-def _priorities(samples: int, purpose: str, seed: int) -> UInt64[np.ndarray, " {samples}"]:
-    """One random 64-bit number a sample; each purpose has a stream of its own."""
-    # NumPy promises that raw bits never change; of its shuffles and floats it does not.
-    text = hashlib.sha256(f"pruning|{purpose}".encode()).digest()
-    stream = np.random.SeedSequence(seed, spawn_key=(int.from_bytes(text[:4], "big"),))
-    return np.asarray(np.random.PCG64(stream).random_raw(samples))
+def positions_of(
+    dataset: Dataset, part: Mapping[str, Any] | None, *, seed: int
+) -> Positions | None:
+    """What a run trains on: samples that were chosen before, or random ones of its seed.
+
+    Args:
+        dataset: With its ``parts``.
+        part: ``ids``, the digest of one of these, or ``counts`` of each class; None for all.
+        seed: The run's.
+
+    Returns:
+        Their positions; None for all.
+    """
+    if part is None:
+        return None
+    if "ids" in part:
+        return dataset.parts[part["ids"]]
+    return random_part(dataset.train.labels.numpy(), part["counts"], seed=seed)
 
 
 def digest_of(positions: Positions) -> str:
@@ -112,8 +125,15 @@ def digest_of(positions: Positions) -> str:
     return hashlib.sha256(positions.astype("<i8").tobytes()).hexdigest()[:16]
 
 
-def pruned(dataset: Dataset, positions: Positions) -> Dataset:
-    """A dataset with these of its training samples, by their ids still; validation stays whole."""
+def pruned(dataset: Dataset, positions: Positions | None) -> Dataset:
+    """A dataset with these of its training samples, by their ids still; validation stays whole.
+
+    Args:
+        dataset: Whose.
+        positions: In its training samples; None for all of them.
+    """
+    if positions is None:
+        return dataset
     return dataclasses.replace(
         dataset,
         train=dataset.train.take(torch.from_numpy(positions)),

@@ -3,7 +3,9 @@
 import hashlib
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from jaxtyping import UInt64
 
 from hardness.stream_names import PURPOSES, check_purposes
 
@@ -46,3 +48,27 @@ class Streams:
     def generator(self, purpose: str, epoch: int = 0) -> torch.Generator:
         """A fresh CPU generator at the start of that stream."""
         return torch.Generator().manual_seed(self.integer(purpose, epoch))
+
+
+def raw_bits(count: int, seed: int, *key: int | str) -> UInt64[np.ndarray, " {count}"]:
+    """The first 64-bit numbers of the stream that a seed and a key name.
+
+    NumPy promises that raw bits never change; of its shuffles and floats it does not.
+
+    Args:
+        count: How many.
+        seed: 0 or more.
+        key: Keeps the streams of one seed apart.
+
+    Example:
+        >>> bool((raw_bits(3, 0, "ties") == raw_bits(5, 0, "ties")[:3]).all())
+        True
+    """
+    words = [
+        int.from_bytes(hashlib.sha256(part.encode()).digest()[:4], "big")
+        if isinstance(part, str)
+        else part
+        for part in key
+    ]
+    stream = np.random.SeedSequence(seed, spawn_key=tuple(words))
+    return np.asarray(np.random.PCG64(stream).random_raw(count))

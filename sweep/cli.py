@@ -90,7 +90,7 @@ def run(
     dataset = driver.prepare(spec, dataset, _say)
     store = tracking.Store.create(uri, spec.name)
     content = driver.resolved(content, spec)
-    with _interruptible(store), fanout.session():
+    with _interruptible([store]), fanout.session():
         sweep = driver.train(content, spec, dataset, store, retry_failed=retry_failed)
         if no_aggregate:
             adaptive.write(adaptive.table(*_due(sweep)), _folder(spec))
@@ -271,7 +271,8 @@ def prune(
     asked = experiment_file.seeds(int(seeds) if seeds.isdecimal() else seeds, "--seeds")
     store, sweep = standing.find(name, tracking_uri)
     retrained = pruning.retraining_seeds(len(asked) if seeds.isdecimal() else asked, sweep)
-    with fanout.session():
+    stores: list[Any] = []
+    with _interruptible(stores), fanout.session():
         plan = pruning.plan(
             sweep, store, [*by, *further], keeps, retrained, _folder(sweep.spec), configuration
         )
@@ -280,8 +281,8 @@ def prune(
             _dry_run(spec, plan.dataset, store.uri, retry_failed=retry_failed)
             return
         dataset = driver.prepare(spec, plan.dataset, _say)
-    target = tracking.Store.create(store.uri, spec.name)
-    with _interruptible(target), fanout.session():
+        target = tracking.Store.create(store.uri, spec.name)
+        stores.append(target)
         driver.train(plan.content, spec, dataset, target, retry_failed=retry_failed)
     pruned = standing.look(spec, target)
     table, folder = pruning.table(pruned, dataset, plan.truths), _folder(spec)
@@ -360,15 +361,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible(store: Any) -> Iterator[None]:
-    """Leave a sweep's runs in order where it is cut off, and say how to go on."""
+def _interruptible(stores: Sequence[Any]) -> Iterator[None]:
+    """Leave the runs in order where training is cut off, and say how to go on.
+
+    Args:
+        stores: Where runs are started, as far as they are known by then.
+    """
     from sweep import driver  # noqa: PLC0415
 
     try:
         yield
     except KeyboardInterrupt:
         # Only now that Ray's workers are gone does no run start any more.
-        driver.interrupt(store)
+        for store in stores:
+            driver.interrupt(store)
         _say(f"interrupted; what is done is kept. Go on with: {_again()}")
         sys.exit(INTERRUPTED)
 

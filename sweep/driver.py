@@ -18,6 +18,7 @@ from hardness.dynamics import Recording
 from hardness.options import DatasetOptions, ModelOptions
 from hardness.plan import Planting
 from hardness.planting import plant
+from hardness.pruning import positions_of
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from sweep import adaptive, fanout, planning, tracking
@@ -191,12 +192,11 @@ def estimate(spec: SweepSpec, dataset: Dataset, cells: Sequence[Cell]) -> float:
         next(records)
         an_epoch = (time.perf_counter() - started) / share
         for run in runs:
-            part = run.part or {}
-            kept = dataset.parts[part["ids"]].size if "ids" in part else sum(part.get("counts", ()))
             due = planning.needed_passes(spec, run)
             forwards = sum(len(due[made]) * regimen.passes[made].forwards for made in due)
             epochs = options(regimen.options, run.options).epochs
-            of_all = (kept or len(dataset.train)) / len(dataset.train)
+            kept = positions_of(dataset, run.part, seed=0)
+            of_all = 1.0 if kept is None else len(kept) / len(dataset.train)
             seconds += an_epoch * of_all * (epochs + forwards / regimen.forwards)
     return seconds
 

@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 
 from hardness.datasets import Dataset
-from hardness.pruning import class_counts, digest_of, ranked_part
+from hardness.pruning import Which, class_counts, digest_of, ranked_part
 from hardness.training.optimization import batches
 from hardness.weighted import is_binary
 from sweep import aggregate, planning
@@ -25,7 +25,7 @@ from sweep.standing import Sweep
 from sweep.tracking import NoSuchSweep, Store
 
 ACCURACY = "val_accuracy"
-_ENDS = ("hardest", "easiest")
+_ENDS: tuple[Which, ...] = ("hardest", "easiest")
 _LIKE = {"hardest": "random like hardest", "easiest": "random like easiest"}
 _FEWEST_SEEDS = 2
 
@@ -144,22 +144,20 @@ def configuration(
     Raises:
         Mistake: If there is none.
     """
-    able = [one for one in scores if one.configuration.regimen == "supervised"]
-    if chosen is not None:
-        able = [one for one in able if one.configuration.configuration_id.startswith(chosen)]
-    if len(able) != 1 and chosen is not None:
-        known = [
-            one.configuration.configuration_id
-            for one in scores
-            if one.configuration.regimen == "supervised"
-        ]
-        raise Mistake(
-            f"--configuration: expected one of {', '.join(known) or 'none'}; came {chosen!r}"
-        )
-    if not able:
+    best = {c.configuration.regimen: c for c in aggregate.best_of_each_regimen(sweep, scores)}
+    if "supervised" not in best:
         raise Mistake(f"{sweep.spec.name}: expected a scored supervised configuration; came none")
-    sign = 1 if sweep.spec.regimens["supervised"].metric.goal == "maximize" else -1
-    return max(able, key=lambda one: sign * one.objective)
+    if chosen is None:
+        return best["supervised"]
+    able = {
+        one.configuration.configuration_id: one
+        for one in scores
+        if one.configuration.regimen == "supervised"
+    }
+    meant = [one for configuration_id, one in able.items() if configuration_id.startswith(chosen)]
+    if len(meant) != 1:
+        raise Mistake(f"--configuration: expected one of {', '.join(able)}; came {chosen!r}")
+    return meant[0]
 
 
 def arms(
@@ -204,7 +202,7 @@ def arms(
         for keep in sorted({*keeps}, reverse=True):
             for which in _ENDS:
                 try:
-                    ids = ranked_part(scores, keep, which)  # type: ignore[arg-type]
+                    ids = ranked_part(scores, keep, which)
                 except ValueError as error:
                     raise Mistake(f"--by {by}: {error}") from error
                 digest, counts = digest_of(ids), class_counts(labels[ids], n_classes)

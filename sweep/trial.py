@@ -29,7 +29,7 @@ from hardness.dynamics import (
 )
 from hardness.options import ModelOptions
 from hardness.provenance import circumstances
-from hardness.pruning import pruned, random_part
+from hardness.pruning import positions_of, pruned
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.passes import schedule
@@ -70,7 +70,8 @@ def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]
             continue
         tracking_run = store.start_run(run, pack.parent_run, places.tags)
         try:
-            yield from _run(run, tracking_run, _part(dataset, run), store, places)
+            kept = positions_of(dataset, run.configuration.part, seed=run.seed)
+            yield from _run(run, tracking_run, pruned(dataset, kept), store, places)
         except OSError:
             raise
         except Exception as error:  # noqa: BLE001 - this seed's result; the others go on
@@ -156,17 +157,6 @@ def _run(
     _commit(store, tracking_run, spool, manifest)
     _forget(run.run_id, places)
     yield Progress(run_id=run.run_id, epoch=epochs, epochs=epochs, state="done")
-
-
-def _part(dataset: Dataset, run: RunSpec) -> Dataset:
-    """What a run trains on: all, samples that were chosen before, or random ones of its seed."""
-    part = run.configuration.part
-    if part is None:
-        return dataset
-    if "ids" in part:
-        return pruned(dataset, dataset.parts[part["ids"]])
-    labels = dataset.train.labels.numpy()
-    return pruned(dataset, random_part(labels, part["counts"], seed=run.seed))
 
 
 def _without_truth(dataset: Dataset) -> Dataset:

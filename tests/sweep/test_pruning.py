@@ -110,6 +110,12 @@ def swept(tmp_path_factory, ray_session):
     return folder
 
 
+def ended(store, sweep):
+    """When each run of a sweep last ended: training it again would move that."""
+    runs = {c.run.run_id: store.client.get_run(c.trace.tracking_run) for c in sweep.cells}
+    return {run_id: (run.info.run_id, run.info.end_time) for run_id, run in runs.items()}
+
+
 @pytest.mark.slow
 class TestPrune:
     @pytest.fixture(autouse=True)
@@ -165,6 +171,14 @@ class TestPrune:
         }
         hardest, others = of_arm["hardest"], of_arm["random like hardest"]
         assert all(len(s) == 54 for s in hardest + others)
+        # By the mean margin over the two scoring seeds, low is hard.
+        margins = [
+            pd.read_parquet(swept / "sweeps" / "small" / "scores" / f"{c.run.run_id}.parquet")
+            for c in cells("small")[1].cells
+            if c.run.configuration.regimen == "supervised"
+        ]
+        mean = sum(m.set_index("sample_id")["aum"] for m in margins) / len(margins)
+        assert {*hardest[0]["sample_id"]} == {*mean.nsmallest(54).index}
         assert all(s["sample_id"].tolist() == hardest[0]["sample_id"].tolist() for s in hardest)
         drawn = {tuple(s["sample_id"]) for s in others}
         assert len(drawn) == 3
@@ -178,10 +192,10 @@ class TestPrune:
         assert share["aum.supervised", "hardest"] > share["aum.supervised", "easiest"]
         np.testing.assert_allclose(share["", "all"], 10 / 108)
 
-        runs = {c.run.run_id: c.trace.tracking_run for c in sweep.cells}
+        runs = ended(store, sweep)
         code, again, _ = command(*self.ASKED)
         assert code == 0
-        assert {c.run.run_id: c.trace.tracking_run for c in cells("small-prune")[1].cells} == runs
+        assert ended(*cells("small-prune")) == runs
         assert again.splitlines()[0] == out.splitlines()[0]
         code, _, err = command("aggregate", "small-prune")
         assert (code, err) == (
