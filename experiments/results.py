@@ -5,18 +5,18 @@ stands in RESULTS.md between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is replace
 ``truths.csv`` beside it holds every metric against every truth.
 """
 
-import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 HERE = Path(__file__).parent
 REFERENCE = "supervised_reference"
-# Named before any of these numbers was there; every other metric is in truths.csv and the tables
-# of the sweeps.
+# Chosen by hand when the first tables of CIFAR-10 had been seen, to cover each family; every other
+# metric is in truths.csv and the tables of the sweeps.
 SUPERVISED = (
     "mean_loss.supervised",
     "aum.supervised",
@@ -99,7 +99,7 @@ class Grid:
         ends = (f"{statistic}_low", f"{statistic}_high")
         return {str(one): _interval(row, statistic, *ends) for one, row in mine.iterrows()}
 
-    def stability(self, sweep: str, statistic: str, ends: Iterable[str] = ()) -> Cells:
+    def stability(self, sweep: str, statistic: str, ends: tuple[str, ...] = ()) -> Cells:
         """Score to a statistic over seeds."""
         table = self.table(sweep, "stability.csv")
         if table.empty:
@@ -107,17 +107,20 @@ class Grid:
         mine = table.set_index(table["metric"] + "." + table["regimen"])
         return {str(one): _interval(row, statistic, *ends) for one, row in mine.iterrows()}
 
-    def agreement(self, sweep: str, other: str, statistic: str, ends: Iterable[str] = ()) -> Cells:
+    def agreement(
+        self, sweep: str, other: str, statistic: str, ends: tuple[str, ...] = ()
+    ) -> Cells:
         """Score to its agreement with another one."""
         table = self.table(sweep, "agreement.csv")
         if table.empty:
             return {}
         right = table["right"].where(~table["right"].str.startswith(REFERENCE), REFERENCE)
-        found = {}
+        found: dict[str, str] = {}
         for mine, theirs in ((table["left"], right), (right, table["left"])):
             rows = table[theirs == other]
             found |= {
-                str(mine[place]): _interval(row, statistic, *ends) for place, row in rows.iterrows()
+                name: _interval(row, statistic, *ends)
+                for name, (_, row) in zip(mine[theirs == other], rows.iterrows(), strict=True)
             }
         return found
 
@@ -257,7 +260,8 @@ def sensitivity(grid: Grid) -> str:
 
 def every_truth(grid: Grid) -> pd.DataFrame:
     """Every metric against every truth: AUROC of binary ones, Spearman's correlation of others."""
-    columns, facts = {}, {}
+    columns: dict[str, pd.Series[Any]] = {}
+    about: dict[str, dict[str, str]] = {}
     for path in sorted(grid.folder.glob("small-*/truth.csv")):
         table = pd.read_csv(path)
         for truth, mine in table.groupby("truth", sort=False):
@@ -265,11 +269,12 @@ def every_truth(grid: Grid) -> pd.DataFrame:
             graded = (by_score["kind"] == "graded").all()
             statistic = "spearman" if graded else "auroc"
             columns[f"{path.parent.name} {truth} {statistic}"] = by_score[statistic].round(4)
-            facts |= by_score[["family", "labels_used"]].to_dict("index")
+            for score, row in by_score[["family", "labels_used"]].iterrows():
+                about[str(score)] = {"family": row["family"], "labels_used": row["labels_used"]}
     if not columns:
         return pd.DataFrame()
-    about = pd.DataFrame.from_dict(facts, orient="index")
-    table = about.join(pd.DataFrame(columns)).rename_axis("score")
+    table = pd.DataFrame([*about.values()], index=[*about]).join(pd.DataFrame(columns))
+    table = table.rename_axis("score")
     return table.sort_values(["labels_used", "family"], kind="stable")
 
 
@@ -317,7 +322,9 @@ def _with_reference(
     return columns
 
 
-def _interval(row: pd.Series, value: str, low: str = "", high: str = "", digits: int = 2) -> str:
+def _interval(
+    row: "pd.Series[Any]", value: str, low: str = "", high: str = "", *, digits: int = 2
+) -> str:
     if value not in row or pd.isna(row[value]):
         return ""
     if value.startswith("seeds_for"):
@@ -344,18 +351,26 @@ def _markdown(columns: Columns, rows: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
+def filled(text: str, grid: Grid) -> str:
+    """RESULTS.md with every table made anew.
+
+    Raises:
+        ValueError: If a table has no place in it.
+    """
+    for name, make in TABLES.items():
+        opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        if not 0 <= text.find(opening) < text.find(closing):
+            raise ValueError(f"RESULTS.md: expected {opening.strip()} and then {closing}")
+        before, rest = text.split(opening)
+        text = f"{before}{opening}{make(grid)}\n{closing}{rest.split(closing)[1]}"
+    return text
+
+
 def main(folder: Path) -> None:
     """Put the tables into RESULTS.md, and its figures and ``truths.csv`` beside it."""
     grid = Grid(folder)
     path = HERE / "RESULTS.md"
-    text = path.read_text()
-    for name, make in TABLES.items():
-        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        if not block.search(text):
-            sys.exit(f"{path}: expected <!-- {name} --> and <!-- /{name} -->; came neither")
-        table = make(grid)
-        text = block.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
-    path.write_text(text)
+    path.write_text(filled(path.read_text(), grid))
     for source, target in FIGURES.items():
         if (folder / source).exists():
             shutil.copy(folder / source, HERE / "figures" / target)
