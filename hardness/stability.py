@@ -682,11 +682,17 @@ def _icc_c1(targets: Scores, undefined: str) -> Estimate:
     if undefined or not np.ptp(targets, axis=1).any():
         return Estimate(value=math.nan, reason=undefined or silent)
     runs = len(targets)
+    varying = np.flatnonzero(np.ptp(targets, axis=1))
     centred = targets - targets.mean(axis=1, keepdims=True)
     sums, squares = centred.sum(axis=0), (centred**2).sum(axis=1)
     value = _icc_of_sums(float(sums @ sums), float(squares.sum()), runs)
     if runs < FEWEST_RUNS_FOR_INTERVAL:
         return _jackknife(value, np.empty(runs))
+    if len(varying) == 1:
+        reason = (
+            f"no interval: without row {varying[0]} all samples tie once infinities are drawn in"
+        )
+        return Estimate(value=value, reason=reason)
     rests = ((sums - centred) ** 2).sum(axis=1)
     left = [
         _icc_of_sums(r, squares.sum() - s, runs - 1) for r, s in zip(rests, squares, strict=True)

@@ -539,6 +539,15 @@ class TestIntraclass:
             assert math.isnan(found.value)
             assert reason in found.reason
 
+    def test_one_run_that_differs_leaves_no_interval(self):
+        scores = np.full((4, 4), np.inf)
+        scores[:, 0] = -2
+        scores[0, 1] = 0
+        found = icc_c1(scores)
+        assert found.value == pytest.approx(0, abs=1e-12)
+        assert math.isnan(found.low)
+        assert found.reason.startswith("no interval: without row 0 all samples tie")
+
     @given(tied_runs)
     def test_equals_the_mean_squares(self, scores):
         scores = np.nan_to_num(scores, posinf=4)
