@@ -8,6 +8,7 @@ import signal
 import tempfile
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ for _name, _value in {
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray.exceptions import OutOfMemoryError  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from sweep.spec import Pack, Places, Progress, Resources  # noqa: E402
@@ -108,6 +110,27 @@ def run(
     # Tune insists on a place that every node sees, though nothing of ours goes there.
     Path(places.storage_path).mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".tune-", dir=places.storage_path))
+    run_config = tune.RunConfig(
+        name="packs",
+        storage_path=str(folder),
+        failure_config=tune.FailureConfig(max_failures=resources.max_failures),
+        callbacks=[_Listener(on_progress, lost)],
+        verbose=0,
+    )
+    try:
+        # Where memory runs out Ray ends workers by an error that Tune stops at.
+        while (full := _fit(trainable, planner, run_config)) is not None:
+            reason = str(full).partition(" Memory on the node")[0]
+            lost += [(pack, reason) for pack in planner.again(resources.max_failures)]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return lost
+
+
+def _fit(
+    trainable: Any, planner: "_Planner", run_config: tune.RunConfig
+) -> OutOfMemoryError | None:
+    """Let Tune train what the planner has; the error, if it stopped because memory was full."""
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -117,21 +140,17 @@ def run(
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
-        run_config=tune.RunConfig(
-            name="packs",
-            storage_path=str(folder),
-            failure_config=tune.FailureConfig(max_failures=resources.max_failures),
-            callbacks=[_Listener(on_progress, lost)],
-            verbose=0,
-        ),
+        run_config=run_config,
     )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tuner.fit()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return lost
+    except RuntimeError as error:
+        if isinstance(error.__cause__, OutOfMemoryError):
+            return error.__cause__
+        raise
+    return None
 
 
 def _train(config: dict[str, Any], *, dataset: "Dataset", places: Places) -> None:
@@ -157,7 +176,8 @@ class _Planner(Searcher):
         super().__init__()
         self._next_packs = next_packs
         self._waiting: list[Pack] = []
-        self._running: set[str] = set()
+        self._running: dict[str, Pack] = {}
+        self._cut_off: Counter[str] = Counter()
         self._news = True
 
     def suggest(self, trial_id: str) -> Any:
@@ -168,14 +188,23 @@ class _Planner(Searcher):
             self._news = bool(self._waiting)
         if not self._waiting:
             return None if self._running else Searcher.FINISHED
-        self._running.add(trial_id)
-        return {"pack": self._waiting.pop(0).to_json()}
+        self._running[trial_id] = self._waiting.pop(0)
+        return {"pack": self._running[trial_id].to_json()}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        self._running.discard(trial_id)
+        self._running.pop(trial_id, None)
         self._news = True
+
+    def again(self, most: int) -> list[Pack]:
+        """Take back what was running when Tune stopped; returns what was cut off too often."""
+        running, self._running = list(self._running.values()), {}
+        self._cut_off.update(pack.to_json() for pack in running)
+        gone = [pack for pack in running if self._cut_off[pack.to_json()] > most]
+        self._waiting = [*(pack for pack in running if pack not in gone), *self._waiting]
+        self._news = True
+        return gone
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing: the next session asks the store."""
