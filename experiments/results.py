@@ -292,6 +292,7 @@ TABLES: dict[str, Callable[[Grid], str]] = {
 }
 FIGURES = {
     "small-cifar10/figures/stability.png": "cifar10-stability.png",
+    "small-cifar10/figures/forecast.png": "cifar10-forecast.png",
     "small-cifar10/figures/agreement.png": "cifar10-agreement.png",
     "small-cifar10/figures/truth.png": "cifar10-human-noise.png",
     "small-cifar10-symmetric20/figures/truth.png": "cifar10-symmetric20.png",

@@ -22,7 +22,7 @@ from matplotlib.patches import Rectangle
 from hardness.agreement import supervised_reference
 from hardness.metrics import METRICS
 from hardness.plan import TRUTH
-from hardness.stability import spearman_pair_mean
+from hardness.stability import spearman_brown, spearman_pair_mean
 from sweep.aggregate import MEMBERS, REFERENCE, Aggregate, ConfigurationScores, headline
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _SCORES_OF_A_KIND = 12  # lines of the truth figure for each use of labels
 _PITCH = 1.36  # of the lines of images, in widths of one
 _MOST_CELLS_WITH_VALUES = 80  # a row
 _DARK_BLUE = 0.8  # correlation from which on white is read more easily than ink
+_NAMED_FORECASTS, _FAR_OFF = 5, 0.05  # the worst ones, and from where they are named
 _SHARPEST_PX = 128  # images up to this size are shown by whole pixels
 _LONGEST_NAME = 13  # characters under an image
 _DPI = 150
@@ -100,15 +101,17 @@ def draw(
         dataset: Source of the images; None leaves the image figures out.
 
     Returns:
-        The files written: ``stability.png``, ``agreement.png``, ``truth.png``, ``data_map.png`` and
-        one ``images_<score key>.png`` for each of ``pictured``, where there is something to show.
+        The files written: ``stability.png``, ``forecast.png``, ``agreement.png``, ``truth.png``,
+        ``data_map.png`` and one ``images_<score key>.png`` for each of ``pictured``, where there is
+        something to show.
     """
     folder.mkdir(parents=True, exist_ok=True)
     by_id = {one.configuration.configuration_id: one for one in result.scores}
     chosen = [by_id[configuration_id] for configuration_id in best if configuration_id in by_id]
     with style.context(_STYLE, after_reset=True):
         written = [_save(figure, folder / f) for f, figure in _figures(result, chosen, dataset)]
-    stale = {folder / f"{name}.png" for name in ("stability", "agreement", "truth", "data_map")}
+    names = ("stability", "forecast", "agreement", "truth", "data_map")
+    stale = {folder / f"{name}.png" for name in names}
     for path in (stale | {*folder.glob("images_*.png")}) - {*written}:
         path.unlink(missing_ok=True)
     return written
@@ -149,6 +152,30 @@ def stability_rows(table: pd.DataFrame, configuration_id: str) -> pd.DataFrame:
     return rows.assign(train=train.to_numpy()).sort_values(
         "spearman_pair_mean", ascending=False, kind="stable"
     )
+
+
+def forecast_rows(table: pd.DataFrame, configuration_ids: Sequence[str]) -> pd.DataFrame:
+    """What Spearman and Brown foretell of means over half the seeds, and what these measure.
+
+    Args:
+        table: ``Aggregate.stability``.
+        configuration_ids: Whose.
+
+    Returns:
+        ``metric``, ``regimen``, ``labels_used``, ``averaged`` (seeds a mean), ``predicted`` and
+        ``measured`` (mean Spearman correlation of two disjoint means), for the metrics that get a
+        line of their own and have both; below four seeds half of them is one, and no mean.
+    """
+    if table.empty:
+        return table
+    mine = table[table["configuration_id"].isin([*configuration_ids])]
+    mine = mine[mine["metric"].isin(headline(mine["metric"])) & (mine["runs"] >= 4)]  # noqa: PLR2004
+    averaged = mine["runs"].astype(int) // 2
+    pairs = zip(mine["spearman_pair_mean"], averaged, strict=True)
+    predicted = [float(spearman_brown(one, several)) for one, several in pairs]
+    kept = mine[["metric", "regimen", "labels_used"]]
+    measured = mine["disjoint_halves"].astype(float)
+    return kept.assign(averaged=averaged, predicted=predicted, measured=measured).dropna()
 
 
 def agreement_matrix(
@@ -341,6 +368,9 @@ def _figures(
 ) -> Iterator[tuple[str, Figure]]:
     if figure := _stability_figure(result.stability, best):
         yield "stability.png", figure
+    ids = [one.configuration.configuration_id for one in best]
+    if figure := _forecast_figure(forecast_rows(result.stability, ids)):
+        yield "forecast.png", figure
     matrix, families = agreement_matrix(result.agreement, own_agreement(result))
     if figure := _agreement_figure(matrix, families, best):
         yield "agreement.png", figure
@@ -477,6 +507,50 @@ def _stability_legend(figure: Figure, shown: pd.DataFrame) -> None:
     if shown["train"].notna().any():
         handles.append(mark(_QUIET, "of the training step", marker="D", alpha=0.35, mew=0))
     figure.legend(handles=handles, loc="outside upper left", ncols=3, handletextpad=0.4)
+
+
+def _forecast_figure(rows: pd.DataFrame) -> Figure | None:
+    if rows.empty:
+        return None
+    figure = Figure(figsize=(6.5, 6.0), layout="constrained")
+    axis = figure.subplots()
+    ends = max(-1.0, rows[["predicted", "measured"]].min().min() - 0.1), 1.02
+    axis.plot(ends, ends, color=_FAINT, lw=1, zorder=0)
+    for used, (colour, text) in _LABELS.items():
+        mine = rows[rows["labels_used"] == used]
+        if len(mine):
+            axis.scatter(
+                mine["predicted"], mine["measured"], s=26, c=colour, alpha=0.75, lw=0,
+                label=f"uses {text}",
+            )  # fmt: skip
+    off = rows["measured"] - rows["predicted"]
+    for score, (x, y) in _far_off(rows).items():
+        above = y > x
+        axis.annotate(
+            score, (x, y), xytext=(-5, 4) if above else (5, -11), textcoords="offset points",
+            fontsize=8, color=_QUIET, ha="right" if above else "left",
+        )  # fmt: skip
+    axis.set(xlim=ends, ylim=ends, aspect="equal")
+    several = ", ".join(map(str, sorted({*rows["averaged"]})))
+    axis.set_xlabel("foretold from two single seeds by Spearman and Brown")
+    axis.set_ylabel("measured on means over disjoint seeds")
+    axis.set_title(f"Is a mean over {several} seeds as reliable as foretold?")
+    axis.legend(loc="upper left", handletextpad=0.2)
+    below = f"Below the line the forecast is too good. Mean distance {off.abs().mean():.3f}."
+    _foot(axis, [below], 6.0, below=32)
+    return figure
+
+
+def _far_off(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """The forecasts that are furthest off, by name; of points that lie together one."""
+    off = (rows["measured"] - rows["predicted"]).abs()
+    points = rows.loc[off[off >= _FAR_OFF].sort_values(ascending=False).index]
+    named: dict[str, tuple[float, float]] = {}
+    for _, row in points.iterrows():
+        point = float(row["predicted"]), float(row["measured"])
+        if all(math.dist(point, other) > _FAR_OFF for other in named.values()):
+            named[f"{row['metric']}.{row['regimen']}"] = point
+    return dict([*named.items()][:_NAMED_FORECASTS])
 
 
 def _agreement_figure(

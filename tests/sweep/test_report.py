@@ -102,8 +102,9 @@ def result(supervised):
 class TestDraw:
     def test_every_figure_is_written_as_a_picture(self, result, tmp_path):
         written = drawn(result, tmp_path / "figures", toy_images(channels=3, side=32))
-        assert written[:4] == [
-            "stability.png", "agreement.png", "data_map.png", "images_aum.supervised.png",
+        assert written[:5] == [
+            "stability.png", "forecast.png", "agreement.png", "data_map.png",
+            "images_aum.supervised.png",
         ]  # fmt: skip
         assert "images_prototypicality.contrastive.png" in written
         for name in written:
@@ -112,7 +113,8 @@ class TestDraw:
             assert np.ptp(picture[..., :3]) > 0.5
 
     def test_without_the_dataset_there_are_no_images(self, result, tmp_path):
-        assert drawn(result, tmp_path) == ["stability.png", "agreement.png", "data_map.png"]
+        written = drawn(result, tmp_path)
+        assert written == ["stability.png", "forecast.png", "agreement.png", "data_map.png"]
 
     def test_only_the_best_configurations_are_shown(self, result, tmp_path):
         contrastive = identity(result.scores[1])
@@ -125,7 +127,8 @@ class TestDraw:
         (tmp_path / "notes.png").write_bytes(b"someone's own")
         alone = aggregated(scores("contrastive", ("prototypicality",)))
         report.draw(alone, [identity(alone.scores[0])], tmp_path, None)
-        assert {path.name for path in tmp_path.iterdir()} == {"stability.png", "notes.png"}
+        kept = {"stability.png", "forecast.png", "notes.png"}
+        assert {path.name for path in tmp_path.iterdir()} == kept
 
     def test_a_caller_s_style_is_left_alone(self, result, tmp_path, monkeypatch):
         monkeypatch.setitem(rcParams, "font.size", 31.0)
@@ -158,7 +161,7 @@ class TestMissingPieces:
     def test_one_metric_agrees_with_none(self, tmp_path):
         one = aggregated(scores("contrastive", ("prototypicality",)))
         assert drawn(one, tmp_path, toy_images()) == [
-            "stability.png", "images_prototypicality.contrastive.png",
+            "stability.png", "forecast.png", "images_prototypicality.contrastive.png",
         ]  # fmt: skip
 
     def test_variants_alone_show_no_stability(self, tmp_path):
@@ -167,7 +170,8 @@ class TestMissingPieces:
     def test_the_training_step_stands_for_a_metric_that_has_nothing_else(self, tmp_path):
         keys = [f"{key}.train" for key in (*MAP, "aum")]
         result = aggregated(scores("supervised", keys))
-        assert drawn(result, tmp_path) == ["stability.png", "agreement.png", "data_map.png"]
+        written = drawn(result, tmp_path)
+        assert written == ["stability.png", "forecast.png", "agreement.png", "data_map.png"]
         (one,) = result.scores
         rows = report.stability_rows(result.stability, identity(one))
         assert sorted(rows.index) == sorted(keys)
@@ -189,7 +193,8 @@ class TestMissingPieces:
     def test_a_metric_without_a_value_leaves_the_others(self, supervised, tmp_path):
         raw = {**supervised.raw, "max_softmax": np.full((4, SAMPLES), np.nan)}
         result = aggregated(dataclasses.replace(supervised, raw=raw))
-        assert drawn(result, tmp_path) == ["stability.png", "agreement.png", "data_map.png"]
+        written = drawn(result, tmp_path)
+        assert written == ["stability.png", "forecast.png", "agreement.png", "data_map.png"]
 
     def test_equal_scores_have_no_hardest_images(self, supervised, tmp_path):
         raw = {**supervised.raw, "aum": np.ones((4, SAMPLES))}
@@ -211,6 +216,34 @@ class TestStabilityRows:
         rows = report.stability_rows(table, "c")
         assert [*rows.index] == ["aum", "el2n", "fslt"]
         np.testing.assert_array_equal(rows["train"], [0.7, np.nan, np.nan])
+
+
+class TestForecastRows:
+    TABLE = pd.DataFrame({
+        "configuration_id": ["c", "c", "c", "d"],
+        "regimen": ["supervised"] * 4,
+        "metric": ["el2n", "aum", "aum.train", "fslt"],
+        "labels_used": ["own"] * 4,
+        "runs": [6, 6, 6, 3],
+        "spearman_pair_mean": [0.5, 0.8, 0.7, 0.9],
+        "disjoint_halves": [0.7, math.nan, 0.8, 0.9],
+    })  # fmt: skip
+
+    def test_half_the_seeds_are_foretold_where_they_were_measured(self):
+        rows = report.forecast_rows(self.TABLE, ["c", "d"])
+        # Without a measured value, a variant, and below four seeds.
+        assert [*rows["metric"]] == ["el2n"]
+        assert rows[["averaged", "predicted", "measured"]].iloc[0].tolist() == [3, 0.75, 0.7]
+
+    def test_of_points_that_lie_together_the_furthest_off_is_named(self):
+        many = pd.concat([self.TABLE.iloc[:1]] * 3, ignore_index=True).assign(
+            metric=["el2n", "mean_loss", "fslt"],
+            disjoint_halves=[0.66, 0.65, 0.74],
+        )
+        figure = report._forecast_figure(report.forecast_rows(many, ["c"]))
+        texts = [text.get_text() for text in figure.axes[0].texts]
+        assert "mean_loss.supervised" in texts
+        assert not {"el2n.supervised", "fslt.supervised"} & {*texts}
 
 
 class TestAgreementMatrix:
