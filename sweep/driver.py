@@ -155,6 +155,7 @@ def train(
                     storage_path=spec.storage_path,
                     recording=_recording(spec),
                     checkpoint_seconds=spec.resources.checkpoint_seconds,
+                    spool_gib=spec.resources.spool_gib,
                     plugins=spec.plugins,
                     tags=tags,
                 ),

@@ -486,7 +486,7 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
             "resources.gpus=1",
             (
                 "unknown key 'gpus' in 'resources'; known: checkpoint_seconds, cpu, "
-                "gpu, max_failures, seeds_per_pack"
+                "gpu, max_failures, seeds_per_pack, spool_gib"
             ),
         ),
         # Names that nobody knows.
@@ -586,6 +586,7 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         ),
         ("resources.seeds_per_pack=0", "resources.seeds_per_pack: expected at least 1; came 0"),
         ("resources.max_failures=-1", "resources.max_failures: expected 0 or more; came -1"),
+        ("resources.spool_gib=-1", "resources.spool_gib: expected 0 or more; came -1.0"),
         (
             "regimens.supervised.augmentation.crop_scale=[0.2]",
             "regimens.supervised.augmentation.crop_scale: expected more items; came [0.2]",
