@@ -22,7 +22,11 @@ _FORMAT = click.option(
     "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table",
     help="A table for people, or JSON or CSV for programs.",
 )  # fmt: skip
-_TRACKER = click.option("--tracking-uri", help="Where the sweep is; by default ./mlflow.db.")
+_TRACKER = click.option(
+    "--tracking-uri", metavar="URI",
+    help="Where the sweep is: an MLflow server, sqlite:///FILE, or offline for ./sweeps/offline.db;"
+    " by default ./mlflow.db, else offline.",
+)  # fmt: skip
 _OUTPUT = click.option(
     "--output", type=click.Path(path_type=Path),
     help="Of a PATH: where tables and figures go; beside it, if left out.",
@@ -324,8 +328,8 @@ def ui(name: str, port: int, tracking_uri: str | None) -> None:
     """The MLflow UI on the right store, at the right experiment."""
     from sweep import tracking  # noqa: PLC0415
 
-    uri = tracking_uri or tracking.default_uri()
-    store = tracking.Store.find(uri, name)
+    store = tracking.Store.known_as(tracking_uri, name)
+    uri = store.uri
     # Without a workflow the page opens on traces of language models.
     here = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
     if uri.startswith("http"):
@@ -338,6 +342,27 @@ def ui(name: str, port: int, tracking_uri: str | None) -> None:
         [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri,
          "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
     )  # fmt: skip
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--to", required=True, metavar="URI", help="Where it goes: as --tracking-uri.")
+@_TRACKER
+def sync(name: str, to: str, tracking_uri: str | None) -> None:
+    """Copy a sweep into another tracker, such as what was trained offline.
+
+    Again, it goes on where it was cut off; what is done there already is left alone.
+    """
+    from sweep import syncing, tracking  # noqa: PLC0415
+
+    source = tracking.Store.known_as(tracking_uri, name)
+    target = tracking.Store.create(tracking.located(to), name)
+    synced = syncing.sync(source, target, click.echo)
+    click.echo(synced.line)
+    where = tracking.shown_uri(target.uri)
+    click.echo(f"tables    sweep aggregate {name} --tracking-uri {where}")
+    if not synced.whole:
+        sys.exit(SOME_FAILED)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -522,7 +547,7 @@ def _aggregate(
     given: Any = None,
     given_truths: Any = None,
 ) -> Any:
-    from sweep import adaptive, folders, tables  # noqa: PLC0415
+    from sweep import adaptive, folders, tables, tracking  # noqa: PLC0415
     from sweep import aggregate as aggregation  # noqa: PLC0415
 
     aggregation.quiet()
@@ -560,7 +585,8 @@ def _aggregate(
     click.echo(f"tables    {folder}/stability.csv, agreement.csv, {more}samples.parquet, notes.csv")
     click.echo(f"figures   {folder}/figures/")
     if not recorded:
-        where = f" --tracking-uri {sweep.spec.tracking_uri}" if sweep.spec.tracking_uri else ""
+        uri = tracking.shown_uri(store.uri)
+        where = "" if uri == tracking.default_uri() else f" --tracking-uri {uri}"
         click.echo(f"runs      sweep ui {sweep.spec.name}{where}")
     return result
 

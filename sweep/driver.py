@@ -101,7 +101,7 @@ def places(content: Mapping[str, Any], spec: SweepSpec) -> tuple[str, str]:
     """
     if fanout.in_job():
         uri = spec.tracking_uri or ""
-        if not uri.startswith(("http://", "https://")):
+        if uri != tracking.OFFLINE and not uri.startswith(("http://", "https://")):
             raise ExperimentError(
                 "a Ray job needs tracking_uri: http://HOST:PORT of an MLflow server that every "
                 f"node reaches; came {tracking.shown_uri(uri) or 'nothing'}"
@@ -110,7 +110,7 @@ def places(content: Mapping[str, Any], spec: SweepSpec) -> tuple[str, str]:
             raise ExperimentError(
                 "a Ray job needs storage_path: a folder that every node sees; came nothing"
             )
-    return spec.tracking_uri or tracking.default_uri(), spec.storage_path
+    return tracking.located(spec.tracking_uri, spec.storage_path), spec.storage_path
 
 
 def train(
@@ -129,7 +129,15 @@ def train(
         dataset: What to train on.
         store: The sweep's, made by this process.
         retry_failed: Start failed cells again.
+
+    Raises:
+        ExperimentError: If it is to be tracked offline and Ray has several nodes.
     """
+    if store.uri == tracking.located(tracking.OFFLINE, spec.storage_path) and not fanout.alone():
+        raise ExperimentError(
+            "tracking_uri: offline is a file of one machine; a sweep on several nodes needs "
+            "http://HOST:PORT of an MLflow server that every node reaches"
+        )
     tags = {"git_commit": commit} if (commit := _git_commit()) else {}
     known = {"dataset_digest": spec.dataset_digest, "dataset_size": spec.dataset_size}
     kept = {**content, **known}
@@ -335,7 +343,11 @@ def _git_commit() -> str:
 
 
 def resolved(content: Mapping[str, Any], spec: SweepSpec) -> dict[str, Any]:
-    """The experiment file with every place made absolute, as the store keeps it."""
+    """The experiment file with every place made absolute, as the store keeps it.
+
+    Without the store's own address: whoever reads this knows one, perhaps another than its writer.
+    """
+    content = {k: v for k, v in content.items() if k != "tracking_uri"}
     places = {"dataset": _resolved(spec.dataset), "storage_path": spec.storage_path}
     if spec.plant is not None and spec.plant.ood_far is not None:
         far = {**content["plant"]["ood_far"], "dataset": _resolved(spec.plant.ood_far.dataset)}

@@ -39,6 +39,11 @@ from sweep.mistake import Mistake  # noqa: E402
 from sweep.spec import Configuration, RunSpec, Trace, canonical_json  # noqa: E402
 
 RESOLVED = "experiment.json"
+# No tracker at all: the embedded store, in a place of its own, until it is copied into another.
+OFFLINE = "offline"
+_SQLITE = "sqlite:///"
+# Tag of a run that was trained elsewhere.
+ADOPTED = "adopted"
 _PAGE = 1000
 _STATUS = {"RUNNING": "running", "SCHEDULED": "running", "FINISHED": "done", "FAILED": "failed"}
 
@@ -68,9 +73,48 @@ class KnownConfiguration:
     tracking_run: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracked:
+    """Everything of a run but its files, as one store has it.
+
+    Args:
+        name: That people see.
+        state: In MLflow's words.
+        started_ms: When it was created.
+        ended_ms: When it ended; None if it did not.
+        params: Its parameters.
+        tags: Those that are ours.
+        points: Of its metrics: key, value, timestamp, step.
+    """
+
+    name: str
+    state: str
+    started_ms: int
+    ended_ms: int | None
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    points: Sequence[tuple[str, float, int, int]]
+
+
 def default_uri() -> str:
     """SQLite in the working directory, where ``mlflow ui`` looks too."""
     return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def located(uri: str | None, storage_path: str = "sweeps") -> str:
+    """The address that a ``tracking_uri`` stands for, with a database's place made absolute.
+
+    Args:
+        uri: As a file or a command names it; None for the database in the working directory.
+        storage_path: Where ``offline`` is.
+    """
+    if uri is None:
+        return default_uri()
+    if uri == OFFLINE:
+        return f"{_SQLITE}{Path(storage_path).absolute() / 'offline.db'}"
+    if uri.startswith(_SQLITE):
+        return f"{_SQLITE}{Path(uri.removeprefix(_SQLITE)).absolute()}"
+    return uri
 
 
 def shown_uri(uri: str) -> str:
@@ -121,7 +165,7 @@ class Store:
             NoSuchSweep: If the store has none of that name; lists those that it has.
             TrackerError: If the tracker cannot be reached.
         """
-        path = Path(uri.removeprefix("sqlite:///"))
+        path = Path(uri.removeprefix(_SQLITE))
         if uri.startswith("sqlite:") and not path.exists():
             raise NoSuchSweep(f"no tracking store at {path}; run a sweep here first")
         _check_reachable(uri)
@@ -133,6 +177,27 @@ class Store:
                 known = ", ".join(names) or "none"
                 raise NoSuchSweep(f"no sweep named {name!r} in {shown_uri(uri)}; known: {known}")
         return cls(uri, found.experiment_id, name)
+
+    @classmethod
+    def known_as(cls, uri: str | None, name: str) -> "Store":
+        """Open the sweep that a command names.
+
+        Args:
+            uri: Where it is; if left out, the working directory's database, else what was trained
+                offline from here.
+            name: The sweep's name.
+
+        Raises:
+            NoSuchSweep: If it is not there.
+            TrackerError: If the tracker cannot be reached.
+        """
+        try:
+            return cls.find(located(uri), name)
+        except NoSuchSweep:
+            if uri is None:
+                with contextlib.suppress(NoSuchSweep):
+                    return cls.find(located(OFFLINE), name)
+            raise
 
     @property
     def address(self) -> tuple[str, str, str]:
@@ -157,10 +222,22 @@ class Store:
         Raises:
             NoSuchSweep: If the experiment holds no sweep.
         """
-        run = self._one("role = 'sweep'")
+        return json.loads(self.read_text(self.sweep_run()[0], RESOLVED))
+
+    def sweep_run(self) -> tuple[str, dict[str, str]]:
+        """The tracking id of the sweep's own run, and what ``save_sweep`` tagged it with.
+
+        Raises:
+            NoSuchSweep: If the experiment holds no sweep.
+        """
+        with _translated(self.uri):
+            run = next(self._runs("role = 'sweep'"), None)
         if run is None:
             raise NoSuchSweep(f"the experiment {self.name!r} holds no sweep")
-        return json.loads(self.read_text(run, RESOLVED))
+        tags = run.data.tags.items()
+        return run.info.run_id, {
+            k: v for k, v in tags if k != "role" and not k.startswith("mlflow.")
+        }
 
     def save_configuration(
         self, configuration: Configuration, parameters: Mapping[str, Any], number: int
@@ -210,7 +287,7 @@ class Store:
         with _translated(self.uri):
             found = self._one("role = 'run'", f"run_id = '{run.run_id}'")
             tracking_run = found or self._new(f"seed {run.seed}", all_tags)
-            for tag in ("failure", "failure.final"):
+            for tag in ("failure", "failure.final", ADOPTED):
                 if found and tag in self.client.get_run(found).data.tags:
                     self.client.delete_tag(found, tag)
             self.client.update_run(tracking_run, status="RUNNING")
@@ -281,13 +358,18 @@ class Store:
 
     def files(self, tracking_run: str) -> dict[str, int]:
         """Names and sizes of a run's artifacts."""
+        found: dict[str, int] = {}
+        folders: list[str | None] = [None]
         with _translated(self.uri):
-            listed = [
-                f
-                for folder in (None, "dynamics", "snapshots")
-                for f in self.client.list_artifacts(tracking_run, folder)
-            ]
-        return {f.path: f.file_size or 0 for f in listed if not f.is_dir}
+            while folders:
+                for file in self.client.list_artifacts(tracking_run, folders.pop()):
+                    if ".." in file.path.split("/") or file.path.startswith("/"):
+                        raise TrackerError(f"expected artifacts of a run; came {file.path!r}")
+                    if file.is_dir:
+                        folders.append(file.path)
+                    else:
+                        found[file.path] = file.file_size or 0
+        return found
 
     def upload(self, tracking_run: str, path: Path, name: str) -> None:
         """Store a local file under an artifact name, replacing an older one."""
@@ -315,6 +397,70 @@ class Store:
         """The text of a small artifact."""
         with tempfile.TemporaryDirectory() as folder:
             return self.download(tracking_run, name, Path(folder)).read_text()
+
+    def tracked(self, run_id: str) -> "Tracked":
+        """Everything of a run but its files.
+
+        Raises:
+            KeyError: If the store has no run of that ``run_id``.
+        """
+        with _translated(self.uri):
+            run = next(self._runs("role = 'run'", f"run_id = '{run_id}'"), None)
+            if run is None:
+                raise KeyError(run_id)
+            points = [
+                (m.key, m.value, m.timestamp, m.step)
+                for key in run.data.metrics
+                for m in self.client.get_metric_history(run.info.run_id, key)
+            ]
+        tags = {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.")}
+        return Tracked(
+            name=run.info.run_name or "",
+            state=run.info.status,
+            started_ms=run.info.start_time,
+            ended_ms=run.info.end_time,
+            params=dict(run.data.params),
+            tags=tags,
+            points=points,
+        )
+
+    def adopt(self, run: "Tracked", parent: str) -> str:
+        """Get or create the place of a run of another store, marked as cut off."""
+        tags = {**run.tags, "mlflow.parentRunId": parent, ADOPTED: "true"}
+        condition = f"run_id = '{run.tags['run_id']}'"
+        with _translated(self.uri):
+            found = next(self._runs("role = 'run'", condition), None)
+            if found is None:
+                found = self.client.create_run(
+                    self.experiment_id, run.started_ms, tags=tags, run_name=run.name
+                )
+            adopted = found.info.run_id
+            for tag in {"failure", "failure.final"} & found.data.tags.keys():
+                self.client.delete_tag(adopted, tag)
+            self.client.set_terminated(adopted, "KILLED", run.ended_ms)
+            known = found.data.params
+            self._params(adopted, {k: v for k, v in run.params.items() if k not in known})
+            self.client.log_batch(adopted, tags=[RunTag(k, v) for k, v in tags.items()])
+        return adopted
+
+    def adopted(self) -> frozenset[str]:
+        """Runs that were brought from another store and not trained here since, by ``run_id``."""
+        with _translated(self.uri):
+            runs = self._runs("role = 'run'", f"{ADOPTED} = 'true'")
+            return frozenset(run.data.tags["run_id"] for run in runs)
+
+    def log_points(self, tracking_run: str, points: Sequence[tuple[str, float, int, int]]) -> None:
+        """Log points of metrics as another store has them; the same once more leaves no second."""
+        with _translated(self.uri):
+            for start in range(0, len(points), _PAGE):
+                batch = [Metric(*point) for point in points[start : start + _PAGE]]
+                self.client.log_batch(tracking_run, metrics=batch)
+
+    def end_as(self, tracking_run: str, run: "Tracked") -> None:
+        """Give a run the state that it had elsewhere; one that ran there was cut off."""
+        state = run.state if run.state in ("FINISHED", "FAILED") else "KILLED"
+        with _translated(self.uri):
+            self.client.set_terminated(tracking_run, state, run.ended_ms)
 
     def aggregate_run(self) -> str:
         """The sweep's run of ``role=aggregate``, marked running."""
@@ -402,7 +548,7 @@ class Store:
 
 def _check_reachable(uri: str) -> None:
     """Ask an HTTP tracker for a sign of life before MLflow begins its slow retries."""
-    if not uri.startswith(("sqlite:///", "http://", "https://")):
+    if not uri.startswith((_SQLITE, "http://", "https://")):
         raise TrackerError(
             f"tracking_uri: expected sqlite:/// or http(s)://; came {shown_uri(uri)}"
         )
@@ -418,8 +564,8 @@ def _check_reachable(uri: str) -> None:
 
 def _new_experiment(client: MlflowClient, uri: str, name: str) -> str:
     location = None
-    if uri.startswith("sqlite:///"):
-        artifacts = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    if uri.startswith(_SQLITE):
+        artifacts = Path(uri.removeprefix(_SQLITE)).parent / "mlartifacts"
         location = (artifacts / urllib.parse.quote(name, safe="")).as_uri()
     try:
         return client.create_experiment(name, artifact_location=location)
