@@ -6,7 +6,11 @@ import threading
 import time
 import urllib.parse
 
+import numpy as np
+
+from hardness.dynamics import EpochRecord, fingerprint, write_epoch
 from sweep.spec import Configuration, RunSpec
+from sweep.tracking import Store
 
 CONFIGURATION = Configuration(
     regimen="supervised",
@@ -21,6 +25,32 @@ RUN = RunSpec(configuration=CONFIGURATION, seed=3)
 def started(store, run=RUN):
     parent = store.save_configuration(CONFIGURATION, {"train.lr": 0.1}, 0)
     return store.start_run(run, parent, {"git_commit": "abc"})
+
+
+def numbers(seed, epoch):
+    """What a run logs of an epoch."""
+    return {"train_loss": seed + 1 / (epoch + 1), "val_loss": epoch + 1 / (seed + 1)}
+
+
+def log_all(address, parent, seed, epochs, folder, barrier, results):
+    """As a worker: one run, at the same time as all others; sends what it stored, or the error."""
+    try:
+        store, run = Store(*address), RunSpec(configuration=CONFIGURATION, seed=seed)
+        barrier.wait(120)
+        tracking_run = store.start_run(run, parent, {})
+        sent = {}
+        for epoch in range(epochs):
+            loss = np.random.default_rng([seed, epoch]).normal(size=500)
+            record = EpochRecord(epoch=epoch, signals={"loss": loss}, summary=numbers(seed, epoch))
+            (name,) = write_epoch(folder, record)
+            store.upload(tracking_run, folder / name, name)
+            store.log_epoch(tracking_run, epoch, record.summary)
+            sent[name] = fingerprint(folder / name)
+        store.finish(tracking_run)
+    except Exception as error:  # noqa: BLE001 - the test's to judge
+        results.put((seed, repr(error)))
+    else:
+        results.put((seed, sent))
 
 
 def until(condition, seconds=30):
