@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from sweep import arenas
-from sweep.mistake import Mistake
+from sweep.mistake import Mistake, hidden
 
 DONE, SOME_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -333,7 +333,7 @@ def ui(name: str, port: int, tracking_uri: str | None) -> None:
     # Without a workflow the page opens on traces of language models.
     here = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
     if uri.startswith("http"):
-        click.echo(f"{tracking.shown_uri(uri)}/{here}")
+        click.echo(f"{hidden(uri)}/{here}")
         return
     click.echo(f"http://127.0.0.1:{port}/{here}  (Ctrl-C ends it)")
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
@@ -359,7 +359,7 @@ def sync(name: str, to: str, tracking_uri: str | None) -> None:
     target = tracking.Store.create(tracking.located(to), name)
     synced = syncing.sync(source, target, click.echo)
     click.echo(synced.line)
-    where = tracking.shown_uri(target.uri)
+    where = hidden(target.uri)
     click.echo(f"tables    sweep aggregate {name} --tracking-uri {where}")
     if not synced.whole:
         sys.exit(SOME_FAILED)
@@ -412,7 +412,7 @@ def _interrupted(_number: int, _frame: FrameType | None) -> None:
 
 
 def _say(line: str) -> None:
-    click.echo(" ".join(f"sweep: {line}".split()), err=True)
+    click.echo(hidden(" ".join(f"sweep: {line}".split())), err=True)
 
 
 def _again() -> str:
@@ -585,7 +585,7 @@ def _aggregate(
     click.echo(f"tables    {folder}/stability.csv, agreement.csv, {more}samples.parquet, notes.csv")
     click.echo(f"figures   {folder}/figures/")
     if not recorded:
-        uri = tracking.shown_uri(store.uri)
+        uri = hidden(store.uri)
         where = "" if uri == tracking.default_uri() else f" --tracking-uri {uri}"
         click.echo(f"runs      sweep ui {sweep.spec.name}{where}")
     return result

@@ -24,6 +24,7 @@ from hardness.training import REGIMENS
 from sweep import adaptive, fanout, planning, tracking
 from sweep.adaptive import Judge
 from sweep.experiment_file import ExperimentError, options
+from sweep.mistake import hidden
 from sweep.progress import Display
 from sweep.spec import Cell, Pack, Places, Progress, RunSpec, SweepSpec
 from sweep.standing import Sweep, look
@@ -104,7 +105,7 @@ def places(content: Mapping[str, Any], spec: SweepSpec) -> tuple[str, str]:
         if uri != tracking.OFFLINE and not uri.startswith(("http://", "https://")):
             raise ExperimentError(
                 "a Ray job needs tracking_uri: http://HOST:PORT of an MLflow server that every "
-                f"node reaches; came {tracking.shown_uri(uri) or 'nothing'}"
+                f"node reaches; came {hidden(uri) or 'nothing'}"
             )
         if "storage_path" not in content:
             raise ExperimentError(
@@ -140,7 +141,8 @@ def train(
         )
     tags = {"git_commit": commit} if (commit := _git_commit()) else {}
     known = {"dataset_digest": spec.dataset_digest, "dataset_size": spec.dataset_size}
-    kept = {**content, **known}
+    # Without the store's own address: it may bear credentials, and whoever reads this has one.
+    kept = {k: v for k, v in {**content, **known}.items() if k != "tracking_uri"}
     plugins = {f"plugin {p.path}": p.digest for p in spec.plugins}
     store.save_sweep(kept, {**tags, **plugins})
     session = _Session(spec, store, retry_failed=retry_failed)
@@ -343,11 +345,7 @@ def _git_commit() -> str:
 
 
 def resolved(content: Mapping[str, Any], spec: SweepSpec) -> dict[str, Any]:
-    """The experiment file with every place made absolute, as the store keeps it.
-
-    Without the store's own address: whoever reads this knows one, perhaps another than its writer.
-    """
-    content = {k: v for k, v in content.items() if k != "tracking_uri"}
+    """The experiment file with every place made absolute, as the store keeps it."""
     places = {"dataset": _resolved(spec.dataset), "storage_path": spec.storage_path}
     if spec.plant is not None and spec.plant.ood_far is not None:
         far = {**content["plant"]["ood_far"], "dataset": _resolved(spec.plant.ood_far.dataset)}

@@ -435,7 +435,7 @@ class Places:
     """Where a run reads, writes and computes; none of it changes a number.
 
     Args:
-        tracking_uri: Absolute; SQLite or HTTP.
+        tracking_uri: Absolute; SQLite or HTTP, never shown, since it may bear credentials.
         experiment_id: Of the sweep in the tracker.
         name: The sweep's name.
         storage_path: Folder for checkpoints and spool, shared between nodes on a cluster.
@@ -446,7 +446,7 @@ class Places:
         tags: Further tags of each run, such as the git commit.
     """
 
-    tracking_uri: str
+    tracking_uri: str = field(repr=False)
     experiment_id: str
     name: str
     storage_path: str

@@ -35,7 +35,7 @@ from mlflow.tracking import MlflowClient  # noqa: E402
 from requests.exceptions import RequestException  # noqa: E402
 
 from hardness.dynamics import MANIFEST, Damaged, Manifest  # noqa: E402
-from sweep.mistake import Mistake  # noqa: E402
+from sweep.mistake import Mistake, hidden  # noqa: E402
 from sweep.spec import Configuration, RunSpec, Trace, canonical_json  # noqa: E402
 
 RESOLVED = "experiment.json"
@@ -117,15 +117,6 @@ def located(uri: str | None, storage_path: str = "sweeps") -> str:
     return uri
 
 
-def shown_uri(uri: str) -> str:
-    """A tracking address without the password that it may carry."""
-    parts = urllib.parse.urlsplit(uri)
-    if parts.password is None:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return urllib.parse.urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
-
-
 class Store:
     """One sweep's runs.
 
@@ -175,7 +166,7 @@ class Store:
             if found is None:
                 names = sorted(e.name for e in client.search_experiments() if e.name != "Default")
                 known = ", ".join(names) or "none"
-                raise NoSuchSweep(f"no sweep named {name!r} in {shown_uri(uri)}; known: {known}")
+                raise NoSuchSweep(f"no sweep named {name!r} in {hidden(uri)}; known: {known}")
         return cls(uri, found.experiment_id, name)
 
     @classmethod
@@ -315,7 +306,7 @@ class Store:
     def fail(self, tracking_run: str, reason: str, *, final: bool) -> None:
         """Mark a run failed with its reason; one that is not final is started again next time."""
         with _translated(self.uri):
-            self.client.set_tag(tracking_run, "failure", reason[:4000])
+            self.client.set_tag(tracking_run, "failure", hidden(reason)[:4000])
             self.client.set_tag(tracking_run, "failure.final", str(final).lower())
             self.client.set_terminated(tracking_run, "FAILED")
 
@@ -549,17 +540,31 @@ class Store:
 def _check_reachable(uri: str) -> None:
     """Ask an HTTP tracker for a sign of life before MLflow begins its slow retries."""
     if not uri.startswith((_SQLITE, "http://", "https://")):
+        raise TrackerError(f"tracking_uri: expected sqlite:/// or http(s)://; came {hidden(uri)}")
+    if not uri.startswith("http"):
+        return
+    if not _readable(uri):
         raise TrackerError(
-            f"tracking_uri: expected sqlite:/// or http(s)://; came {shown_uri(uri)}"
+            "tracking_uri: expected http(s)://HOST:PORT, a password's /, ?, # and @ quoted as %2F, "
+            "%3F, %23 and %40; came something else"
         )
-    if uri.startswith("http"):
-        try:
-            requests.get(uri.rstrip("/") + "/health", timeout=10).raise_for_status()
-        except RequestException as error:
-            raise TrackerError(
-                f"tracker {shown_uri(uri)} does not answer ({type(error).__name__}); start it "
-                "(mlflow server) or correct tracking_uri"
-            ) from error
+    try:
+        requests.get(uri.rstrip("/") + "/health", timeout=10).raise_for_status()
+    except RequestException as error:
+        raise TrackerError(
+            f"tracker {hidden(uri)} does not answer ({type(error).__name__}); start it "
+            "(mlflow server) or correct tracking_uri"
+        ) from None
+
+
+def _readable(uri: str) -> bool:
+    """Whether an address has the parts that it seems to have."""
+    parts = urllib.parse.urlsplit(uri)
+    try:
+        port = parts.port
+    except ValueError:
+        return False
+    return port != 0 and bool(parts.hostname) and parts.netloc.count("@") <= 1
 
 
 def _new_experiment(client: MlflowClient, uri: str, name: str) -> str:
@@ -584,7 +589,8 @@ def _translated(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, RequestException) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise TrackerError(f"tracker {shown_uri(uri)}: {lines[0][:300]}") from error
+        # Without its cause, which quotes the address with its credentials.
+        raise TrackerError(hidden(f"tracker {uri}: {lines[0][:300]}")) from None
 
 
 def _identity_tags(configuration: Configuration) -> dict[str, str]:

@@ -4,7 +4,7 @@ import pytest
 from stores import CONFIGURATION, RUN, started
 
 from hardness.dynamics import Manifest, fingerprint, write_manifest
-from sweep.tracking import NoSuchSweep, Store, TrackerError, default_uri, shown_uri
+from sweep.tracking import NoSuchSweep, Store, TrackerError, default_uri
 
 
 @pytest.fixture(params=["sqlite", "http"])
@@ -119,8 +119,3 @@ def test_a_tracker_that_is_not_there_is_named_at_once():
 def test_a_file_store_is_refused():
     with pytest.raises(TrackerError, match="expected sqlite:/// or http"):
         Store.create("file:///somewhere", "any")
-
-
-def test_passwords_are_not_shown():
-    shown = shown_uri("https://me:secret@tracker.example:5000/path")
-    assert shown == "https://me:***@tracker.example:5000/path"
