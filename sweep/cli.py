@@ -92,7 +92,7 @@ def run(
         _dry_run(spec, dataset, uri, retry_failed=retry_failed)
         return
     dataset = driver.prepare(spec, dataset, _say)
-    store = tracking.Store.create(uri, spec.name)
+    store = tracking.Store.create(uri, spec.name, spec.artifacts)
     content = driver.resolved(content, spec)
     with _interruptible([store]), fanout.session():
         sweep = driver.train(content, spec, dataset, store, retry_failed=retry_failed)
@@ -285,7 +285,7 @@ def prune(
             _dry_run(spec, plan.dataset, store.uri, retry_failed=retry_failed)
             return
         dataset = driver.prepare(spec, plan.dataset, _say)
-        target = tracking.Store.create(store.uri, spec.name)
+        target = tracking.Store.create(store.uri, spec.name, spec.artifacts)
         stores.append(target)
         driver.train(plan.content, spec, dataset, target, retry_failed=retry_failed)
     pruned = standing.look(spec, target)

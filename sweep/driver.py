@@ -347,6 +347,8 @@ def _git_commit() -> str:
 def resolved(content: Mapping[str, Any], spec: SweepSpec) -> dict[str, Any]:
     """The experiment file with every place made absolute, as the store keeps it."""
     places = {"dataset": _resolved(spec.dataset), "storage_path": spec.storage_path}
+    if spec.artifacts is not None:
+        places["artifacts"] = spec.artifacts
     if spec.plant is not None and spec.plant.ood_far is not None:
         far = {**content["plant"]["ood_far"], "dataset": _resolved(spec.plant.ood_far.dataset)}
         places["plant"] = {**content["plant"], "ood_far": far}

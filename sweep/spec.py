@@ -370,6 +370,7 @@ class SweepSpec:
     resources: Resources
     storage_path: str
     tracking_uri: str | None
+    artifacts: str | None = None
     plant: Planting | None = None
     adaptive: AdaptiveSeeds | None = None
     dataset_digest: str | None = None

@@ -79,7 +79,9 @@ def sync(source: Store, target: Store, say: Callable[[str], None]) -> Synced:
 def _frame(source: Store, target: Store) -> Mapping[str, str]:
     """Have the sweep's own run and its configurations; these by their id."""
     own, tags = source.sweep_run()
-    content = {k: v for k, v in source.read_sweep().items() if k != "tracking_uri"}
+    # Where the source has them, not where the target does.
+    places = ("tracking_uri", "artifacts")
+    content = {k: v for k, v in source.read_sweep().items() if k not in places}
     known = None
     with contextlib.suppress(NoSuchSweep):
         if target.sweep_run()[0] == own:

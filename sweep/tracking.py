@@ -8,6 +8,7 @@ One experiment a sweep. In it one run of ``role=sweep`` (the resolved experiment
 import contextlib
 import json
 import os
+import posixpath
 import tempfile
 import time
 import urllib.parse
@@ -29,12 +30,14 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 import requests  # noqa: E402
-from mlflow.entities import Metric, Param, Run, RunTag, ViewType  # noqa: E402
+from mlflow.entities import FileInfo, Metric, Param, Run, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.store.artifact.artifact_repo import ArtifactRepository  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 from requests.exceptions import RequestException  # noqa: E402
 
 from hardness.dynamics import MANIFEST, Damaged, Manifest  # noqa: E402
+from sweep.artifacts import Folder, below  # noqa: E402
 from sweep.mistake import Mistake, hidden  # noqa: E402
 from sweep.spec import Configuration, RunSpec, Trace, canonical_json  # noqa: E402
 
@@ -131,12 +134,19 @@ class Store:
         self.client = MlflowClient(uri)
 
     @classmethod
-    def create(cls, uri: str, name: str) -> "Store":
+    def create(cls, uri: str, name: str, artifacts: str | None = None) -> "Store":
         """Open the sweep's experiment, making store and experiment where they are missing.
 
         Only the driver may call it: two processes that migrate a fresh SQLite file collide.
 
+        Args:
+            uri: As of a store.
+            name: The sweep's name.
+            artifacts: Where the files of its runs go, of an embedded store; beside the database,
+                if left out.
+
         Raises:
+            Mistake: If the sweep has its files elsewhere already.
             TrackerError: If the tracker cannot be reached.
         """
         _check_reachable(uri)
@@ -145,7 +155,15 @@ class Store:
             found = client.get_experiment_by_name(name)
             if found is not None and found.lifecycle_stage == "deleted":
                 client.restore_experiment(found.experiment_id)
-            experiment_id = found.experiment_id if found else _new_experiment(client, uri, name)
+            wanted = artifacts and below(artifacts, name)
+            if found and wanted and found.artifact_location != wanted:
+                raise Mistake(
+                    f"artifacts: expected {hidden(found.artifact_location)}, where the sweep "
+                    f"{name} has its files; came {hidden(wanted)}"
+                )
+            experiment_id = (
+                found.experiment_id if found else _new_experiment(client, uri, name, wanted)
+            )
         return cls(uri, experiment_id, name)
 
     @classmethod
@@ -537,6 +555,53 @@ class Store:
             self.client.log_batch(tracking_run, tags=[RunTag(k, v) for k, v in tags.items()])
 
 
+class FsspecArtifacts(ArtifactRepository):
+    """The files of a run on a filesystem that fsspec knows and MLflow does not."""
+
+    def __init__(
+        self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+    ) -> None:
+        super().__init__(artifact_uri, tracking_uri, registry_uri)
+        with _in_words_of_mlflow():
+            self._folder = Folder(artifact_uri)
+
+    def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
+        """Store a file, in a folder of the run or at its root."""
+        with _in_words_of_mlflow():
+            self._folder.put(
+                Path(local_file), posixpath.join(artifact_path or "", Path(local_file).name)
+            )
+
+    def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
+        """Store all files below a folder."""
+        for path in sorted(p for p in Path(local_dir).rglob("*") if p.is_file()):
+            inner = path.parent.relative_to(local_dir).as_posix()
+            self.log_artifact(str(path), posixpath.normpath(f"{artifact_path or '.'}/{inner}"))
+
+    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
+        """What lies directly in a folder of the run."""
+        with _in_words_of_mlflow():
+            return [FileInfo(n, size is None, size) for n, size in self._folder.listed(path or "")]
+
+    def _download_file(self, remote_file_path: str, local_path: str) -> None:
+        with _in_words_of_mlflow():
+            self._folder.get(remote_file_path, Path(local_path))
+
+    def delete_artifacts(self, artifact_path: str | None = None) -> None:
+        """Remove a file or folder, or all that the run has."""
+        with _in_words_of_mlflow():
+            self._folder.remove(artifact_path or "")
+
+
+@contextlib.contextmanager
+def _in_words_of_mlflow() -> Iterator[None]:
+    """Every filesystem has errors of its own; MLflow and we know how to treat its own alone."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - theirs are of all kinds
+        raise MlflowException(hidden(f"{type(error).__name__}: {error}")) from None
+
+
 def _check_reachable(uri: str) -> None:
     """Ask an HTTP tracker for a sign of life before MLflow begins its slow retries."""
     if not uri.startswith((_SQLITE, "http://", "https://")):
@@ -567,11 +632,10 @@ def _readable(uri: str) -> bool:
     return port != 0 and bool(parts.hostname) and parts.netloc.count("@") <= 1
 
 
-def _new_experiment(client: MlflowClient, uri: str, name: str) -> str:
-    location = None
-    if uri.startswith(_SQLITE):
+def _new_experiment(client: MlflowClient, uri: str, name: str, location: str | None) -> str:
+    if location is None and uri.startswith(_SQLITE):
         artifacts = Path(uri.removeprefix(_SQLITE)).parent / "mlartifacts"
-        location = (artifacts / urllib.parse.quote(name, safe="")).as_uri()
+        location = below(artifacts.as_uri(), name)
     try:
         return client.create_experiment(name, artifact_location=location)
     except MlflowException:

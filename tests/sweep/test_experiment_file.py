@@ -250,7 +250,9 @@ def test_a_stored_experiment_reads_back_as_the_same_sweep(path, tmp_path, monkey
 
 @pytest.mark.parametrize("key", ["arms", "dataset_digest", "dataset_size"])
 def test_what_a_sweep_s_run_keeps_is_no_key_of_a_file(parse, key):
-    with pytest.raises(ExperimentError, match=rf"unknown key '{key}'; known: base, dataset, "):
+    with pytest.raises(
+        ExperimentError, match=rf"unknown key '{key}'; known: artifacts, base, dataset, "
+    ):
         parse(f"{SMALLEST}{key}: 1\n")
 
 
@@ -381,7 +383,7 @@ def test_the_goal_follows_the_objective(parse):
 TRAIN = "regimens.supervised.train"
 SEARCH = "regimens.supervised.parameters"
 EVERY_KEY = (
-    "known: dataset, keep, max_configurations, method, metrics, model, name, plant, plugins, "
+    "known: artifacts, dataset, keep, max_configurations, method, metrics, model, name, plant, plugins, "
     "regimens, resources, score_epochs, search_seed, seeds, storage_path, tracking_uri, "
     "validation, vary"
 )

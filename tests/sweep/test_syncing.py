@@ -219,10 +219,12 @@ def test_what_was_trained_offline_is_found_without_its_address(offline, workdir)
 def test_a_sweep_without_a_tracker_is_done_once_for_all_trackers(workdir, server):
     name = f"offline-{uuid.uuid4().hex[:8]}"
     path = experiment(workdir, name=name, epochs=2, lrs="[0.1]", subset=100)
-    code, _, err = command("run", path, "tracking_uri=offline", "--no-aggregate")
+    places = ("tracking_uri=offline", f"artifacts=fsspec+file://{workdir}/far")
+    code, _, err = command("run", path, *places, "--no-aggregate")
     assert code == 0, err
     assert (workdir / "sweeps" / "offline.db").is_file()
-    assert (workdir / "sweeps" / "mlartifacts" / name).is_dir()
+    assert (workdir / "far" / name).is_dir()
+    assert not (workdir / "sweeps" / "mlartifacts").exists()
     code, out, err = command("status", name, "--tracking-uri", "offline")
     assert code == 0, err
     code, out, err = command("sync", name, "--to", server)
