@@ -383,8 +383,8 @@ def test_the_goal_follows_the_objective(parse):
 TRAIN = "regimens.supervised.train"
 SEARCH = "regimens.supervised.parameters"
 EVERY_KEY = (
-    "known: artifacts, dataset, keep, max_configurations, method, metrics, model, name, plant, plugins, "
-    "regimens, resources, score_epochs, search_seed, seeds, storage_path, tracking_uri, "
+    "known: artifacts, dataset, keep, max_configurations, method, metrics, model, name, plant, "
+    "plugins, regimens, resources, score_epochs, search_seed, seeds, storage_path, tracking_uri, "
     "validation, vary"
 )
 TRAIN_KEYS = (

@@ -1,6 +1,9 @@
 """A sweep copied from one store into another, whole, cut off, and once more."""
 
+import os
 import shutil
+import subprocess
+import sys
 import uuid
 
 import numpy as np
@@ -236,3 +239,41 @@ def test_a_sweep_without_a_tracker_is_done_once_for_all_trackers(workdir, server
     code, _, err = command("run", path, f"tracking_uri={server}", "--no-aggregate")
     assert code == 0, err
     assert {c.run.run_id: c.trace for c in cells(name, server)[1].cells} == before
+
+
+NODES = """
+import os, sys
+from ray.cluster_utils import Cluster
+from sweep import cli, fanout
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+os.environ["RAY_ADDRESS"] = cluster.address
+try:
+    with fanout.session():
+        assert fanout.alone()
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        cli.main(["run", sys.argv[1], "tracking_uri=offline"])
+finally:
+    cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_several_nodes_have_no_store_offline(workdir):
+    path = experiment(workdir, epochs=1)
+    (workdir / "sweeps").mkdir()
+    shutil.copy(workdir / "mlflow.db", workdir / "sweeps" / "offline.db")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", NODES, path],
+        env=environment | {"RAY_AUTH_MODE": "disabled"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("sweep: ")]
+    assert said.startswith("sweep: tracking_uri: offline is a file of one machine; a sweep on sev")
+    assert Store.find(located(OFFLINE), "small").traces() == {}
