@@ -54,7 +54,7 @@ def sync(source: Store, target: Store, say: Callable[[str], None]) -> Synced:
     for number, (run_id, trace) in enumerate(here.items(), start=1):
         outcome, why = _outcome(trace, there.get(run_id), ours=run_id in adopted)
         if outcome != _ALREADY:
-            run = source.tracked(run_id)
+            run = source.tracked(trace.tracking_run)
             if not why:
                 parent = parents[run.tags["configuration_id"]]
                 try:
@@ -149,6 +149,6 @@ def _carry(
             send(name)
     if manifest:
         target.manifest(adopted)
-    target.end_as(adopted, run)
+    target.end_as(adopted, trace.state, run)
     missing += last
     return len(missing), sum(sizes[name] for name in missing)

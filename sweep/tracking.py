@@ -39,7 +39,7 @@ from requests.exceptions import RequestException  # noqa: E402
 from hardness.dynamics import MANIFEST, Damaged, Manifest  # noqa: E402
 from sweep.artifacts import Folder, below  # noqa: E402
 from sweep.mistake import Mistake, hidden  # noqa: E402
-from sweep.spec import Configuration, RunSpec, Trace, canonical_json  # noqa: E402
+from sweep.spec import Configuration, RunSpec, State, Trace, canonical_json  # noqa: E402
 
 RESOLVED = "experiment.json"
 # No tracker at all: the embedded store, in a place of its own, until it is copied into another.
@@ -82,7 +82,6 @@ class Tracked:
 
     Args:
         name: That people see.
-        state: In MLflow's words.
         started_ms: When it was created.
         ended_ms: When it ended; None if it did not.
         params: Its parameters.
@@ -91,7 +90,6 @@ class Tracked:
     """
 
     name: str
-    state: str
     started_ms: int
     ended_ms: int | None
     params: Mapping[str, str]
@@ -407,25 +405,18 @@ class Store:
         with tempfile.TemporaryDirectory() as folder:
             return self.download(tracking_run, name, Path(folder)).read_text()
 
-    def tracked(self, run_id: str) -> "Tracked":
-        """Everything of a run but its files.
-
-        Raises:
-            KeyError: If the store has no run of that ``run_id``.
-        """
+    def tracked(self, tracking_run: str) -> "Tracked":
+        """Everything of a run but its files."""
         with _translated(self.uri):
-            run = next(self._runs("role = 'run'", f"run_id = '{run_id}'"), None)
-            if run is None:
-                raise KeyError(run_id)
+            run = self.client.get_run(tracking_run)
             points = [
                 (m.key, m.value, m.timestamp, m.step)
                 for key in run.data.metrics
-                for m in self.client.get_metric_history(run.info.run_id, key)
+                for m in self.client.get_metric_history(tracking_run, key)
             ]
         tags = {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.")}
         return Tracked(
             name=run.info.run_name or "",
-            state=run.info.status,
             started_ms=run.info.start_time,
             ended_ms=run.info.end_time,
             params=dict(run.data.params),
@@ -436,13 +427,14 @@ class Store:
     def adopt(self, run: "Tracked", parent: str) -> str:
         """Get or create the place of a run of another store, marked as cut off."""
         tags = {**run.tags, "mlflow.parentRunId": parent, ADOPTED: "true"}
-        condition = f"run_id = '{run.tags['run_id']}'"
+        trace = self.trace(run.tags["run_id"])
         with _translated(self.uri):
-            found = next(self._runs("role = 'run'", condition), None)
-            if found is None:
+            if trace is None:
                 found = self.client.create_run(
                     self.experiment_id, run.started_ms, tags=tags, run_name=run.name
                 )
+            else:
+                found = self.client.get_run(trace.tracking_run)
             adopted = found.info.run_id
             for tag in {"failure", "failure.final"} & found.data.tags.keys():
                 self.client.delete_tag(adopted, tag)
@@ -465,11 +457,11 @@ class Store:
                 batch = [Metric(*point) for point in points[start : start + _PAGE]]
                 self.client.log_batch(tracking_run, metrics=batch)
 
-    def end_as(self, tracking_run: str, run: "Tracked") -> None:
-        """Give a run the state that it had elsewhere; one that ran there was cut off."""
-        state = run.state if run.state in ("FINISHED", "FAILED") else "KILLED"
+    def end_as(self, tracking_run: str, state: State, run: "Tracked") -> None:
+        """Give a run the state that it has elsewhere; one that is not over was cut off."""
+        status = {"done": "FINISHED", "failed": "FAILED"}.get(state, "KILLED")
         with _translated(self.uri):
-            self.client.set_terminated(tracking_run, state, run.ended_ms)
+            self.client.set_terminated(tracking_run, status, run.ended_ms)
 
     def aggregate_run(self) -> str:
         """The sweep's run of ``role=aggregate``, marked running."""

@@ -88,9 +88,9 @@ def runs(store):
     for run in store.client.search_runs([store.experiment_id], "tags.role = 'run'"):
         run_id = run.data.tags["run_id"]
         assert run_id not in found
-        whole = store.tracked(run_id)
+        whole = store.tracked(run.info.run_id)
         tags = {k: v for k, v in whole.tags.items() if k != "adopted"}
-        state = "KILLED" if whole.state == "RUNNING" else whole.state
+        state = "KILLED" if run.info.status == "RUNNING" else run.info.status
         points = sorted((k, str(v), t, s) for k, v, t, s in whole.points)
         shape = (whole.name, state, whole.started_ms, whole.params, tags, points)
         found[run_id] = *shape, store.files(run.info.run_id)
