@@ -183,7 +183,8 @@ def test_what_is_better_known_there_is_left_alone(offline, elsewhere, tmp_path):
     done = trained(target, DONE, tmp_path)
     trained(target, FAILED, tmp_path)
     started(target, LOST)
-    target.interrupt(trained(target, HALF, tmp_path, epochs=1, done=False))
+    half = trained(target, HALF, tmp_path, epochs=1, done=False)
+    target.client.set_terminated(half, "KILLED")
     before = runs(target)
     said = []
     synced = syncing.sync(offline, target, said.append)
