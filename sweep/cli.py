@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from sweep import arenas
-from sweep.mistake import Mistake
+from sweep.mistake import Mistake, hidden
 
 DONE, SOME_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -22,7 +22,11 @@ _FORMAT = click.option(
     "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table",
     help="A table for people, or JSON or CSV for programs.",
 )  # fmt: skip
-_TRACKER = click.option("--tracking-uri", help="Where the sweep is; by default ./mlflow.db.")
+_TRACKER = click.option(
+    "--tracking-uri", metavar="URI",
+    help="Where the sweep is: an MLflow server, sqlite:///FILE, or offline for ./sweeps/offline.db;"
+    " by default ./mlflow.db, else offline.",
+)  # fmt: skip
 _OUTPUT = click.option(
     "--output", type=click.Path(path_type=Path),
     help="Of a PATH: where tables and figures go; beside it, if left out.",
@@ -88,7 +92,7 @@ def run(
         _dry_run(spec, dataset, uri, retry_failed=retry_failed)
         return
     dataset = driver.prepare(spec, dataset, _say)
-    store = tracking.Store.create(uri, spec.name)
+    store = tracking.Store.create(uri, spec.name, spec.artifacts)
     content = driver.resolved(content, spec)
     with _interruptible([store]), fanout.session():
         sweep = driver.train(content, spec, dataset, store, retry_failed=retry_failed)
@@ -281,7 +285,7 @@ def prune(
             _dry_run(spec, plan.dataset, store.uri, retry_failed=retry_failed)
             return
         dataset = driver.prepare(spec, plan.dataset, _say)
-        target = tracking.Store.create(store.uri, spec.name)
+        target = tracking.Store.create(store.uri, spec.name, spec.artifacts)
         stores.append(target)
         driver.train(plan.content, spec, dataset, target, retry_failed=retry_failed)
     pruned = standing.look(spec, target)
@@ -324,12 +328,12 @@ def ui(name: str, port: int, tracking_uri: str | None) -> None:
     """The MLflow UI on the right store, at the right experiment."""
     from sweep import tracking  # noqa: PLC0415
 
-    uri = tracking_uri or tracking.default_uri()
-    store = tracking.Store.find(uri, name)
+    store = tracking.Store.known_as(tracking_uri, name)
+    uri = store.uri
     # Without a workflow the page opens on traces of language models.
     here = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
     if uri.startswith("http"):
-        click.echo(f"{tracking.shown_uri(uri)}/{here}")
+        click.echo(f"{hidden(uri)}/{here}")
         return
     click.echo(f"http://127.0.0.1:{port}/{here}  (Ctrl-C ends it)")
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
@@ -338,6 +342,27 @@ def ui(name: str, port: int, tracking_uri: str | None) -> None:
         [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri,
          "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
     )  # fmt: skip
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--to", required=True, metavar="URI", help="Where it goes: as --tracking-uri.")
+@_TRACKER
+def sync(name: str, to: str, tracking_uri: str | None) -> None:
+    """Copy a sweep into another tracker, such as what was trained offline.
+
+    Again, it goes on where it was cut off; what is done there already is left alone.
+    """
+    from sweep import syncing, tracking  # noqa: PLC0415
+
+    source = tracking.Store.known_as(tracking_uri, name)
+    target = tracking.Store.create(tracking.located(to), name)
+    synced = syncing.sync(source, target, click.echo)
+    click.echo(synced.line)
+    where = hidden(target.uri)
+    click.echo(f"tables    sweep aggregate {name} --tracking-uri {where}")
+    if not synced.whole:
+        sys.exit(SOME_FAILED)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -387,7 +412,7 @@ def _interrupted(_number: int, _frame: FrameType | None) -> None:
 
 
 def _say(line: str) -> None:
-    click.echo(" ".join(f"sweep: {line}".split()), err=True)
+    click.echo(hidden(" ".join(f"sweep: {line}".split())), err=True)
 
 
 def _again() -> str:
@@ -522,7 +547,7 @@ def _aggregate(
     given: Any = None,
     given_truths: Any = None,
 ) -> Any:
-    from sweep import adaptive, folders, tables  # noqa: PLC0415
+    from sweep import adaptive, folders, tables, tracking  # noqa: PLC0415
     from sweep import aggregate as aggregation  # noqa: PLC0415
 
     aggregation.quiet()
@@ -560,7 +585,8 @@ def _aggregate(
     click.echo(f"tables    {folder}/stability.csv, agreement.csv, {more}samples.parquet, notes.csv")
     click.echo(f"figures   {folder}/figures/")
     if not recorded:
-        where = f" --tracking-uri {sweep.spec.tracking_uri}" if sweep.spec.tracking_uri else ""
+        uri = hidden(store.uri)
+        where = "" if uri == tracking.default_uri() else f" --tracking-uri {uri}"
         click.echo(f"runs      sweep ui {sweep.spec.name}{where}")
     return result
 

@@ -24,6 +24,7 @@ from hardness.training import REGIMENS
 from sweep import adaptive, fanout, planning, tracking
 from sweep.adaptive import Judge
 from sweep.experiment_file import ExperimentError, options
+from sweep.mistake import hidden
 from sweep.progress import Display
 from sweep.spec import Cell, Pack, Places, Progress, RunSpec, SweepSpec
 from sweep.standing import Sweep, look
@@ -101,16 +102,16 @@ def places(content: Mapping[str, Any], spec: SweepSpec) -> tuple[str, str]:
     """
     if fanout.in_job():
         uri = spec.tracking_uri or ""
-        if not uri.startswith(("http://", "https://")):
+        if uri != tracking.OFFLINE and not uri.startswith(("http://", "https://")):
             raise ExperimentError(
                 "a Ray job needs tracking_uri: http://HOST:PORT of an MLflow server that every "
-                f"node reaches; came {tracking.shown_uri(uri) or 'nothing'}"
+                f"node reaches; came {hidden(uri) or 'nothing'}"
             )
         if "storage_path" not in content:
             raise ExperimentError(
                 "a Ray job needs storage_path: a folder that every node sees; came nothing"
             )
-    return spec.tracking_uri or tracking.default_uri(), spec.storage_path
+    return tracking.located(spec.tracking_uri, spec.storage_path), spec.storage_path
 
 
 def train(
@@ -129,10 +130,19 @@ def train(
         dataset: What to train on.
         store: The sweep's, made by this process.
         retry_failed: Start failed cells again.
+
+    Raises:
+        ExperimentError: If it is to be tracked offline and Ray has several nodes.
     """
+    if store.uri == tracking.located(tracking.OFFLINE, spec.storage_path) and not fanout.alone():
+        raise ExperimentError(
+            "tracking_uri: offline is a file of one machine; a sweep on several nodes needs "
+            "http://HOST:PORT of an MLflow server that every node reaches"
+        )
     tags = {"git_commit": commit} if (commit := _git_commit()) else {}
     known = {"dataset_digest": spec.dataset_digest, "dataset_size": spec.dataset_size}
-    kept = {**content, **known}
+    # Without the store's own address: it may bear credentials, and whoever reads this has one.
+    kept = {k: v for k, v in {**content, **known}.items() if k != "tracking_uri"}
     plugins = {f"plugin {p.path}": p.digest for p in spec.plugins}
     store.save_sweep(kept, {**tags, **plugins})
     session = _Session(spec, store, retry_failed=retry_failed)
@@ -155,6 +165,7 @@ def train(
                     storage_path=spec.storage_path,
                     recording=_recording(spec),
                     checkpoint_seconds=spec.resources.checkpoint_seconds,
+                    spool_gib=spec.resources.spool_gib,
                     plugins=spec.plugins,
                     tags=tags,
                 ),
@@ -336,6 +347,8 @@ def _git_commit() -> str:
 def resolved(content: Mapping[str, Any], spec: SweepSpec) -> dict[str, Any]:
     """The experiment file with every place made absolute, as the store keeps it."""
     places = {"dataset": _resolved(spec.dataset), "storage_path": spec.storage_path}
+    if spec.artifacts is not None:
+        places["artifacts"] = spec.artifacts
     if spec.plant is not None and spec.plant.ood_far is not None:
         far = {**content["plant"]["ood_far"], "dataset": _resolved(spec.plant.ood_far.dataset)}
         places["plant"] = {**content["plant"], "ood_far": far}

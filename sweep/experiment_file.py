@@ -101,6 +101,7 @@ class _File:
     resources: dict[str, Any] | None = None
     storage_path: str = "sweeps"
     tracking_uri: str | None = None
+    artifacts: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -229,6 +230,7 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
         resources=_section(Resources, file.resources, source, "resources"),
         storage_path=_storage(file.storage_path, source),
         tracking_uri=file.tracking_uri,
+        artifacts=_artifacts(file, source),
         dataset_digest=digest,
         dataset_size=tuple(size) if size else None,
         arms=tuple(Arm(**arm) for arm in arms or ()),
@@ -631,6 +633,26 @@ def _storage(value: str, source: str) -> str:
             f"came {value!r}"
         )
     return _folder(value, f"{source}: storage_path")
+
+
+def _artifacts(file: _File, source: str) -> str | None:
+    """Where the files of runs lie, if the sweep says so and its tracker leaves it the choice."""
+    if file.artifacts is None:
+        return None
+    if (file.tracking_uri or "").startswith("http"):
+        raise ExperimentError(
+            f"{source}: artifacts: expected none with an MLflow server, which keeps them itself "
+            "(--artifacts-destination)"
+        )
+    if not file.artifacts:
+        raise ExperimentError(f"{source}: artifacts: expected a folder or an address; came ''")
+    # It loads fsspec, which few sweeps need.
+    from sweep.artifacts import place  # noqa: PLC0415
+
+    try:
+        return place(file.artifacts)
+    except (ValueError, RuntimeError) as error:
+        raise ExperimentError(f"{source}: artifacts: {error}") from error
 
 
 def _folder(value: str, where: str) -> str:

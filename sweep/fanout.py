@@ -65,6 +65,13 @@ def in_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
+def alone() -> bool:
+    """Whether all packs are placed on one node; needs a session."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    # A head without CPUs waits for nodes that have some.
+    return len(alive) == 1 and "CPU" in alive[0]["Resources"]
+
+
 def slots(resources: Resources) -> int:
     """How many packs the cluster can run at once; needs a session."""
     have = ray.cluster_resources()

@@ -247,6 +247,8 @@ class Resources:
             one seed a pack costs little and balances best.
         max_failures: How often a pack whose process was lost is started again.
         checkpoint_seconds: Least time between two checkpoints of a run.
+        spool_gib: What a pack may keep on disk while the tracker is down or slow; above it,
+            training waits.
     """
 
     cpu: float = 1
@@ -254,9 +256,10 @@ class Resources:
     seeds_per_pack: int = 1
     max_failures: int = 3
     checkpoint_seconds: float = 10.0
+    spool_gib: float = 4.0
 
     def __post_init__(self) -> None:
-        for name in ("cpu", "gpu", "max_failures", "checkpoint_seconds"):
+        for name in ("cpu", "gpu", "max_failures", "checkpoint_seconds", "spool_gib"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected 0 or more; came {getattr(self, name)}")
         if self.gpu > 1 and self.gpu % 1:
@@ -367,6 +370,7 @@ class SweepSpec:
     resources: Resources
     storage_path: str
     tracking_uri: str | None
+    artifacts: str | None = None
     plant: Planting | None = None
     adaptive: AdaptiveSeeds | None = None
     dataset_digest: str | None = None
@@ -422,33 +426,40 @@ def offered(regimen: str) -> frozenset[str]:
     return GIVEN.union(REGIMENS[regimen].offered)
 
 
+def spool(storage_path: str, run_id: str) -> Path:
+    """Files of a run that are not stored yet."""
+    return Path(storage_path) / "spool" / run_id
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
     """Where a run reads, writes and computes; none of it changes a number.
 
     Args:
-        tracking_uri: Absolute; SQLite or HTTP.
+        tracking_uri: Absolute; SQLite or HTTP, never shown, since it may bear credentials.
         experiment_id: Of the sweep in the tracker.
         name: The sweep's name.
         storage_path: Folder for checkpoints and spool, shared between nodes on a cluster.
         recording: What to keep.
         checkpoint_seconds: Least time between two checkpoints of a run.
+        spool_gib: What may wait to be uploaded before training waits.
         plugins: The user's own metrics.
         tags: Further tags of each run, such as the git commit.
     """
 
-    tracking_uri: str
+    tracking_uri: str = field(repr=False)
     experiment_id: str
     name: str
     storage_path: str
     recording: Recording = field(default_factory=Recording)
     checkpoint_seconds: float = 10.0
+    spool_gib: float = 4.0
     plugins: tuple[Plugin, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def spool(self, run_id: str) -> Path:
         """Files of a run that are not stored yet."""
-        return Path(self.storage_path) / "spool" / run_id
+        return spool(self.storage_path, run_id)
 
     def checkpoints(self, run_id: str) -> Path:
         """States of a run that is not done yet."""

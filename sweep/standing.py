@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sweep import planning, tracking
+from sweep import planning
 from sweep.adaptive import Judge
 from sweep.experiment_file import check
 from sweep.planning import Due, Proposal
@@ -70,7 +70,7 @@ def find(name: str, tracking_uri: str | None) -> tuple[Store, Sweep]:
         NoSuchSweep: If there is none.
         ExperimentError: If its plugins are gone or its file no longer fits.
     """
-    store = Store.find(tracking_uri or tracking.default_uri(), name)
+    store = Store.known_as(tracking_uri, name)
     return store, look(check(store.read_sweep(), name), store)
 
 

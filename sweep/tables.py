@@ -4,6 +4,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -16,8 +17,9 @@ from hardness.metrics.registry import Metric
 from hardness.plan import TRUTH
 from hardness.training import REGIMENS
 from sweep.aggregate import REFERENCE, Aggregate, headline
-from sweep.spec import Cell, offered
+from sweep.spec import Cell, offered, spool
 from sweep.standing import Sweep
+from sweep.uploading import waiting
 
 Format = Literal["table", "json", "csv"]
 _PLAIN_WIDTH = 160
@@ -59,7 +61,7 @@ def status(sweep: Sweep) -> pd.DataFrame:
         p.configuration.configuration_id: ", ".join(f"{k}={v}" for k, v in p.parameters.items())
         for p in sweep.proposals
     }
-    rows = [_cell_row(c, parameters) for c in sweep.cells]
+    rows = [_cell_row(c, parameters) | _waiting(sweep, c) for c in sweep.cells]
     return pd.DataFrame(rows)
 
 
@@ -80,6 +82,8 @@ def print_status(sweep: Sweep) -> None:
     for row in _records(cells[cells["reason"] != ""]):
         who = f"{row['regimen']} {row['configuration_id']} seed {row['seed']}"
         out.print(f"{row['state']}: {who}: {row['reason']}", markup=False, soft_wrap=True)
+    for line in _waiting_lines(cells):
+        out.print(line, markup=False, soft_wrap=True)
 
 
 def metrics() -> pd.DataFrame:
@@ -441,6 +445,30 @@ def _cell_row(cell: Cell, parameters: dict[str, str]) -> dict[str, Any]:
         "epochs": trace.epochs if trace else 0,
         "reason": trace.reason if trace else "",
     }
+
+
+def _waiting(sweep: Sweep, cell: Cell) -> dict[str, Any]:
+    """What of a cell waits to be uploaded; nothing where this machine does not see the spool."""
+    if not Path(sweep.spec.storage_path).is_dir():
+        return {"waiting_files": None, "waiting_mib": None}
+    files, nbytes = waiting(spool(sweep.spec.storage_path, cell.run.run_id))
+    return {"waiting_files": files, "waiting_mib": round(nbytes / 2**20, 3)}
+
+
+def _waiting_lines(cells: pd.DataFrame) -> list[str]:
+    """What waits to be uploaded: all of it, then of which cells."""
+    rows = _records(cells[cells["waiting_files"].fillna(0) > 0]) if len(cells) else []
+    if not rows:
+        return []
+    files, mib = sum(r["waiting_files"] for r in rows), sum(r["waiting_mib"] for r in rows)
+    return [
+        f"waiting to be uploaded: {files:.0f} files, {mib:.1f} MiB",
+        *(
+            f"  {r['regimen']} {r['configuration_id']} seed {r['seed']}: "
+            f"{r['waiting_files']:.0f} files, {r['waiting_mib']:.1f} MiB"
+            for r in rows
+        ),
+    ]
 
 
 def _metric_row(metric: Metric) -> dict[str, Any]:

@@ -8,6 +8,7 @@ One experiment a sweep. In it one run of ``role=sweep`` (the resolved experiment
 import contextlib
 import json
 import os
+import posixpath
 import tempfile
 import time
 import urllib.parse
@@ -29,16 +30,23 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 import requests  # noqa: E402
-from mlflow.entities import Metric, Param, Run, RunTag, ViewType  # noqa: E402
+from mlflow.entities import FileInfo, Metric, Param, Run, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.store.artifact.artifact_repo import ArtifactRepository  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 from requests.exceptions import RequestException  # noqa: E402
 
 from hardness.dynamics import MANIFEST, Damaged, Manifest  # noqa: E402
-from sweep.mistake import Mistake  # noqa: E402
-from sweep.spec import Configuration, RunSpec, Trace, canonical_json  # noqa: E402
+from sweep.artifacts import Folder, below  # noqa: E402
+from sweep.mistake import Mistake, hidden  # noqa: E402
+from sweep.spec import Configuration, RunSpec, State, Trace, canonical_json  # noqa: E402
 
 RESOLVED = "experiment.json"
+# No tracker at all: the embedded store, in a place of its own, until it is copied into another.
+OFFLINE = "offline"
+_SQLITE = "sqlite:///"
+# Tag of a run that was trained elsewhere.
+ADOPTED = "adopted"
 _PAGE = 1000
 _STATUS = {"RUNNING": "running", "SCHEDULED": "running", "FINISHED": "done", "FAILED": "failed"}
 
@@ -68,18 +76,46 @@ class KnownConfiguration:
     tracking_run: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracked:
+    """Everything of a run but its files, as one store has it.
+
+    Args:
+        name: That people see.
+        started_ms: When it was created.
+        ended_ms: When it ended; None if it did not.
+        params: Its parameters.
+        tags: Those that are ours.
+        points: Of its metrics: key, value, timestamp, step.
+    """
+
+    name: str
+    started_ms: int
+    ended_ms: int | None
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    points: Sequence[tuple[str, float, int, int]]
+
+
 def default_uri() -> str:
     """SQLite in the working directory, where ``mlflow ui`` looks too."""
     return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
-def shown_uri(uri: str) -> str:
-    """A tracking address without the password that it may carry."""
-    parts = urllib.parse.urlsplit(uri)
-    if parts.password is None:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return urllib.parse.urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+def located(uri: str | None, storage_path: str = "sweeps") -> str:
+    """The address that a ``tracking_uri`` stands for, with a database's place made absolute.
+
+    Args:
+        uri: As a file or a command names it; None for the database in the working directory.
+        storage_path: Where ``offline`` is.
+    """
+    if uri is None:
+        return default_uri()
+    if uri == OFFLINE:
+        return f"{_SQLITE}{Path(storage_path).absolute() / 'offline.db'}"
+    if uri.startswith(_SQLITE):
+        return f"{_SQLITE}{Path(uri.removeprefix(_SQLITE)).absolute()}"
+    return uri
 
 
 class Store:
@@ -96,12 +132,19 @@ class Store:
         self.client = MlflowClient(uri)
 
     @classmethod
-    def create(cls, uri: str, name: str) -> "Store":
+    def create(cls, uri: str, name: str, artifacts: str | None = None) -> "Store":
         """Open the sweep's experiment, making store and experiment where they are missing.
 
         Only the driver may call it: two processes that migrate a fresh SQLite file collide.
 
+        Args:
+            uri: As of a store.
+            name: The sweep's name.
+            artifacts: Where the files of its runs go, of an embedded store; beside the database,
+                if left out.
+
         Raises:
+            Mistake: If the sweep has its files elsewhere already.
             TrackerError: If the tracker cannot be reached.
         """
         _check_reachable(uri)
@@ -110,7 +153,15 @@ class Store:
             found = client.get_experiment_by_name(name)
             if found is not None and found.lifecycle_stage == "deleted":
                 client.restore_experiment(found.experiment_id)
-            experiment_id = found.experiment_id if found else _new_experiment(client, uri, name)
+            wanted = artifacts and below(artifacts, name)
+            if found and wanted and found.artifact_location != wanted:
+                raise Mistake(
+                    f"artifacts: expected {hidden(found.artifact_location)}, where the sweep "
+                    f"{name} has its files; came {hidden(wanted)}"
+                )
+            experiment_id = (
+                found.experiment_id if found else _new_experiment(client, uri, name, wanted)
+            )
         return cls(uri, experiment_id, name)
 
     @classmethod
@@ -121,7 +172,7 @@ class Store:
             NoSuchSweep: If the store has none of that name; lists those that it has.
             TrackerError: If the tracker cannot be reached.
         """
-        path = Path(uri.removeprefix("sqlite:///"))
+        path = Path(uri.removeprefix(_SQLITE))
         if uri.startswith("sqlite:") and not path.exists():
             raise NoSuchSweep(f"no tracking store at {path}; run a sweep here first")
         _check_reachable(uri)
@@ -131,8 +182,29 @@ class Store:
             if found is None:
                 names = sorted(e.name for e in client.search_experiments() if e.name != "Default")
                 known = ", ".join(names) or "none"
-                raise NoSuchSweep(f"no sweep named {name!r} in {shown_uri(uri)}; known: {known}")
+                raise NoSuchSweep(f"no sweep named {name!r} in {hidden(uri)}; known: {known}")
         return cls(uri, found.experiment_id, name)
+
+    @classmethod
+    def known_as(cls, uri: str | None, name: str) -> "Store":
+        """Open the sweep that a command names.
+
+        Args:
+            uri: Where it is; if left out, the working directory's database, else what was trained
+                offline from here.
+            name: The sweep's name.
+
+        Raises:
+            NoSuchSweep: If it is not there.
+            TrackerError: If the tracker cannot be reached.
+        """
+        try:
+            return cls.find(located(uri), name)
+        except NoSuchSweep:
+            if uri is None:
+                with contextlib.suppress(NoSuchSweep):
+                    return cls.find(located(OFFLINE), name)
+            raise
 
     @property
     def address(self) -> tuple[str, str, str]:
@@ -157,10 +229,22 @@ class Store:
         Raises:
             NoSuchSweep: If the experiment holds no sweep.
         """
-        run = self._one("role = 'sweep'")
+        return json.loads(self.read_text(self.sweep_run()[0], RESOLVED))
+
+    def sweep_run(self) -> tuple[str, dict[str, str]]:
+        """The tracking id of the sweep's own run, and what ``save_sweep`` tagged it with.
+
+        Raises:
+            NoSuchSweep: If the experiment holds no sweep.
+        """
+        with _translated(self.uri):
+            run = next(self._runs("role = 'sweep'"), None)
         if run is None:
             raise NoSuchSweep(f"the experiment {self.name!r} holds no sweep")
-        return json.loads(self.read_text(run, RESOLVED))
+        tags = run.data.tags.items()
+        return run.info.run_id, {
+            k: v for k, v in tags if k != "role" and not k.startswith("mlflow.")
+        }
 
     def save_configuration(
         self, configuration: Configuration, parameters: Mapping[str, Any], number: int
@@ -210,7 +294,7 @@ class Store:
         with _translated(self.uri):
             found = self._one("role = 'run'", f"run_id = '{run.run_id}'")
             tracking_run = found or self._new(f"seed {run.seed}", all_tags)
-            for tag in ("failure", "failure.final"):
+            for tag in ("failure", "failure.final", ADOPTED):
                 if found and tag in self.client.get_run(found).data.tags:
                     self.client.delete_tag(found, tag)
             self.client.update_run(tracking_run, status="RUNNING")
@@ -238,7 +322,7 @@ class Store:
     def fail(self, tracking_run: str, reason: str, *, final: bool) -> None:
         """Mark a run failed with its reason; one that is not final is started again next time."""
         with _translated(self.uri):
-            self.client.set_tag(tracking_run, "failure", reason[:4000])
+            self.client.set_tag(tracking_run, "failure", hidden(reason)[:4000])
             self.client.set_tag(tracking_run, "failure.final", str(final).lower())
             self.client.set_terminated(tracking_run, "FAILED")
 
@@ -281,13 +365,18 @@ class Store:
 
     def files(self, tracking_run: str) -> dict[str, int]:
         """Names and sizes of a run's artifacts."""
+        found: dict[str, int] = {}
+        folders: list[str | None] = [None]
         with _translated(self.uri):
-            listed = [
-                f
-                for folder in (None, "dynamics", "snapshots")
-                for f in self.client.list_artifacts(tracking_run, folder)
-            ]
-        return {f.path: f.file_size or 0 for f in listed if not f.is_dir}
+            while folders:
+                for file in self.client.list_artifacts(tracking_run, folders.pop()):
+                    if ".." in file.path.split("/") or file.path.startswith("/"):
+                        raise TrackerError(f"expected artifacts of a run; came {file.path!r}")
+                    if file.is_dir:
+                        folders.append(file.path)
+                    else:
+                        found[file.path] = file.file_size or 0
+        return found
 
     def upload(self, tracking_run: str, path: Path, name: str) -> None:
         """Store a local file under an artifact name, replacing an older one."""
@@ -315,6 +404,64 @@ class Store:
         """The text of a small artifact."""
         with tempfile.TemporaryDirectory() as folder:
             return self.download(tracking_run, name, Path(folder)).read_text()
+
+    def tracked(self, tracking_run: str) -> "Tracked":
+        """Everything of a run but its files."""
+        with _translated(self.uri):
+            run = self.client.get_run(tracking_run)
+            points = [
+                (m.key, m.value, m.timestamp, m.step)
+                for key in run.data.metrics
+                for m in self.client.get_metric_history(tracking_run, key)
+            ]
+        tags = {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.")}
+        return Tracked(
+            name=run.info.run_name or "",
+            started_ms=run.info.start_time,
+            ended_ms=run.info.end_time,
+            params=dict(run.data.params),
+            tags=tags,
+            points=points,
+        )
+
+    def adopt(self, run: "Tracked", parent: str) -> str:
+        """Get or create the place of a run of another store, marked as cut off."""
+        tags = {**run.tags, "mlflow.parentRunId": parent, ADOPTED: "true"}
+        trace = self.trace(run.tags["run_id"])
+        with _translated(self.uri):
+            if trace is None:
+                found = self.client.create_run(
+                    self.experiment_id, run.started_ms, tags=tags, run_name=run.name
+                )
+            else:
+                found = self.client.get_run(trace.tracking_run)
+            adopted = found.info.run_id
+            for tag in {"failure", "failure.final"} & found.data.tags.keys():
+                self.client.delete_tag(adopted, tag)
+            self.client.set_terminated(adopted, "KILLED", run.ended_ms)
+            known = found.data.params
+            self._params(adopted, {k: v for k, v in run.params.items() if k not in known})
+            self.client.log_batch(adopted, tags=[RunTag(k, v) for k, v in tags.items()])
+        return adopted
+
+    def adopted(self) -> frozenset[str]:
+        """Runs that were brought from another store and not trained here since, by ``run_id``."""
+        with _translated(self.uri):
+            runs = self._runs("role = 'run'", f"{ADOPTED} = 'true'")
+            return frozenset(run.data.tags["run_id"] for run in runs)
+
+    def log_points(self, tracking_run: str, points: Sequence[tuple[str, float, int, int]]) -> None:
+        """Log points of metrics as another store has them; the same once more leaves no second."""
+        with _translated(self.uri):
+            for start in range(0, len(points), _PAGE):
+                batch = [Metric(*point) for point in points[start : start + _PAGE]]
+                self.client.log_batch(tracking_run, metrics=batch)
+
+    def end_as(self, tracking_run: str, state: State, run: "Tracked") -> None:
+        """Give a run the state that it has elsewhere; one that is not over was cut off."""
+        status = {"done": "FINISHED", "failed": "FAILED"}.get(state, "KILLED")
+        with _translated(self.uri):
+            self.client.set_terminated(tracking_run, status, run.ended_ms)
 
     def aggregate_run(self) -> str:
         """The sweep's run of ``role=aggregate``, marked running."""
@@ -400,27 +547,87 @@ class Store:
             self.client.log_batch(tracking_run, tags=[RunTag(k, v) for k, v in tags.items()])
 
 
+class FsspecArtifacts(ArtifactRepository):
+    """The files of a run on a filesystem that fsspec knows and MLflow does not."""
+
+    def __init__(
+        self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+    ) -> None:
+        super().__init__(artifact_uri, tracking_uri, registry_uri)
+        with _in_words_of_mlflow():
+            self._folder = Folder(artifact_uri)
+
+    def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
+        """Store a file, in a folder of the run or at its root."""
+        with _in_words_of_mlflow():
+            self._folder.put(
+                Path(local_file), posixpath.join(artifact_path or "", Path(local_file).name)
+            )
+
+    def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
+        """Store all files below a folder."""
+        for path in sorted(p for p in Path(local_dir).rglob("*") if p.is_file()):
+            inner = path.parent.relative_to(local_dir).as_posix()
+            self.log_artifact(str(path), posixpath.normpath(f"{artifact_path or '.'}/{inner}"))
+
+    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
+        """What lies directly in a folder of the run."""
+        with _in_words_of_mlflow():
+            return [FileInfo(n, size is None, size) for n, size in self._folder.listed(path or "")]
+
+    def _download_file(self, remote_file_path: str, local_path: str) -> None:
+        with _in_words_of_mlflow():
+            self._folder.get(remote_file_path, Path(local_path))
+
+    def delete_artifacts(self, artifact_path: str | None = None) -> None:
+        """Remove a file or folder, or all that the run has."""
+        with _in_words_of_mlflow():
+            self._folder.remove(artifact_path or "")
+
+
+@contextlib.contextmanager
+def _in_words_of_mlflow() -> Iterator[None]:
+    """Every filesystem has errors of its own; MLflow and we know how to treat its own alone."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - theirs are of all kinds
+        raise MlflowException(hidden(f"{type(error).__name__}: {error}")) from None
+
+
 def _check_reachable(uri: str) -> None:
     """Ask an HTTP tracker for a sign of life before MLflow begins its slow retries."""
-    if not uri.startswith(("sqlite:///", "http://", "https://")):
+    if not uri.startswith((_SQLITE, "http://", "https://")):
+        raise TrackerError(f"tracking_uri: expected sqlite:/// or http(s)://; came {hidden(uri)}")
+    if not uri.startswith("http"):
+        return
+    if not _readable(uri):
         raise TrackerError(
-            f"tracking_uri: expected sqlite:/// or http(s)://; came {shown_uri(uri)}"
+            "tracking_uri: expected http(s)://HOST:PORT, a password's /, ?, # and @ quoted as %2F, "
+            "%3F, %23 and %40; came something else"
         )
-    if uri.startswith("http"):
-        try:
-            requests.get(uri.rstrip("/") + "/health", timeout=10).raise_for_status()
-        except RequestException as error:
-            raise TrackerError(
-                f"tracker {shown_uri(uri)} does not answer ({type(error).__name__}); start it "
-                "(mlflow server) or correct tracking_uri"
-            ) from error
+    try:
+        requests.get(uri.rstrip("/") + "/health", timeout=10).raise_for_status()
+    except RequestException as error:
+        raise TrackerError(
+            f"tracker {hidden(uri)} does not answer ({type(error).__name__}); start it "
+            "(mlflow server) or correct tracking_uri"
+        ) from None
 
 
-def _new_experiment(client: MlflowClient, uri: str, name: str) -> str:
-    location = None
-    if uri.startswith("sqlite:///"):
-        artifacts = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts"
-        location = (artifacts / urllib.parse.quote(name, safe="")).as_uri()
+def _readable(uri: str) -> bool:
+    """Whether an address has the parts that it seems to have."""
+    parts = urllib.parse.urlsplit(uri)
+    try:
+        port = parts.port
+    except ValueError:
+        return False
+    return port != 0 and bool(parts.hostname) and parts.netloc.count("@") <= 1
+
+
+def _new_experiment(client: MlflowClient, uri: str, name: str, location: str | None) -> str:
+    if location is None and uri.startswith(_SQLITE):
+        artifacts = Path(uri.removeprefix(_SQLITE)).parent / "mlartifacts"
+        location = below(artifacts.as_uri(), name)
     try:
         return client.create_experiment(name, artifact_location=location)
     except MlflowException:
@@ -438,7 +645,8 @@ def _translated(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, RequestException) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise TrackerError(f"tracker {shown_uri(uri)}: {lines[0][:300]}") from error
+        # Without its cause, which quotes the address with its credentials.
+        raise TrackerError(hidden(f"tracker {uri}: {lines[0][:300]}")) from None
 
 
 def _identity_tags(configuration: Configuration) -> dict[str, str]:

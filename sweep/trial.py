@@ -110,7 +110,7 @@ def _run(
     _forget_another_recording(folder, places.recording, passes)
     resume, stored = _resume(store, tracking_run, spool, folder)
     snapshots = set[str]()
-    with Uploader(store, tracking_run, spool) as uploader:
+    with Uploader(store, tracking_run, spool, spool_bytes=places.spool_gib * 2**30) as uploader:
         uploader.sent.update(stored)
         uploader.put(_describe(run, dataset, spool, device))
         for epoch in range(INIT, resume.epoch + 1 if resume else INIT):
@@ -176,7 +176,8 @@ def _resume(
 ) -> tuple[Checkpoint | None, dict[str, tuple[int, str]]]:
     """The newest checkpoint all of whose epochs are stored or spooled, and the stored files.
 
-    Files are read back to know that they are whole; whatever is not is trained again.
+    Files are read back to know that they are whole; whatever is not is trained again. So is a run
+    without a checkpoint, whatever its spool holds: it comes out the same, over the same names.
     """
     candidates = checkpoints.newest_first(folder)
     if not candidates:

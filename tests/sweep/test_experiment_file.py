@@ -250,7 +250,9 @@ def test_a_stored_experiment_reads_back_as_the_same_sweep(path, tmp_path, monkey
 
 @pytest.mark.parametrize("key", ["arms", "dataset_digest", "dataset_size"])
 def test_what_a_sweep_s_run_keeps_is_no_key_of_a_file(parse, key):
-    with pytest.raises(ExperimentError, match=rf"unknown key '{key}'; known: base, dataset, "):
+    with pytest.raises(
+        ExperimentError, match=rf"unknown key '{key}'; known: artifacts, base, dataset, "
+    ):
         parse(f"{SMALLEST}{key}: 1\n")
 
 
@@ -381,8 +383,8 @@ def test_the_goal_follows_the_objective(parse):
 TRAIN = "regimens.supervised.train"
 SEARCH = "regimens.supervised.parameters"
 EVERY_KEY = (
-    "known: dataset, keep, max_configurations, method, metrics, model, name, plant, plugins, "
-    "regimens, resources, score_epochs, search_seed, seeds, storage_path, tracking_uri, "
+    "known: artifacts, dataset, keep, max_configurations, method, metrics, model, name, plant, "
+    "plugins, regimens, resources, score_epochs, search_seed, seeds, storage_path, tracking_uri, "
     "validation, vary"
 )
 TRAIN_KEYS = (
@@ -486,7 +488,7 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
             "resources.gpus=1",
             (
                 "unknown key 'gpus' in 'resources'; known: checkpoint_seconds, cpu, "
-                "gpu, max_failures, seeds_per_pack"
+                "gpu, max_failures, seeds_per_pack, spool_gib"
             ),
         ),
         # Names that nobody knows.
@@ -586,6 +588,7 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         ),
         ("resources.seeds_per_pack=0", "resources.seeds_per_pack: expected at least 1; came 0"),
         ("resources.max_failures=-1", "resources.max_failures: expected 0 or more; came -1"),
+        ("resources.spool_gib=-1", "resources.spool_gib: expected 0 or more; came -1.0"),
         (
             "regimens.supervised.augmentation.crop_scale=[0.2]",
             "regimens.supervised.augmentation.crop_scale: expected more items; came [0.2]",

@@ -2,8 +2,10 @@
 
 import dataclasses
 import time
+import uuid
 
 import pytest
+from stores import Line
 from sweeps import experiment
 
 from sweep import driver, experiment_file, fanout, planning
@@ -11,6 +13,7 @@ from sweep.plugins import Plugin
 from sweep.spec import Pack, Resources, RunSpec
 from sweep.tracking import Store
 from sweep.trial import Places, run_pack
+from sweep.uploading import waiting
 
 pytestmark = pytest.mark.slow
 
@@ -111,6 +114,40 @@ def test_a_done_seed_is_trained_again_only_for_what_it_lacks(workdir):
     earlier = dataclasses.replace(more, score_epochs=(0, 2))
     asked = dataclasses.replace(places, recording=earlier)
     assert running(run_pack(mine, dataset, asked), run_id) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint_seconds", "trained"), [(0, [3]), (3600, [1, 2, 3])], ids=["with", "without"]
+)
+def test_what_a_cut_off_run_left_in_the_spool_is_stored_by_the_next_start(
+    workdir, server, monkeypatch, checkpoint_seconds, trained
+):
+    """With a checkpoint it goes up as it lies; without one it is made again, to the same bits."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    configuration, dataset, store, places = setting(workdir)
+    run_id = RunSpec(configuration=configuration, seed=0).run_id
+    assert [*run_pack(pack(store, configuration, 0), dataset, places)][-1].state == "done"
+    with Line(server) as line:
+        far = Store.create(line.address, f"cut off {uuid.uuid4().hex[:8]}")
+        mine = pack(far, configuration, 0)
+        there = dataclasses.replace(
+            places,
+            tracking_uri=far.uri,
+            experiment_id=far.experiment_id,
+            checkpoint_seconds=checkpoint_seconds,
+        )
+        records = run_pack(mine, dataset, there)
+        assert next(records).epoch == 1
+        line.cut()
+        assert next(records).epoch == 2
+        records.close()
+        assert waiting(places.spool(run_id))[0] > 0
+        line.mend()
+        assert running(run_pack(mine, dataset, there), run_id) == trained
+        assert waiting(places.spool(run_id)) == (0, 0)
+        expected, found = store.trace(run_id), far.trace(run_id)
+        assert found.state == "done"
+        assert far.manifest(found.tracking_run) == store.manifest(expected.tracking_run)
 
 
 def test_a_lost_pack_goes_on_with_the_seed_that_was_not_done(ray_session, workdir):

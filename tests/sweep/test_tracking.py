@@ -1,19 +1,10 @@
 """The tracking store, on SQLite and over HTTP."""
 
 import pytest
+from stores import CONFIGURATION, RUN, started
 
 from hardness.dynamics import Manifest, fingerprint, write_manifest
-from sweep.spec import Configuration, RunSpec
-from sweep.tracking import NoSuchSweep, Store, TrackerError, default_uri, shown_uri
-
-CONFIGURATION = Configuration(
-    regimen="supervised",
-    numerics_version=1,
-    dataset={"name": "digits", "digest": "d", "data_seed": 0},
-    model={"name": "mlp"},
-    options={"train": {"lr": 0.1}},
-)
-RUN = RunSpec(configuration=CONFIGURATION, seed=3)
+from sweep.tracking import NoSuchSweep, Store, TrackerError, default_uri
 
 
 @pytest.fixture(params=["sqlite", "http"])
@@ -24,11 +15,6 @@ def store(request, workdir):
     else:
         uri, name = default_uri(), "tracking"
     return Store.create(uri, name)
-
-
-def started(store):
-    parent = store.save_configuration(CONFIGURATION, {"train.lr": 0.1}, 0)
-    return store.start_run(RUN, parent, {"git_commit": "abc"})
 
 
 def test_starting_twice_gives_the_same_run(store):
@@ -133,8 +119,3 @@ def test_a_tracker_that_is_not_there_is_named_at_once():
 def test_a_file_store_is_refused():
     with pytest.raises(TrackerError, match="expected sqlite:/// or http"):
         Store.create("file:///somewhere", "any")
-
-
-def test_passwords_are_not_shown():
-    shown = shown_uri("https://me:secret@tracker.example:5000/path")
-    assert shown == "https://me:***@tracker.example:5000/path"

@@ -1,0 +1,57 @@
+"""Every kind of store under many workers at once: no error, nothing lost, nothing twice."""
+
+import multiprocessing
+import uuid
+
+import pytest
+from stores import CONFIGURATION, log_all, numbers
+
+from hardness.dynamics import fingerprint
+from sweep.tracking import Store, default_uri
+
+pytestmark = pytest.mark.slow
+WORKERS, EPOCHS = 16, 5
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Processes that have what they need loaded: sixteen imports of MLflow take a minute."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stores"])
+    return context
+
+
+@pytest.mark.parametrize("kind", ["embedded", "server", "server_on_postgres"])
+def test_many_workers_at_once(kind, processes, workdir, request):
+    uri = default_uri() if kind == "embedded" else request.getfixturevalue(kind)
+    store = Store.create(uri, f"many {uuid.uuid4().hex[:8]}")
+    parent = store.save_configuration(CONFIGURATION, {}, 0)
+    barrier, results = processes.Barrier(WORKERS), processes.Queue()
+    workers = [
+        processes.Process(
+            target=log_all,
+            args=[store.address, parent, seed, EPOCHS, workdir / str(seed), barrier, results],
+        )
+        for seed in range(WORKERS)
+    ]
+    for worker in workers:
+        worker.start()
+    sent = dict(results.get(timeout=240) for _ in workers)
+    for worker in workers:
+        worker.join(30)
+    assert not [error for error in sent.values() if isinstance(error, str)]
+
+    found = store.client.search_runs([store.experiment_id], "tags.role = 'run'")
+    assert sorted(int(run.data.params["seed"]) for run in found) == [*range(WORKERS)]
+    for run in found:
+        seed, tracking_run = int(run.data.params["seed"]), run.info.run_id
+        assert run.info.status == "FINISHED"
+        assert {*store.files(tracking_run)} == {*sent[seed]}
+        for name, expected in sent[seed].items():
+            path = store.download(tracking_run, name, workdir / f"back-{seed}")
+            assert fingerprint(path) == expected
+        for key in numbers(0, 0):
+            points = store.client.get_metric_history(tracking_run, key)
+            assert sorted((p.step, p.timestamp, p.value) for p in points) == [
+                (epoch, epoch, numbers(seed, epoch)[key]) for epoch in range(EPOCHS)
+            ]
