@@ -27,7 +27,7 @@ from sweep.experiment_file import ExperimentError, options
 from sweep.progress import Display
 from sweep.spec import Cell, Pack, Places, Progress, RunSpec, SweepSpec
 from sweep.standing import Sweep, look
-from sweep.tracking import Store
+from sweep.tracking import PATIENCE_S, Store, TrackerError
 
 # Numbers in the images on which an epoch is timed: half a minute of work, or less.
 MEASURED = 1 << 23
@@ -130,6 +130,7 @@ def train(
         store: The sweep's, made by this process.
         retry_failed: Start failed cells again.
     """
+    store.patience_s = PATIENCE_S
     tags = {"git_commit": commit} if (commit := _git_commit()) else {}
     known = {"dataset_digest": spec.dataset_digest, "dataset_size": spec.dataset_size}
     kept = {**content, **known}
@@ -162,14 +163,22 @@ def train(
             )
             for pack, reason in lost:
                 _give_up(store, pack, reason)
+            store.tidy()
     return look(spec, store)
 
 
-def interrupt(store: Store) -> None:
-    """Mark the runs that were cut off, so that nobody takes them for running."""
-    for trace in store.traces().values():
-        if trace.state == "running":
-            store.interrupt(trace.tracking_run)
+def interrupt(store: Store, say: Callable[[str], None]) -> None:
+    """Mark the runs that were cut off, so that nobody takes them for running.
+
+    Args:
+        store: The sweep's, which nobody drives any more.
+        say: Told if the tracker is away; then the next driver does it.
+    """
+    store.patience_s = 0
+    try:
+        store.tidy()
+    except TrackerError as error:
+        say(str(error))
 
 
 def estimate(spec: SweepSpec, dataset: Dataset, cells: Sequence[Cell]) -> float:

@@ -454,6 +454,10 @@ class Places:
         """States of a run that is not done yet."""
         return Path(self.storage_path) / "checkpoints" / run_id
 
+    def claim(self, run_id: str) -> Path:
+        """Says which process works on a run that is not done yet."""
+        return Path(self.storage_path) / "claims" / run_id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:

@@ -10,7 +10,7 @@ from typing import Self
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from hardness.dynamics import INIT, fingerprint
-from sweep.tracking import Store
+from sweep.claim import Guarded
 
 PATIENCE_S = 600
 
@@ -39,7 +39,7 @@ class Uploader:
         spool: Folder in which the files wait, under their artifact names.
     """
 
-    def __init__(self, store: Store, tracking_run: str, spool: Path) -> None:
+    def __init__(self, store: Guarded, tracking_run: str, spool: Path) -> None:
         self.store, self.tracking_run, self.spool = store, tracking_run, spool
         self.sent: dict[str, tuple[int, str]] = {}
         self._items: queue.Queue[_Item | None] = queue.Queue()

@@ -58,7 +58,7 @@ def test_a_replayed_epoch_leaves_one_point(store):
 def test_states_of_a_run(store, tmp_path):
     run = started(store)
     assert store.traces()[RUN.run_id].state == "running"
-    store.interrupt(run)
+    store.tidy()
     assert store.traces()[RUN.run_id].state == "missing"
     started(store)
     store.fail(run, "the training loss became nan in epoch 0", final=True)
