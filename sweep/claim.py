@@ -25,8 +25,11 @@ class Claim:
         self._path, self._token = path, secrets.token_hex(8)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{self._token}")
-        partial.write_text(self._token)
-        partial.replace(path)
+        try:
+            partial.write_text(self._token)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Do nothing if the run is still this process's.

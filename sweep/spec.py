@@ -467,7 +467,8 @@ class Progress:
         run_id: Whose.
         epoch: Finished epochs.
         epochs: All epochs.
-        state: ``failed`` comes with a reason, as the run's last report.
+        state: ``failed`` comes with a reason, as the run's last report; ``lost`` is said of a pack
+            that storage or tracker did not let end.
         reason: Why it failed.
         summary: The epoch's numbers.
     """
@@ -475,6 +476,6 @@ class Progress:
     run_id: str
     epoch: int
     epochs: int
-    state: Literal["running", "done", "failed"] = "running"
+    state: Literal["running", "done", "failed", "lost"] = "running"
     reason: str = ""
     summary: Mapping[str, float] = field(default_factory=dict)

@@ -78,6 +78,11 @@ def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]
         except Lost:
             # Whoever has taken this run up goes on with the rest of the pack too.
             return
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            said = f"{error.strerror}; make room there and start the sweep again"
+            raise OSError(error.errno, said, error.filename or places.storage_path) from error
 
 
 def _one(
@@ -197,11 +202,8 @@ def _as_room_comes(write: Callable[[], _T], spool: Path, uploader: Uploader) -> 
         try:
             return write()
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if error.errno not in _NO_ROOM or not waiting:
                 raise
-            if not waiting:
-                said = f"{error.strerror}; make room there and start the sweep again"
-                raise OSError(error.errno, said, str(spool)) from error
         uploader.put(())
         time.sleep(_ROOM_S)
 

@@ -4,13 +4,23 @@ The tables of an undisturbed sweep are made once. After each fault the same comm
 give them to the bit, with no run twice, none left running, and nothing trained again without need.
 """
 
+import os
+import random
 import signal
 import subprocess
 import time
+from collections import Counter
+from pathlib import Path
 
 import pytest
-from breakable import EPOCHS, Cluster, Server, Sweep, kill, same, until
+from breakable import EPOCHS, Cluster, Server, Sweep, descendants, kill, same, until
 from sweeps import cells, command
+
+from hardness import checkpoint as checkpoints
+from sweep import driver, experiment_file, planning
+from sweep.spec import Pack, Places, RunSpec
+from sweep.tracking import Store
+from sweep.trial import run_pack
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 CELLS = 4
@@ -50,7 +60,8 @@ def reference(tmp_path_factory, tracker):
 def sweep(request, tmp_path, tracker, monkeypatch):
     """A sweep of the same cells, named after the test."""
     monkeypatch.chdir(tmp_path)
-    return Sweep(tmp_path, tracker, request.node.name.removeprefix("test_"))
+    name = request.node.name.removeprefix("test_").replace("[", "-").rstrip("]")
+    return Sweep(tmp_path, tracker, name)
 
 
 def ended(process):
@@ -134,7 +145,6 @@ def test_kill_9_of_the_tracker_and_its_return(sweep, cluster, tracker, reference
 
 @pytest.mark.parametrize("notice", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_an_interrupt(notice, sweep, cluster, reference):
-    sweep.name = sweep.name.replace("[", "-").rstrip("]")
     sweep.hold(2)
     process = sweep.start(cluster)
     sweep.held(2, process)
@@ -300,3 +310,152 @@ def half_trained(sweep, tracker):
             until(lambda spool=spool: not any(p.is_file() for p in spool.rglob("*")), what="upload")
             training.close()
     return runs
+
+
+class Soak:
+    """A sweep that is disturbed at random moments, by faults in a random order, until it is done.
+
+    Args:
+        sweep: Of many cells.
+        rng: The one source of chance.
+    """
+
+    def __init__(self, sweep, cluster, tracker, rng):
+        self.sweep, self.cluster, self.tracker, self.rng = sweep, cluster, tracker, rng
+        self.process = None
+        self.starts = 0
+        self.tried, self.slowest = Counter(), {}
+        self.kinds = {
+            "kill -9 of a worker": self.worker,
+            "kill -9 of the driver": lambda: kill(self.process.pid),
+            "kill -9 of the second node": self.node,
+            "kill -9 of the tracker": self.server,
+            "Ctrl-C": lambda: self.process.send_signal(signal.SIGINT),
+            "SIGTERM": lambda: self.process.send_signal(signal.SIGTERM),
+            "a damaged file of a finished run": self.finished,
+            "a checkpoint cut in half, and kill -9": self.checkpoint,
+            "a second driver": self.rival,
+        }
+
+    def workers(self):
+        """Processes that train, or are about to."""
+        found = []
+        for pid in descendants(self.cluster.head.pid) + descendants(self.cluster.second.pid):
+            try:
+                line = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if line.startswith(b"ray::ImplicitFunc"):
+                found.append(pid)
+        return found
+
+    def worker(self):
+        kill(self.rng.choice(until(self.workers, what="a worker")))
+
+    def node(self):
+        self.cluster.lose()
+        self.cluster.join()
+
+    def server(self):
+        self.tracker.kill()
+        time.sleep(self.rng.uniform(0, 3))
+        self.tracker.start()
+
+    def finished(self):
+        done = [
+            *self.tracker.folder.glob(f"artifacts/{self.experiment()}/*/artifacts/manifest.json")
+        ]
+        if done:
+            run = self.rng.choice(sorted(done)).parent
+            self.rng.choice((flip, halve))(run / "dynamics" / "epoch=0001.parquet")
+
+    def checkpoint(self):
+        for folder in (self.sweep.storage / "checkpoints").iterdir():
+            for _, path in checkpoints.newest_first(folder)[:1]:
+                try:
+                    halve(path)
+                except FileNotFoundError:
+                    continue  # its run has just ended
+        self.worker()
+
+    def rival(self):
+        rival = self.sweep.start(self.cluster)
+        code, err = ended(rival)
+        # Where the driver has ended meanwhile, the second is the first.
+        assert code == 2 or self.process.poll() is not None, err
+
+    def experiment(self):
+        return Store.find(self.tracker.uri, self.sweep.name).experiment_id
+
+    def drive(self):
+        """Have a driver: the same command again, whenever there is none."""
+        if self.process is None or self.process.poll() is not None:
+            if self.process is not None:
+                _, err = self.process.communicate()
+                assert "Traceback" not in err, err
+            self.process = self.sweep.start(self.cluster)
+            self.starts += 1
+
+    def progress(self):
+        return sum(self.sweep.trained().values())
+
+    def over(self):
+        """Whether the command has come to its end with all cells done."""
+        return self.process is not None and self.process.poll() == 0
+
+    def go(self, schedule):
+        """Work through pairs of a moment, in epochs trained, and a kind of fault; then end."""
+        for moment, kind in schedule:
+            while len(self.sweep.trained()) < moment and not self.over():
+                self.drive()
+                time.sleep(0.05)
+            if self.over():
+                break
+            self.drive()
+            before, began = self.progress(), time.monotonic()
+            self.kinds[kind]()
+            self.tried[kind] += 1
+            while self.progress() == before and not self.over():
+                self.drive()
+                time.sleep(0.05)
+                assert time.monotonic() - began < 300, f"stands still after {kind}"
+            self.slowest[kind] = max(self.slowest.get(kind, 0), time.monotonic() - began)
+        while not self.over():
+            self.drive()
+            time.sleep(0.1)
+            assert self.starts < 3 * len(schedule) + 10, "never ends"
+        self.process.communicate()
+
+
+def test_a_soak(tmp_path, cluster, tracker, monkeypatch):
+    """Cells and faults by ``SOAK_CELLS``: few in `make test`, many in `make soak`."""
+    monkeypatch.chdir(tmp_path)
+    count = int(os.environ.get("SOAK_CELLS", "20"))
+    rng = random.Random(int(os.environ.get("SOAK_SEED", "0")))
+    undisturbed = Sweep(tmp_path / "undisturbed", tracker, f"undisturbed-{count}", seeds=count // 2)
+    code, _, err = undisturbed.run()
+    assert code == 0, err
+    sweep = Sweep(tmp_path / "soak", tracker, f"soak-{count}", seeds=count // 2)
+    soak = Soak(sweep, cluster, tracker, rng)
+    kinds = [*soak.kinds] * (count // len(soak.kinds))
+    rng.shuffle(kinds)
+    kinds = kinds[: max(4, count // 3)]
+    epochs = count * (EPOCHS + 1)
+    moments = sorted(rng.sample(range(1, epochs - 10), len(kinds)))
+    soak.go([*zip(moments, kinds, strict=True)])
+    same(sweep.tables(), undisturbed.tables())
+    sweep.is_in_order()
+    store, found = cells(sweep.name, tracker.uri)
+    lost = [c for c in found.cells if c.state != "done"]
+    runs = store.client.search_runs([store.experiment_id], "tags.role = 'run'", max_results=5000)
+    duplicates = len(runs) - len({run.data.tags["run_id"] for run in runs})
+    print(
+        f"\n{sum(soak.tried.values())} faults on {count} cells of {EPOCHS} epochs, "
+        f"{soak.starts} drivers one after another"
+    )
+    print(f"runs lost {len(lost)}, duplicates {duplicates}, epochs trained again {sweep.again()}")
+    for kind, seconds in soak.slowest.items():
+        print(f"  {soak.tried[kind]} x {kind}: goes on after {seconds:.1f} s at most")
+    assert (lost, duplicates) == ([], 0)
+    # A fault costs the epochs since two checkpoints of each worker, or the whole of a finished run.
+    assert sweep.again() <= sum(soak.tried.values()) * (EPOCHS + 1)
