@@ -115,7 +115,7 @@ class Cluster:
         self._folders = []
         self.head = self._start("--head", f"--port={self.address.rpartition(':')[2]}",
                                 "--include-dashboard=false")  # fmt: skip
-        until(lambda: self.nodes() == 1, what="the head")
+        until(self.nodes, what="the head")
         self.second = None
         self.join()
         self.environment["RAY_ADDRESS"] = self.address
@@ -123,8 +123,10 @@ class Cluster:
     def join(self):
         """Start the second node, unless it is there."""
         if self.second is None:
+            # One that was killed is alive to the head for some seconds more.
+            before = self.nodes()
             self.second = self._start(f"--address={self.address}")
-            until(lambda: self.nodes() == 2, what="the second node")
+            until(lambda: self.nodes() - before, what="the second node")
 
     def lose(self):
         """Kill -9 all of the second node: a machine that is gone."""
@@ -133,14 +135,14 @@ class Cluster:
         self.second = None
 
     def nodes(self):
-        """How many are alive, as the head sees it."""
+        """Ids of those that are alive, as the head sees it."""
         from ray._raylet import GcsClient
 
         try:
-            found = GcsClient(address=self.address).get_all_node_info().values()
+            found = GcsClient(address=self.address).get_all_node_info()
         except Exception:  # noqa: BLE001 - the head is not up yet
-            return 0
-        return sum(1 for node in found if node.state == 0)
+            return set()
+        return {node_id for node_id, node in found.items() if node.state == 0}
 
     def close(self):
         for node in (self.second, self.head):

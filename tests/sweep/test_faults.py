@@ -201,7 +201,8 @@ def test_a_full_disk(sweep, tmp_path, reference):
         assert all(len(r.splitlines()) == 1 for r in sweep.reasons)
         (sweep.control / "fill").unlink()
         (disk / "filler").unlink()
-        goes_on(sweep, reference, retrained=4)
+        # Of each cell that epoch, and where a neighbour filled the disk also the one before.
+        goes_on(sweep, reference, retrained=2 * CELLS)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -396,8 +397,18 @@ class Soak:
             self.process = self.sweep.start(self.cluster)
             self.starts += 1
 
+    def at_work(self):
+        """Runs that a worker has taken up and that are not done."""
+        return {p.name for p in (self.sweep.storage / "claims").glob("*") if not p.suffix}
+
     def progress(self):
-        return sum(self.sweep.trained().values())
+        """How many epochs each run was trained."""
+        return Counter(line.split()[0] for line in self.sweep.trained().elements())
+
+    def waiting(self, hit, before):
+        """Of the runs that a fault hit, those that have neither trained since nor ended."""
+        now = self.progress()
+        return {run for run in hit & self.at_work() if now[run] == before[run]}
 
     def over(self):
         """Whether the command has come to its end with all cells done."""
@@ -412,10 +423,10 @@ class Soak:
             if self.over():
                 break
             self.drive()
-            before, began = self.progress(), time.monotonic()
+            hit, before, began = self.at_work(), self.progress(), time.monotonic()
             self.kinds[kind]()
             self.tried[kind] += 1
-            while self.progress() == before and not self.over():
+            while self.waiting(hit, before) and not self.over():
                 self.drive()
                 time.sleep(0.05)
                 assert time.monotonic() - began < 300, f"stands still after {kind}"
@@ -431,15 +442,15 @@ def test_a_soak(tmp_path, cluster, tracker, monkeypatch):
     """Cells and faults by ``SOAK_CELLS``: few in `make test`, many in `make soak`."""
     monkeypatch.chdir(tmp_path)
     count = int(os.environ.get("SOAK_CELLS", "20"))
-    rng = random.Random(int(os.environ.get("SOAK_SEED", "0")))
+    # Under this seed the few faults of `make test` are those that differ most.
+    rng = random.Random(int(os.environ.get("SOAK_SEED", "44")))
     undisturbed = Sweep(tmp_path / "undisturbed", tracker, f"undisturbed-{count}", seeds=count // 2)
     code, _, err = undisturbed.run()
     assert code == 0, err
     sweep = Sweep(tmp_path / "soak", tracker, f"soak-{count}", seeds=count // 2)
     soak = Soak(sweep, cluster, tracker, rng)
-    kinds = [*soak.kinds] * (count // len(soak.kinds))
-    rng.shuffle(kinds)
-    kinds = kinds[: max(4, count // 3)]
+    rounds = [rng.sample(sorted(soak.kinds), len(soak.kinds)) for _ in range(count)]
+    kinds = [kind for of_each in rounds for kind in of_each][: count // 3]
     epochs = count * (EPOCHS + 1)
     moments = sorted(rng.sample(range(1, epochs - 10), len(kinds)))
     soak.go([*zip(moments, kinds, strict=True)])
