@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Ray would rebuild an environment for every worker under `uv run`; ours is already the right one.
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV = 0
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test soak check bench lock clean
 
 $(READY): requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -22,6 +22,9 @@ demo: $(READY)  ## train, aggregate and compare on real digits, about three minu
 
 test: $(READY)  ## everything, with a real Ray and a real MLflow
 	$(BIN)/pytest
+
+soak: $(READY)  ## 60 cells under random faults, on two nodes and a tracking server, under 25 minutes on two cores
+	SOAK_CELLS=60 $(BIN)/pytest -s "tests/sweep/test_faults.py::test_a_soak"
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .

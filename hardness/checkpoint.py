@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from hardness.dynamics import storage_error
+
 # Epoch -1 is the state before training.
 _NAME = re.compile(r"epoch=(-001|[0-9]{4,})\.safetensors")
 _EPOCH = re.compile(r"-1|[0-9]+")
@@ -113,6 +115,8 @@ def _write(tensors: Mapping[str, torch.Tensor], target: Path, metadata: dict[str
     try:
         save_file(dict(tensors), partial, metadata=metadata)
         partial.replace(target)
+    except SafetensorError as error:
+        raise storage_error(error) from error
     finally:
         partial.unlink(missing_ok=True)
 

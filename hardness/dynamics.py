@@ -10,6 +10,7 @@ Layout, the same on disk and as a run's artifacts::
     manifest.json                          written last: names, sizes and digests of the files
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -43,6 +44,7 @@ _FILE = re.compile(
     r"samples\.parquet|spec\.json|dynamics/epoch=(init|[0-9]{4,})\.parquet"
     r"|snapshots/epoch=[0-9]{4,}\.safetensors"
 )
+_SYSTEM_ERROR = re.compile(r"os error ([0-9]+)")
 
 # What reading anything else as a manifest raises: an infinite size and 10,000 brackets as well.
 _NOT_A_MANIFEST = (
@@ -229,8 +231,17 @@ def write_snapshots(
         return []
     name = snapshot_file(epoch)
     with _whole(folder / name) as partial:
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, partial)
+        try:
+            save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, partial)
+        except SafetensorError as error:
+            raise storage_error(error) from error
     return [name]
+
+
+def storage_error(error: SafetensorError) -> OSError:
+    """What the system said when safetensors could not write, such as that the disk is full."""
+    said = _SYSTEM_ERROR.search(str(error))
+    return OSError(int(said[1]) if said else errno.EIO, str(error))
 
 
 def read_summary(path: Path) -> dict[str, float]:

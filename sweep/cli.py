@@ -78,6 +78,7 @@ def run(
         driver,
         experiment_file,
         fanout,
+        lease,
         standing,
         tracking,
     )
@@ -94,7 +95,7 @@ def run(
     dataset = driver.prepare(spec, dataset, _say)
     store = tracking.Store.create(uri, spec.name, spec.artifacts)
     content = driver.resolved(content, spec)
-    with _interruptible([store]), fanout.session():
+    with lease.held(store, _say) as mine, _interruptible([mine]), fanout.session():
         sweep = driver.train(content, spec, dataset, store, retry_failed=retry_failed)
         if no_aggregate:
             adaptive.write(adaptive.table(*_due(sweep)), _folder(spec))
@@ -264,6 +265,7 @@ def prune(
         driver,
         experiment_file,
         fanout,
+        lease,
         pruning,
         report,
         standing,
@@ -275,8 +277,8 @@ def prune(
     asked = experiment_file.seeds(int(seeds) if seeds.isdecimal() else seeds, "--seeds")
     store, sweep = standing.find(name, tracking_uri)
     retrained = pruning.retraining_seeds(len(asked) if seeds.isdecimal() else asked, sweep)
-    stores: list[Any] = []
-    with _interruptible(stores), fanout.session():
+    leases: list[Any] = []
+    with contextlib.ExitStack() as until_ray_is_gone, _interruptible(leases), fanout.session():
         plan = pruning.plan(
             sweep, store, [*by, *further], keeps, retrained, _folder(sweep.spec), configuration
         )
@@ -286,7 +288,7 @@ def prune(
             return
         dataset = driver.prepare(spec, plan.dataset, _say)
         target = tracking.Store.create(store.uri, spec.name, spec.artifacts)
-        stores.append(target)
+        leases.append(until_ray_is_gone.enter_context(lease.held(target, _say)))
         driver.train(plan.content, spec, dataset, target, retry_failed=retry_failed)
     pruned = standing.look(spec, target)
     table, folder = pruning.table(pruned, dataset, plan.truths), _folder(spec)
@@ -386,11 +388,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible(stores: Sequence[Any]) -> Iterator[None]:
+def _interruptible(leases: Sequence[Any]) -> Iterator[None]:
     """Leave the runs in order where training is cut off, and say how to go on.
 
     Args:
-        stores: Where runs are started, as far as they are known by then.
+        leases: Of the sweeps that are driven, as far as they are known by then.
     """
     from sweep import driver  # noqa: PLC0415
 
@@ -398,8 +400,11 @@ def _interruptible(stores: Sequence[Any]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         # Only now that Ray's workers are gone does no run start any more.
-        for store in stores:
-            driver.interrupt(store)
+        for lease in leases:
+            if lease.lost_to:
+                _say(f"stopped: {lease.lost_to} has taken the sweep {lease.store.name} over")
+                sys.exit(INTERRUPTED)
+            driver.interrupt(lease.store, _say)
         _say(f"interrupted; what is done is kept. Go on with: {_again()}")
         sys.exit(INTERRUPTED)
 

@@ -28,7 +28,7 @@ from sweep.mistake import hidden
 from sweep.progress import Display
 from sweep.spec import Cell, Pack, Places, Progress, RunSpec, SweepSpec
 from sweep.standing import Sweep, look
-from sweep.tracking import Store
+from sweep.tracking import PATIENCE_S, Store, TrackerError
 
 # Numbers in the images on which an epoch is timed: half a minute of work, or less.
 MEASURED = 1 << 23
@@ -139,6 +139,7 @@ def train(
             "tracking_uri: offline is a file of one machine; a sweep on several nodes needs "
             "http://HOST:PORT of an MLflow server that every node reaches"
         )
+    store.patience_s = PATIENCE_S
     tags = {"git_commit": commit} if (commit := _git_commit()) else {}
     known = {"dataset_digest": spec.dataset_digest, "dataset_size": spec.dataset_size}
     # Without the store's own address: it may bear credentials, and whoever reads this has one.
@@ -173,14 +174,22 @@ def train(
             )
             for pack, reason in lost:
                 _give_up(store, pack, reason)
+            store.tidy()
     return look(spec, store)
 
 
-def interrupt(store: Store) -> None:
-    """Mark the runs that were cut off, so that nobody takes them for running."""
-    for trace in store.traces().values():
-        if trace.state == "running":
-            store.interrupt(trace.tracking_run)
+def interrupt(store: Store, say: Callable[[str], None]) -> None:
+    """Mark the runs that were cut off, so that nobody takes them for running.
+
+    Args:
+        store: The sweep's, which nobody drives any more.
+        say: Told if the tracker is away; then the next driver does it.
+    """
+    store.patience_s = 0
+    try:
+        store.tidy()
+    except TrackerError as error:
+        say(str(error))
 
 
 def estimate(spec: SweepSpec, dataset: Dataset, cells: Sequence[Cell]) -> float:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -111,7 +112,9 @@ def run(
     lost: list[tuple[Pack, str]] = []
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     trainable = tune.with_resources(
-        tune.with_parameters(_train, dataset=dataset, places=places),
+        tune.with_parameters(
+            _train, dataset=dataset, places=places, max_failures=resources.max_failures
+        ),
         {"cpu": resources.cpu, "gpu": resources.gpu},
     )
     # Tune insists on a place that every node sees, though nothing of ours goes there.
@@ -152,7 +155,9 @@ def _fit(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tuner.fit()
+            # Once all have ended Tune reads back why trials failed, which a full disk cuts short.
+            with contextlib.suppress(EOFError):
+                tuner.fit()
     except RuntimeError as error:
         if isinstance(error.__cause__, OutOfMemoryError):
             return error.__cause__
@@ -160,20 +165,40 @@ def _fit(
     return None
 
 
-def _train(config: dict[str, Any], *, dataset: "Dataset", places: Places) -> None:
+def _train(
+    config: dict[str, Any], *, dataset: "Dataset", places: Places, max_failures: int
+) -> None:
+    """Train a pack; where storage or the tracker fail, again, and in the end say why not.
+
+    Tune would start it again too, in a process that has to import everything anew, and keeps the
+    reason in a pickle in the place that may just have failed.
+    """
     from sweep.trial import run_pack  # noqa: PLC0415 - torch, which a driver may do without
 
-    for progress in run_pack(Pack.from_json(config["pack"]), dataset, places):
-        tune.report(
-            {
-                "run_id": progress.run_id,
-                "epoch": progress.epoch,
-                "epochs": progress.epochs,
-                "state": progress.state,
-                "reason": progress.reason,
-                "summary": dict(progress.summary),
-            }
-        )
+    reason = ""
+    for attempt in range(max_failures + 1):
+        time.sleep(2**attempt - 1)
+        try:
+            for progress in run_pack(Pack.from_json(config["pack"]), dataset, places):
+                _report(progress)
+        except OSError as error:
+            reason = str(error)
+        else:
+            return
+    _report(Progress(run_id="", epoch=0, epochs=0, state="lost", reason=reason))
+
+
+def _report(progress: Progress) -> None:
+    tune.report(
+        {
+            "run_id": progress.run_id,
+            "epoch": progress.epoch,
+            "epochs": progress.epochs,
+            "state": progress.state,
+            "reason": progress.reason,
+            "summary": dict(progress.summary),
+        }
+    )
 
 
 class _Planner(Searcher):
@@ -235,13 +260,22 @@ class _Listener(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        if "run_id" in result:
+        if result.get("state") == "lost":
+            self._give_up(trial, result["reason"])
+        elif "run_id" in result:
             fields = ("run_id", "epoch", "epochs", "state", "reason", "summary")
             self._on_progress(Progress(**{name: result[name] for name in fields}))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        cause = str(trial.get_pickled_error() or "its process was lost").strip().splitlines()
-        self._lost.append((Pack.from_json(trial.config["pack"]), cause[-1][:500]))
+        try:
+            cause = str(trial.get_pickled_error() or "")
+        except EOFError:
+            cause = ""  # the disk was too full to keep it
+        self._give_up(trial, cause.strip() or "its process was lost")
+
+    def _give_up(self, trial: Any, reason: str) -> None:
+        lost = Pack.from_json(trial.config["pack"])
+        self._lost.append((lost, reason.splitlines()[-1][:500]))
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks; a progress display does not travel.

@@ -465,6 +465,10 @@ class Places:
         """States of a run that is not done yet."""
         return Path(self.storage_path) / "checkpoints" / run_id
 
+    def claim(self, run_id: str) -> Path:
+        """Says which process works on a run that is not done yet."""
+        return Path(self.storage_path) / "claims" / run_id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
@@ -474,7 +478,8 @@ class Progress:
         run_id: Whose.
         epoch: Finished epochs.
         epochs: All epochs.
-        state: ``failed`` comes with a reason, as the run's last report.
+        state: ``failed`` comes with a reason, as the run's last report; ``lost`` is said of a pack
+            that storage or tracker did not let end.
         reason: Why it failed.
         summary: The epoch's numbers.
     """
@@ -482,6 +487,6 @@ class Progress:
     run_id: str
     epoch: int
     epochs: int
-    state: Literal["running", "done", "failed"] = "running"
+    state: Literal["running", "done", "failed", "lost"] = "running"
     reason: str = ""
     summary: Mapping[str, float] = field(default_factory=dict)

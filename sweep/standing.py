@@ -1,9 +1,9 @@
 """A sweep as it stands in its store: its configurations so far, and what became of each cell."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from sweep import planning
+from sweep import lease, planning, tracking
 from sweep.adaptive import Judge
 from sweep.experiment_file import check
 from sweep.planning import Due, Proposal
@@ -71,7 +71,20 @@ def find(name: str, tracking_uri: str | None) -> tuple[Store, Sweep]:
         ExperimentError: If its plugins are gone or its file no longer fits.
     """
     store = Store.known_as(tracking_uri, name)
-    return store, look(check(store.read_sweep(), name), store)
+    spec = check(store.read_sweep(), name)
+    sweep = look(spec, store)
+    if not any(c.state == "running" for c in sweep.cells) or lease.driver(store):
+        return store, sweep
+    # Cells run only while a living driver has the sweep, and the last one may just have ended.
+    sweep = look(spec, store)
+    return store, replace(sweep, cells=[_asleep(c) for c in sweep.cells])
+
+
+def _asleep(cell: Cell) -> Cell:
+    if cell.trace is None or cell.state != "running":
+        return cell
+    reason = tracking.cut_off(cell.trace.epochs)
+    return replace(cell, trace=replace(cell.trace, state="missing", reason=reason))
 
 
 def _known(store: Store) -> list[Proposal]:

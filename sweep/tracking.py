@@ -6,16 +6,18 @@ One experiment a sweep. In it one run of ``role=sweep`` (the resolved experiment
 """
 
 import contextlib
+import errno
+import functools
 import json
 import os
 import posixpath
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.request import url2pathname
 
 # Read when MLflow is imported: no telemetry, no bars per artifact, no half-hour of silent retries.
@@ -34,7 +36,13 @@ from mlflow.entities import FileInfo, Metric, Param, Run, RunTag, ViewType  # no
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.artifact.artifact_repo import ArtifactRepository  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
-from requests.exceptions import RequestException  # noqa: E402
+from requests.exceptions import HTTPError, RequestException  # noqa: E402
+from tenacity import (  # noqa: E402
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from hardness.dynamics import MANIFEST, Damaged, Manifest  # noqa: E402
 from sweep.artifacts import Folder, below  # noqa: E402
@@ -47,12 +55,26 @@ OFFLINE = "offline"
 _SQLITE = "sqlite:///"
 # Tag of a run that was trained elsewhere.
 ADOPTED = "adopted"
+# How long a sweep that trains waits for a tracker that is away.
+PATIENCE_S = 600.0
 _PAGE = 1000
+_LEASE = "driver"
+# What sets apart the runs of a role; there is one of each other role.
+_IDENTITY = {"sweep": "", "configuration": "configuration_id", "run": "run_id", "aggregate": ""}
+_SERVER_ERROR = 500
+_PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+_NO_ROOM = os.strerror(errno.ENOSPC)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _STATUS = {"RUNNING": "running", "SCHEDULED": "running", "FINISHED": "done", "FAILED": "failed"}
 
 
 class TrackerError(Mistake, OSError):
     """The tracker did not answer or refused; trying again may help."""
+
+
+class TrackerAway(TrackerError):  # noqa: N818 - it states where the tracker is
+    """The tracker did not answer, or not now."""
 
 
 class NoSuchSweep(Mistake, LookupError):  # noqa: N818 - it states what the store said
@@ -118,6 +140,24 @@ def located(uri: str | None, storage_path: str = "sweeps") -> str:
     return uri
 
 
+def _patient(
+    method: Callable[Concatenate["Store", _P], _R],
+) -> Callable[Concatenate["Store", _P], _R]:
+    """Ask again while the tracker is away, for as long as the store's patience lasts."""
+
+    @functools.wraps(method)
+    def asked(self: "Store", /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        again = Retrying(
+            retry=retry_if_exception_type(TrackerAway),
+            wait=wait_random_exponential(multiplier=0.5, max=5),
+            stop=stop_after_delay(self.patience_s),
+            reraise=True,
+        )
+        return again(method, self, *args, **kwargs)
+
+    return asked
+
+
 class Store:
     """One sweep's runs.
 
@@ -125,10 +165,12 @@ class Store:
         uri: ``sqlite:///`` and an absolute path, or ``http(s)://``.
         experiment_id: Of the MLflow experiment that bears the sweep's name.
         name: The sweep's name.
+        patience_s: How long to wait for a tracker that is away.
     """
 
-    def __init__(self, uri: str, experiment_id: str, name: str) -> None:
+    def __init__(self, uri: str, experiment_id: str, name: str, patience_s: float = 0) -> None:
         self.uri, self.experiment_id, self.name = uri, experiment_id, name
+        self.patience_s = patience_s
         self.client = MlflowClient(uri)
 
     @classmethod
@@ -211,6 +253,7 @@ class Store:
         """The arguments that open it once more, in another process."""
         return self.uri, self.experiment_id, self.name
 
+    @_patient
     def save_sweep(self, content: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Keep the resolved experiment file, in the sweep's one run of ``role=sweep``."""
         with _translated(self.uri):
@@ -246,6 +289,7 @@ class Store:
             k: v for k, v in tags if k != "role" and not k.startswith("mlflow.")
         }
 
+    @_patient
     def save_configuration(
         self, configuration: Configuration, parameters: Mapping[str, Any], number: int
     ) -> str:
@@ -267,6 +311,7 @@ class Store:
             self.client.set_terminated(run, "FINISHED")
         return run
 
+    @_patient
     def configurations(self) -> list[KnownConfiguration]:
         """All configurations of the sweep, in the order of proposal."""
         with _translated(self.uri):
@@ -282,6 +327,7 @@ class Store:
         ]
         return sorted(known, key=lambda k: k.number)
 
+    @_patient
     def start_run(self, run: RunSpec, parent: str, tags: Mapping[str, str]) -> str:
         """Get or create the tracking run of a ``RunSpec`` and mark it running."""
         all_tags = {
@@ -291,12 +337,18 @@ class Store:
             **_identity_tags(run.configuration),
             **tags,
         }
+        which = ("role = 'run'", f"run_id = '{run.run_id}'")
         with _translated(self.uri):
-            found = self._one("role = 'run'", f"run_id = '{run.run_id}'")
-            tracking_run = found or self._new(f"seed {run.seed}", all_tags)
+            found = [*self._runs(*which)]
+            if not found:
+                self._new(f"seed {run.seed}", all_tags)
+                # A server that dies between storing and answering is asked again by the transport.
+                found = [*self._runs(*which)]
+            kept = self._only(found)
+            tracking_run = kept.info.run_id
             for tag in ("failure", "failure.final", ADOPTED):
-                if found and tag in self.client.get_run(found).data.tags:
-                    self.client.delete_tag(found, tag)
+                if tag in kept.data.tags:
+                    self.client.delete_tag(tracking_run, tag)
             self.client.update_run(tracking_run, status="RUNNING")
             self._params(tracking_run, {**_flat(run.configuration), "seed": run.seed})
         return tracking_run
@@ -307,6 +359,7 @@ class Store:
         with _translated(self.uri):
             self.client.log_batch(tracking_run, metrics=metrics)
 
+    @_patient
     def log_metrics(self, tracking_run: str, metrics: Mapping[str, float]) -> None:
         """Log numbers that belong to no epoch, overwriting what was logged before."""
         now = int(time.time() * 1000)
@@ -314,11 +367,13 @@ class Store:
         with _translated(self.uri):
             self.client.log_batch(tracking_run, metrics=batch)
 
+    @_patient
     def finish(self, tracking_run: str) -> None:
         """Mark a run done."""
         with _translated(self.uri):
             self.client.set_terminated(tracking_run, "FINISHED")
 
+    @_patient
     def fail(self, tracking_run: str, reason: str, *, final: bool) -> None:
         """Mark a run failed with its reason; one that is not final is started again next time."""
         with _translated(self.uri):
@@ -326,25 +381,47 @@ class Store:
             self.client.set_tag(tracking_run, "failure.final", str(final).lower())
             self.client.set_terminated(tracking_run, "FAILED")
 
-    def interrupt(self, tracking_run: str) -> None:
-        """Mark a run that was cut off and will go on with the next ``sweep run``."""
-        with _translated(self.uri):
-            self.client.set_terminated(tracking_run, "KILLED")
+    @_patient
+    def tidy(self) -> None:
+        """Let no run look as if it were at work, and none stand there twice.
 
+        Only for the one driver of the sweep, while no worker of its own is at work.
+        """
+        with _translated(self.uri):
+            for role, identity in _IDENTITY.items():
+                same: dict[str, list[Run]] = {}
+                for run in self._runs(f"role = '{role}'"):
+                    same.setdefault(run.data.tags.get(identity, ""), []).append(run)
+                for kept in map(self._only, same.values()):
+                    if kept.info.status in ("RUNNING", "SCHEDULED"):
+                        self.client.set_terminated(kept.info.run_id, "KILLED")
+
+    def read_lease(self) -> str:
+        """Who drives the sweep, as ``sweep.lease`` wrote it; empty if nobody does."""
+        with _translated(self.uri):
+            return str(self.client.get_experiment(self.experiment_id).tags.get(_LEASE, ""))
+
+    def write_lease(self, text: str) -> None:
+        """Say who drives the sweep."""
+        with _translated(self.uri):
+            self.client.set_experiment_tag(self.experiment_id, _LEASE, text)
+
+    @_patient
     def traces(self) -> dict[str, Trace]:
         """What the store knows of every run of the sweep, by ``run_id``."""
         with _translated(self.uri):
             runs = list(self._runs("role = 'run'"))
-        found: dict[str, Trace] = {}
+        same: dict[str, list[Run]] = {}
         for run in runs:
-            found.setdefault(run.data.tags["run_id"], self._trace(run))
-        return found
+            same.setdefault(run.data.tags["run_id"], []).append(run)
+        return {run_id: self._trace(_kept(found)) for run_id, found in same.items()}
 
+    @_patient
     def trace(self, run_id: str) -> Trace | None:
         """What the store knows of one run of the sweep; None if it has none of that ``run_id``."""
         with _translated(self.uri):
-            run = next(self._runs("role = 'run'", f"run_id = '{run_id}'"), None)
-        return None if run is None else self._trace(run)
+            found = [*self._runs("role = 'run'", f"run_id = '{run_id}'")]
+        return self._trace(_kept(found)) if found else None
 
     def manifest(self, tracking_run: str) -> Manifest:
         """A finished run's table of contents, each of its files seen in the store.
@@ -353,16 +430,17 @@ class Store:
             Damaged: If it is missing or unreadable, or a file it names is missing or of another
                 size.
         """
-        try:
-            manifest = Manifest.from_json(self.read_text(tracking_run, MANIFEST))
-        except TrackerError as error:
-            raise Damaged(f"no {MANIFEST}") from error
+        # Listed first: a tracker that goes away just now is no reason to train a run again.
         sizes = self.files(tracking_run)
+        if MANIFEST not in sizes:
+            raise Damaged(f"no {MANIFEST}")
+        manifest = Manifest.from_json(self.read_text(tracking_run, MANIFEST))
         for name, (size, _) in manifest.files.items():
             if sizes.get(name) != size:
                 raise Damaged(f"{name}: expected {size} bytes; the store has {sizes.get(name)}")
         return manifest
 
+    @_patient
     def files(self, tracking_run: str) -> dict[str, int]:
         """Names and sizes of a run's artifacts."""
         found: dict[str, int] = {}
@@ -385,6 +463,7 @@ class Store:
         with _translated(self.uri):
             self.client.log_artifact(tracking_run, str(path), folder or None)
 
+    @_patient
     def download(self, tracking_run: str, name: str, folder: Path) -> Path:
         """Fetch one artifact below ``folder``.
 
@@ -463,6 +542,7 @@ class Store:
         with _translated(self.uri):
             self.client.set_terminated(tracking_run, status, run.ended_ms)
 
+    @_patient
     def aggregate_run(self) -> str:
         """The sweep's run of ``role=aggregate``, marked running."""
         with _translated(self.uri):
@@ -470,6 +550,7 @@ class Store:
             self.client.update_run(run, status="RUNNING")
         return run
 
+    @_patient
     def upload_folder(self, tracking_run: str, folder: Path, skip: Collection[str] = ()) -> None:
         """Store a folder's content at the root of a run's artifacts, but for names in ``skip``."""
         with _translated(self.uri):
@@ -481,6 +562,7 @@ class Store:
                 else:
                     self.client.log_artifact(tracking_run, str(path))
 
+    @_patient
     def local_folder(self, tracking_run: str) -> Path | None:
         """Where a run's artifacts lie, if they are files that this machine can read."""
         with _translated(self.uri):
@@ -498,8 +580,10 @@ class Store:
             final = tags.get("failure.final") != "false"
             reason = tags.get("failure", "no reason was recorded")
             return Trace(state="failed", reason=reason, final=final, **base)
+        if state == "running":
+            return Trace(state="running", **base)
         if state != "done":
-            return Trace(state="running" if state == "running" else "missing", **base)
+            return Trace(state="missing", reason=cut_off(epochs), **base)
         try:
             manifest = self.manifest(run.info.run_id)
         except Damaged as error:
@@ -532,6 +616,16 @@ class Store:
     def _one(self, *conditions: str) -> str | None:
         return next((run.info.run_id for run in self._runs(*conditions)), None)
 
+    def _only(self, same: Sequence[Run]) -> Run:
+        """The one of these that counts; the others are marked, so that nobody counts them."""
+        kept = _kept(same)
+        for run in same:
+            if run is not kept:
+                self.client.set_terminated(run.info.run_id, "KILLED")
+                tags = {"role": "duplicate", "duplicate_of": kept.info.run_id}
+                self.client.log_batch(run.info.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        return kept
+
     def _new(self, name: str, tags: Mapping[str, str]) -> str:
         run = self.client.create_run(self.experiment_id, tags=dict(tags), run_name=name)
         return run.info.run_id
@@ -541,6 +635,7 @@ class Store:
         for start in range(0, len(batch), 100):
             self.client.log_batch(run, params=batch[start : start + 100])
 
+    @_patient
     def set_tags(self, tracking_run: str, tags: Mapping[str, str]) -> None:
         """Set or replace tags."""
         with _translated(self.uri):
@@ -644,9 +739,31 @@ def _translated(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException) as error:
+        if _NO_ROOM in str(error):
+            # Of this machine's disk, onto which an artifact was fetched.
+            raise OSError(errno.ENOSPC, _NO_ROOM) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
+        kind = TrackerAway if _passing(error) else TrackerError
         # Without its cause, which quotes the address with its credentials.
-        raise TrackerError(hidden(f"tracker {uri}: {lines[0][:300]}")) from None
+        raise kind(hidden(f"tracker {uri}: {lines[0][:300]}")) from None
+
+
+def _passing(error: MlflowException | RequestException) -> bool:
+    """Whether the same question may be answered later."""
+    if isinstance(error, HTTPError) and error.response is not None:
+        return error.response.status_code >= _SERVER_ERROR
+    return not isinstance(error, MlflowException) or error.error_code in _PASSING
+
+
+def _kept(same: Sequence[Run]) -> Run:
+    """Of runs of one identity, the oldest first: a finished one counts, else the oldest."""
+    return next((run for run in same if run.info.status == "FINISHED"), same[0])
+
+
+def cut_off(epochs: int) -> str:
+    """What is said of a run that nobody works on and that is not done."""
+    after = f"after {epochs} epoch{'s' * (epochs != 1)}" if epochs else "in its first epoch"
+    return f"cut off {after}; sweep run goes on"
 
 
 def _identity_tags(configuration: Configuration) -> dict[str, str]:

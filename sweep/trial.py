@@ -1,11 +1,14 @@
 """One pack, start to finish, in this process: train, spool, upload, checkpoint, commit."""
 
 import dataclasses
+import errno
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -14,7 +17,6 @@ from hardness.checkpoint import Checkpoint
 from hardness.datasets import Dataset
 from hardness.dynamics import (
     INIT,
-    Damaged,
     Diverged,
     Manifest,
     Recording,
@@ -33,10 +35,18 @@ from hardness.pruning import positions_of, pruned
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.passes import schedule
+from sweep.claim import Claim, Guarded, Lost
 from sweep.experiment_file import options
 from sweep.spec import Pack, Places, Progress, RunSpec, canonical_json
-from sweep.tracking import Store
+from sweep.tracking import PATIENCE_S, Store
 from sweep.uploading import Uploader
+
+# Names, sizes and digests of the files that a half-trained run can go on from.
+LEDGER = "files.json"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_ROOM_S = 0.2
+_T = TypeVar("_T")
+_Prints = dict[str, tuple[int, str]]
 
 
 def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]:
@@ -60,27 +70,44 @@ def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]
         raise ValueError(f"expected the dataset of digest {expected}; came {dataset.digest}")
     for plugin in places.plugins:
         plugin.load()
-    store = Store(places.tracking_uri, places.experiment_id, places.name)
+    store = Store(places.tracking_uri, places.experiment_id, places.name, PATIENCE_S)
     for seed in pack.seeds:
         run = RunSpec(configuration=pack.configuration, seed=seed)
-        if epochs := _done(run, store, places.recording):
-            # By this pack, before its process was lost.
-            _forget(run.run_id, places)
-            yield Progress(run_id=run.run_id, epoch=epochs, epochs=epochs, state="done")
-            continue
-        tracking_run = store.start_run(run, pack.parent_run, places.tags)
         try:
-            kept = positions_of(dataset, run.configuration.part, seed=run.seed)
-            yield from _run(run, tracking_run, pruned(dataset, kept), store, places)
-        except OSError:
-            raise
-        except Exception as error:  # noqa: BLE001 - this seed's result; the others go on
-            reason = str(error)
-            if not isinstance(error, Diverged):
-                reason = f"{type(error).__name__}: {reason}"
-            store.fail(tracking_run, reason, final=True)
-            _forget(run.run_id, places)
-            yield Progress(run_id=run.run_id, epoch=0, epochs=0, state="failed", reason=reason)
+            yield from _one(run, pack.parent_run, dataset, store, places)
+        except Lost:
+            # Whoever has taken this run up goes on with the rest of the pack too.
+            return
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            said = f"{error.strerror}; make room there and start the sweep again"
+            raise OSError(error.errno, said, error.filename or places.storage_path) from error
+
+
+def _one(
+    run: RunSpec, parent_run: str, dataset: Dataset, store: Store, places: Places
+) -> Iterator[Progress]:
+    """Train one seed, unless it is done already."""
+    if epochs := _done(run, store, places.recording):
+        # By this pack, before its process was lost.
+        _forget(run.run_id, places)
+        yield Progress(run_id=run.run_id, epoch=epochs, epochs=epochs, state="done")
+        return
+    claim = Claim(places.claim(run.run_id))
+    tracking_run = store.start_run(run, parent_run, places.tags)
+    try:
+        kept = positions_of(dataset, run.configuration.part, seed=run.seed)
+        yield from _run(run, tracking_run, pruned(dataset, kept), store, places, claim)
+    except (OSError, Lost):
+        raise
+    except Exception as error:  # noqa: BLE001 - this seed's result; the others go on
+        reason = str(error)
+        if not isinstance(error, Diverged):
+            reason = f"{type(error).__name__}: {reason}"
+        Guarded(store, claim).fail(tracking_run, reason, final=True)
+        _forget(run.run_id, places)
+        yield Progress(run_id=run.run_id, epoch=0, epochs=0, state="failed", reason=reason)
 
 
 def _done(run: RunSpec, store: Store, recording: Recording) -> int:
@@ -99,7 +126,7 @@ def _done(run: RunSpec, store: Store, recording: Recording) -> int:
 
 
 def _run(
-    run: RunSpec, tracking_run: str, dataset: Dataset, store: Store, places: Places
+    run: RunSpec, tracking_run: str, dataset: Dataset, store: Store, places: Places, claim: Claim
 ) -> Iterator[Progress]:
     regimen = REGIMENS[run.configuration.regimen]
     chosen = options(regimen.options, run.configuration.options)
@@ -108,9 +135,11 @@ def _run(
     epochs = chosen.epochs
     passes = schedule(regimen.passes, places.recording, epochs)
     _forget_another_recording(folder, places.recording, passes)
-    resume, stored = _resume(store, tracking_run, spool, folder)
+    resume, stored, written = _resume(store, tracking_run, spool, folder)
+    noted = _Prints()
     snapshots = set[str]()
-    with Uploader(store, tracking_run, spool, spool_bytes=places.spool_gib * 2**30) as uploader:
+    guarded = Guarded(store, claim)
+    with Uploader(guarded, tracking_run, spool, spool_bytes=places.spool_gib * 2**30) as uploader:
         uploader.sent.update(stored)
         uploader.put(_describe(run, dataset, spool, device))
         for epoch in range(INIT, resume.epoch + 1 if resume else INIT):
@@ -132,13 +161,16 @@ def _run(
         )
         saved = time.monotonic()
         for record in records:
-            files = write_epoch(spool, record)
+            claim.check()
+            files = _as_room_comes(partial(write_epoch, spool, record), spool, uploader)
+            written |= {name: fingerprint(spool / name) for name in files}
             uploader.put(files, epoch=record.epoch, summary=record.summary)
             snapshots |= record.snapshots.keys()
             last = record.epoch == epochs - 1
             if not last and time.monotonic() - saved >= places.checkpoint_seconds:
-                save_checkpoint(record.checkpoint(), folder)
-                saved = time.monotonic()
+                claim.check()
+                if _checkpointed(record.checkpoint(), folder, written, noted):
+                    saved = time.monotonic()
             if record.epoch > INIT:
                 yield Progress(
                     run_id=run.run_id, epoch=record.epoch + 1, epochs=epochs, summary=record.summary
@@ -154,9 +186,46 @@ def _run(
         files=uploader.sent,
         passes=passes,
     )
-    _commit(store, tracking_run, spool, manifest)
+    _commit(guarded, tracking_run, spool, manifest)
     _forget(run.run_id, places)
     yield Progress(run_id=run.run_id, epoch=epochs, epochs=epochs, state="done")
+
+
+def _as_room_comes(write: Callable[[], _T], spool: Path, uploader: Uploader) -> _T:
+    """Write to the spool; while the disk is full, wait for uploads that make room.
+
+    Raises:
+        OSError: If the disk is full and nothing waits to be uploaded, or uploads fail for good.
+    """
+    while True:
+        waiting = any(path.is_file() for path in spool.rglob("*"))
+        try:
+            return write()
+        except OSError as error:
+            if error.errno not in _NO_ROOM or not waiting:
+                raise
+        uploader.put(())
+        time.sleep(_ROOM_S)
+
+
+def _checkpointed(checkpoint: Checkpoint, folder: Path, written: _Prints, noted: _Prints) -> bool:
+    """Save a checkpoint and what has to be whole for it to be used; False if the disk is full.
+
+    Without the checkpoint some epochs may be trained again, which is no reason to stop now.
+    """
+    try:
+        save_checkpoint(checkpoint, folder)
+        for path in folder.glob("*.safetensors"):
+            if path.name not in noted:
+                noted[path.name] = fingerprint(path)
+        unfinished = folder / f"{LEDGER}.partial"
+        unfinished.write_text(json.dumps({**written, **noted}))
+        unfinished.replace(folder / LEDGER)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        return False
+    return True
 
 
 def _without_truth(dataset: Dataset) -> Dataset:
@@ -173,23 +242,42 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 
 def _resume(
     store: Store, tracking_run: str, spool: Path, folder: Path
-) -> tuple[Checkpoint | None, dict[str, tuple[int, str]]]:
-    """The newest checkpoint all of whose epochs are stored or spooled, and the stored files.
+) -> tuple[Checkpoint | None, _Prints, _Prints]:
+    """The newest checkpoint all of whose epochs are stored or spooled, and these files.
 
-    Files are read back to know that they are whole; whatever is not is trained again. So is a run
-    without a checkpoint, whatever its spool holds: it comes out the same, over the same names.
+    Files are read back to know that they are still what was written; whatever is not is trained
+    again. So is a run without a checkpoint, whatever its spool holds: it comes out the same, over
+    the same names.
+
+    Returns:
+        The checkpoint, which of its epochs' files are stored, and all of its epochs' files.
     """
+    ledger = _ledger(folder)
+    for path in folder.glob("*.safetensors"):
+        if ledger.get(path.name) != fingerprint(path):
+            path.unlink()
     candidates = checkpoints.newest_first(folder)
     if not candidates:
-        return None, {}
-    stored = _stored_epochs(store, tracking_run, spool.with_suffix(".check"))
+        return None, {}, {}
+    found = _stored_epochs(store, tracking_run, spool.with_suffix(".check"))
+    stored = {name: it for name, it in found.items() if ledger.get(name) == it}
     for epoch, path in candidates:
         names = [epoch_file(e) for e in range(INIT, epoch + 1)]
-        if all(name in stored or _readable(spool / name) for name in names):
-            found = checkpoints.load(path)
-            if found is not None:
-                return found, {name: stored[name] for name in names if name in stored}
-    return None, {}
+        if all(name in stored or _is(spool / name, ledger.get(name)) for name in names):
+            checkpoint = checkpoints.load(path)
+            if checkpoint is not None:
+                there = {name: stored[name] for name in names if name in stored}
+                return checkpoint, there, {name: ledger[name] for name in names}
+    return None, {}, {}
+
+
+def _ledger(folder: Path) -> _Prints:
+    """What a checkpoint relies on, as it was written; empty if that is not to be known."""
+    try:
+        content = json.loads((folder / LEDGER).read_bytes())
+        return {str(name): (int(size), str(digest)) for name, (size, digest) in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def _forget_another_recording(
@@ -211,23 +299,20 @@ def _forget_another_recording(
     note.write_text(asked)
 
 
-def _stored_epochs(store: Store, tracking_run: str, folder: Path) -> dict[str, tuple[int, str]]:
-    found: dict[str, tuple[int, str]] = {}
+def _stored_epochs(store: Store, tracking_run: str, folder: Path) -> _Prints:
+    found = _Prints()
     for name in store.files(tracking_run):
         if name.startswith("dynamics/"):
             path = store.download(tracking_run, name, folder)
-            if _readable(path):
-                found[name] = fingerprint(path)
+            found[name] = fingerprint(path)
+            path.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     return found
 
 
-def _readable(path: Path) -> bool:
-    try:
-        read_summary(path)
-    except Damaged:
-        return False
-    return True
+def _is(path: Path, expected: tuple[int, str] | None) -> bool:
+    """Whether a file is there and is what it was."""
+    return expected is not None and path.is_file() and fingerprint(path) == expected
 
 
 def _describe(run: RunSpec, dataset: Dataset, spool: Path, device: torch.device) -> list[str]:
@@ -247,7 +332,7 @@ def _describe(run: RunSpec, dataset: Dataset, spool: Path, device: torch.device)
     return [name, write_spec(spool, content)]
 
 
-def _commit(store: Store, tracking_run: str, spool: Path, manifest: Manifest) -> None:
+def _commit(store: Guarded, tracking_run: str, spool: Path, manifest: Manifest) -> None:
     """Store the manifest: from here on the run is done."""
     uploader = Uploader(store, tracking_run, spool)
     uploader.put([write_manifest(spool, manifest)])
@@ -259,3 +344,4 @@ def _forget(run_id: str, places: Places) -> None:
     """Drop what only an unfinished run needs."""
     shutil.rmtree(places.spool(run_id), ignore_errors=True)
     shutil.rmtree(places.checkpoints(run_id), ignore_errors=True)
+    places.claim(run_id).unlink(missing_ok=True)

@@ -18,10 +18,10 @@ from tenacity import (
 )
 
 from hardness.dynamics import INIT, fingerprint
-from sweep.tracking import Store
+from sweep.claim import Guarded
+from sweep.tracking import PATIENCE_S
 
 T = TypeVar("T")
-PATIENCE_S = 600.0
 SPOOL_BYTES = 4 * 2**30
 
 
@@ -91,7 +91,7 @@ class Uploader:
 
     def __init__(
         self,
-        store: Store,
+        store: Guarded,
         tracking_run: str,
         spool: Path,
         *,

@@ -1,10 +1,12 @@
 """The tracking store, on SQLite and over HTTP."""
 
+import time
+
 import pytest
 from stores import CONFIGURATION, RUN, started
 
 from hardness.dynamics import Manifest, fingerprint, write_manifest
-from sweep.tracking import NoSuchSweep, Store, TrackerError, default_uri
+from sweep.tracking import NoSuchSweep, Store, TrackerAway, TrackerError, default_uri
 
 
 @pytest.fixture(params=["sqlite", "http"])
@@ -44,7 +46,7 @@ def test_a_replayed_epoch_leaves_one_point(store):
 def test_states_of_a_run(store, tmp_path):
     run = started(store)
     assert store.traces()[RUN.run_id].state == "running"
-    store.interrupt(run)
+    store.tidy()
     assert store.traces()[RUN.run_id].state == "missing"
     started(store)
     store.fail(run, "the training loss became nan in epoch 0", final=True)
@@ -119,3 +121,53 @@ def test_a_tracker_that_is_not_there_is_named_at_once():
 def test_a_file_store_is_refused():
     with pytest.raises(TrackerError, match="expected sqlite:/// or http"):
         Store.create("file:///somewhere", "any")
+
+
+def doubled(store):
+    """Two runs of one ``RunSpec``, as a transport that asks twice leaves them, oldest first."""
+    first = started(store)
+    tags = store.client.get_run(first).data.tags
+    ours = {k: v for k, v in tags.items() if not k.startswith("mlflow.") or "parent" in k}
+    return first, store._new("seed 3", ours)
+
+
+@pytest.mark.parametrize("tidied", [True, False])
+def test_of_two_runs_of_one_identity_the_oldest_counts(store, tidied):
+    first, second = doubled(store)
+    if tidied:
+        store.tidy()
+        assert store.client.get_run(first).info.status == "KILLED"
+    else:
+        assert store.traces()[RUN.run_id].tracking_run == first
+        assert started(store) == first
+    assert store.trace(RUN.run_id).tracking_run == first
+    other = store.client.get_run(second)
+    assert (other.info.status, other.data.tags["role"]) == ("KILLED", "duplicate")
+    assert other.data.tags["duplicate_of"] == first
+    assert list(store.traces()) == [RUN.run_id]
+
+
+def test_of_two_runs_of_one_identity_a_finished_one_counts(store):
+    _, second = doubled(store)
+    store.finish(second)
+    assert store.trace(RUN.run_id).tracking_run == second
+    assert started(store) == second
+
+
+def test_a_store_waits_for_a_tracker_as_long_as_it_is_told(monkeypatch):
+    store, impatient = (Store("http://127.0.0.1:1", "1", "away", wait) for wait in (3, 0))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for one, least, most in ((impatient, 0, 2), (store, 3, 20)):
+        began = time.monotonic()
+        with pytest.raises(TrackerAway, match=r"127\.0\.0\.1"):
+            one.traces()
+        assert least <= time.monotonic() - began < most
+
+
+def test_what_a_tracker_refuses_is_not_asked_again(workdir):
+    store = Store.create(default_uri(), "refused")
+    store.patience_s = 60
+    began = time.monotonic()
+    with pytest.raises(TrackerError, match="not found"):
+        store.finish("0" * 32)
+    assert time.monotonic() - began < 30
