@@ -26,7 +26,7 @@ from jaxtyping import Int64, UInt8, UInt64
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-from hardness.images import Cache, ImageFiles, Picture, decoded, decoding_threads
+from hardness.images import Cache, ImageFiles, Picture, contents, decoded, decoding_threads
 from hardness.options import DatasetOptions
 from hardness.seeding import raw_bits
 
@@ -314,7 +314,9 @@ def _split(samples: Samples, share: float, options: DatasetOptions) -> tuple[Sam
     quotas = _class_quotas(counts, round(share * len(labels)))
     quotas = np.clip(quotas, np.minimum(counts // 2, 1), np.maximum(counts - 1, 0))
     if not quotas.any():
-        raise ValueError("validation: expected a class of two samples to split; came none")
+        raise ValueError(
+            "validation: expected a class of two samples to split; came none: take a larger subset"
+        )
     # A sample's priority depends on its id alone, not on the subset around it.
     ids = samples.sample_ids.numpy()
     held = first_of_each_class(
@@ -488,7 +490,10 @@ def _shards(files: Sequence[Path]) -> _Shards:
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
-    return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    if not pa.types.is_struct(kind) or (index := kind.get_field_index("bytes")) < 0:
+        return False
+    held = kind.field(index).type
+    return pa.types.is_binary(held) or pa.types.is_large_binary(held)
 
 
 def _holds_numbers(kind: pa.DataType) -> bool:
@@ -628,8 +633,10 @@ def _imagenet(options: DatasetOptions) -> _Source:
 def _classes(folder: Path, expected: str) -> tuple[list[str], dict[str, int]]:
     try:
         return find_classes(folder)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(f"{expected}; {error}") from error
+    except OSError as error:
+        # torchvision's own line where there are no folders, the system's where there is no place.
+        came = f"{error.strerror}: {error.filename}" if error.strerror else str(error)
+        raise ValueError(f"{expected}; came: {came}") from error
 
 
 def _class_folders(folder: Path) -> bool:
@@ -696,7 +703,7 @@ def _read_in_threads(
     """Name and pixels of each file; blocks bound how far the threads run ahead."""
 
     def picture(name: str) -> tuple[str, Picture]:
-        return name, decoded(name, Path(name).read_bytes(), image_size)
+        return name, decoded(name, contents(Path(name)), image_size)
 
     with ThreadPoolExecutor(threads) as pool:
         for first in range(0, len(names), block):

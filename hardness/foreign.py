@@ -6,7 +6,7 @@ that names the file.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,8 +153,8 @@ def read_scores(path: Path) -> pd.DataFrame:
     """
     table = _table(path, (SAMPLE_ID,), others=True)
     ids = table[SAMPLE_ID]
-    if not pd.api.types.is_integer_dtype(ids):
-        raise ValueError(f"{path}: expected whole numbers in sample_id; came {ids.dtype}")
+    if not pd.api.types.is_integer_dtype(ids) or ids.isna().any():
+        raise ValueError(f"{path}: expected whole numbers in sample_id; came {_sorts(ids)}")
     if ids.duplicated().any():
         again = ids[ids.duplicated()].iloc[0]
         raise ValueError(f"{path}: expected each sample_id once; came {again} again")
@@ -162,6 +162,8 @@ def read_scores(path: Path) -> pd.DataFrame:
     if not len(scores.columns) or not len(scores):
         raise ValueError(f"{path}: expected scores beside sample_id; came {len(scores)} rows alone")
     columns = {str(name): _floats(scores, name, path) for name in scores}
+    if empty := [name for name, values in columns.items() if np.isnan(values).all()]:
+        raise ValueError(f"{path}: expected numbers in column {empty[0]!r}; came an empty one")
     return pd.DataFrame(columns, index=pd.Index(ids, name=SAMPLE_ID))
 
 
@@ -276,15 +278,26 @@ def _aum_records(source: Path) -> _History:
 
 def _table(path: Path, columns: Sequence[str], *, others: bool = False) -> pd.DataFrame:
     """A csv or parquet file that has these columns; with others, or without."""
+    ending = path.suffix.lower()
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".parquet": pd.read_parquet,
+        ".csv": pd.read_csv,
+    }
+    reader = readers.get(ending)
+    came = ""
+    if path.is_dir():
+        came = "a folder"
+    elif not path.exists():
+        came = "no such file"
+    elif reader is None:
+        came = f"the ending {ending!r}"
+    if came or reader is None:
+        raise ValueError(f"{path}: expected a readable .csv or .parquet file; came {came}")
     try:
-        if path.suffix.lower() == ".parquet":
-            table = pd.read_parquet(path)
-        elif path.suffix.lower() == ".csv":
-            table = pd.read_csv(path)
-        else:
-            raise ValueError("another ending")
+        table = reader(path)
     except _NOT_A_TABLE as error:
         came = " ".join(str(error).split())[:200]
+        came = "bytes that are no UTF-8" if isinstance(error, UnicodeError) else f"one with: {came}"
         raise ValueError(
             f"{path}: expected a readable .csv or .parquet file; came {came}"
         ) from error
@@ -297,5 +310,13 @@ def _table(path: Path, columns: Sequence[str], *, others: bool = False) -> pd.Da
 
 def _floats(table: pd.DataFrame, name: Any, path: Path) -> np.ndarray:
     if not pd.api.types.is_numeric_dtype(table[name]):
-        raise ValueError(f"{path}: expected numbers in column {name!r}; came {table[name].dtype}")
+        raise ValueError(f"{path}: expected numbers in column {name!r}; came {_sorts(table[name])}")
     return table[name].to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _sorts(column: pd.Series) -> str:
+    """What a column holds instead of numbers, in words."""
+    if not pd.api.types.is_numeric_dtype(column):
+        first = next((str(one) for one in column if isinstance(one, str)), "")
+        return f"text such as {first[:40]!r}" if first else str(column.dtype)
+    return "fractions or empty ones"

@@ -30,6 +30,7 @@ import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
+from sweep.mistake import Mistake  # noqa: E402
 from sweep.spec import Pack, Places, Progress, Resources  # noqa: E402
 
 if TYPE_CHECKING:
@@ -61,6 +62,33 @@ def session() -> Iterator[None]:
 def in_job() -> bool:
     """Whether this process is the entrypoint of a Ray job."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def refuse_too_large(resources: Resources) -> None:
+    """Refuse a pack that this machine will never have room for: Tune would wait without end.
+
+    Raises:
+        Mistake: If it takes more CPUs or GPUs than there are; on a cluster nobody can tell, since
+            further nodes may come.
+    """
+    if in_job() or os.environ.get("RAY_ADDRESS"):
+        return
+    have = ray.cluster_resources() if ray.is_initialized() else _here(resources)
+    for name, wanted in (("CPU", resources.cpu), ("GPU", resources.gpu)):
+        if wanted > have.get(name, 0):
+            raise Mistake(
+                f"resources.{name.lower()}: expected at most the {have.get(name, 0):g} of this "
+                f"machine; came {wanted:g}: say less, or run on a cluster"
+            )
+
+
+def _here(resources: Resources) -> dict[str, float]:
+    have = {"CPU": float(os.cpu_count() or 1)}
+    if resources.gpu:
+        import torch  # noqa: PLC0415 - which a sweep without GPUs need not ask
+
+        have["GPU"] = float(torch.cuda.device_count())
+    return have
 
 
 def slots(resources: Resources) -> int:

@@ -1,5 +1,6 @@
 """Runs that were not trained by a sweep: a recorder's folders, and what other programs left."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -38,7 +39,7 @@ from hardness.metrics.registry import TRAINED_ON
 from hardness.options import ModelOptions
 from hardness.training import REGIMENS
 from sweep.experiment_file import options
-from sweep.mistake import Mistake
+from sweep.mistake import Mistake, refuse_unwritable
 from sweep.planning import Proposal
 from sweep.spec import (
     Cell,
@@ -51,6 +52,8 @@ from sweep.spec import (
     identity,
 )
 
+# Says that a folder of runs was made here, so that it may be made anew.
+_IMPORTED = ".imported"
 _OBJECTIVE: tuple[str, Literal["maximize"]] = ("val_accuracy", "maximize")
 _NOT_A_SPEC = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
@@ -119,11 +122,20 @@ def gather(path: Path, output: Path) -> Recorded:
             f"{path}: expected folders of a recorder, cartography's dynamics_epoch_0.jsonl or "
             f"AUM's {AUM_VALUES}; came none"
         )
-    shutil.rmtree(output / "runs", ignore_errors=True)
+    refuse_unwritable(output, "--output")
+    if (output / SPEC).exists():
+        raise Mistake(f"--output: expected a folder for tables; came {output}, which holds a run")
+    with _left_as_it_was(output):
+        return _gathered(found, output)
+
+
+def _gathered(found: Sequence[Path], output: Path) -> Recorded:
     notes, folders = [], []
     numbers: dict[str, int] = defaultdict(int)
-    for place in found:
-        kind = "aum" if is_aum(place) else "cartography" if is_cartography(place) else ""
+    kinds = ["aum" if is_aum(p) else "cartography" if is_cartography(p) else "" for p in found]
+    if any(kinds):
+        _make_room(output / "runs")
+    for place, kind in zip(found, kinds, strict=True):
         if kind:
             folder = output / "runs" / f"{kind}-{numbers[kind]}"
             _import(place, folder, numbers[kind])
@@ -146,6 +158,33 @@ def gather(path: Path, output: Path) -> Recorded:
         cells=cells,
         notes=notes,
     )
+
+
+def _make_room(runs: Path) -> None:
+    """Clear the imported runs of another time, and nothing that anybody else put there."""
+    marked = not runs.is_symlink() and (runs / _IMPORTED).is_file()
+    if not marked and (runs.is_symlink() or (runs.exists() and any(runs.iterdir()))):
+        raise Mistake(
+            f"--output: expected a folder whose runs/ is free for the imported runs; came {runs} "
+            "with files of its own: say another folder"
+        )
+    shutil.rmtree(runs, ignore_errors=True)
+    runs.mkdir(parents=True, exist_ok=True)
+    (runs / _IMPORTED).touch()
+
+
+@contextlib.contextmanager
+def _left_as_it_was(output: Path) -> Iterator[None]:
+    """Take back the imported runs where they come to nothing."""
+    new = not output.exists()
+    try:
+        yield
+    except Mistake:
+        if (output / "runs" / _IMPORTED).is_file():
+            shutil.rmtree(output / "runs")
+        if new and output.exists() and not any(output.iterdir()):
+            output.rmdir()
+        raise
 
 
 def given_scores(files: Sequence[Path], low_is_hard: Sequence[str]) -> dict[str, pd.Series]:
@@ -221,7 +260,9 @@ def _cell(folder: Path) -> Cell:
             and len(configuration.configuration_id) > 0
         )
     except _NOT_A_SPEC as error:
-        raise Mistake(f"{folder / SPEC}: expected the spec of a run; came {error!r}") from error
+        raise Mistake(
+            f"{folder / SPEC}: expected the spec of a run; came {_told(error)}"
+        ) from error
     if not right:
         raise Mistake(f"{folder / SPEC}: expected the spec of a run; came another file")
     try:
@@ -241,6 +282,10 @@ def _cell(folder: Path) -> Cell:
         trace, digest = Trace(tracking_run=str(folder), state="missing", reason=reason), ""
     run = _RecordedRun(configuration=configuration, seed=seed, content=digest)
     return Cell(run=run, trace=trace)
+
+
+def _told(error: Exception) -> str:
+    return f"one without {error}" if isinstance(error, KeyError) else f"another file: {error}"
 
 
 def _is_a_model(content: Any) -> bool:

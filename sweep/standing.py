@@ -70,7 +70,8 @@ def find(name: str, tracking_uri: str | None) -> tuple[Store, Sweep]:
         NoSuchSweep: If there is none.
         ExperimentError: If its plugins are gone or its file no longer fits.
     """
-    store = Store.find(tracking_uri or tracking.default_uri(), name)
+    uri = tracking.default_uri() if tracking_uri is None else tracking_uri
+    store = Store.find(uri, name)
     return store, look(check(store.read_sweep(), name), store)
 
 

@@ -33,13 +33,15 @@ from mlflow.entities import Metric, Param, Run, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 from requests.exceptions import RequestException  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from hardness.dynamics import MANIFEST, Damaged, Manifest  # noqa: E402
-from sweep.mistake import Mistake  # noqa: E402
+from sweep.mistake import Mistake, folder_bar  # noqa: E402
 from sweep.spec import Configuration, RunSpec, Trace, canonical_json  # noqa: E402
 
 RESOLVED = "experiment.json"
 _PAGE = 1000
+_SQLITE = b"SQLite format 3\0"
 _STATUS = {"RUNNING": "running", "SCHEDULED": "running", "FINISHED": "done", "FAILED": "failed"}
 
 
@@ -75,7 +77,10 @@ def default_uri() -> str:
 
 def shown_uri(uri: str) -> str:
     """A tracking address without the password that it may carry."""
-    parts = urllib.parse.urlsplit(uri)
+    try:
+        parts = urllib.parse.urlsplit(uri)
+    except ValueError:
+        return f"{uri.partition(':')[0]}://…"
     if parts.password is None:
         return uri
     host = parts.netloc.rpartition("@")[2]
@@ -104,6 +109,7 @@ class Store:
         Raises:
             TrackerError: If the tracker cannot be reached.
         """
+        uri = _located(uri)
         _check_reachable(uri)
         with _translated(uri):
             client = MlflowClient(uri)
@@ -121,6 +127,7 @@ class Store:
             NoSuchSweep: If the store has none of that name; lists those that it has.
             TrackerError: If the tracker cannot be reached.
         """
+        uri = _located(uri)
         path = Path(uri.removeprefix("sqlite:///"))
         if uri.startswith("sqlite:") and not path.exists():
             raise NoSuchSweep(f"no tracking store at {path}; run a sweep here first")
@@ -400,12 +407,43 @@ class Store:
             self.client.log_batch(tracking_run, tags=[RunTag(k, v) for k, v in tags.items()])
 
 
-def _check_reachable(uri: str) -> None:
-    """Ask an HTTP tracker for a sign of life before MLflow begins its slow retries."""
+def _located(uri: str) -> str:
+    """An address that can be one, a SQLite file's made absolute.
+
+    Raises:
+        TrackerError: If it is none, or the file is no place for a store.
+    """
     if not uri.startswith(("sqlite:///", "http://", "https://")):
         raise TrackerError(
-            f"tracking_uri: expected sqlite:/// or http(s)://; came {shown_uri(uri)}"
+            f"tracking_uri: expected sqlite:/// or http(s)://; came {shown_uri(uri) or 'nothing'}"
         )
+    if uri.startswith("http"):
+        try:
+            parts = urllib.parse.urlsplit(uri)
+            right = bool(parts.hostname) and parts.port != 0  # which also reads the port
+        except ValueError:
+            right = False
+        if not right:
+            raise TrackerError(f"tracking_uri: expected http://HOST:PORT; came {shown_uri(uri)}")
+        return uri
+    path = Path(uri.removeprefix("sqlite:///")).absolute()
+    came = ""
+    if path.is_dir():
+        came = f"the folder {path}"
+    elif not path.exists() and (bar := folder_bar(path.parent)):
+        came = f"{path}: {bar}"
+    elif path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            came = "" if file.read(len(_SQLITE)) == _SQLITE else f"another file, {path}"
+    if came:
+        raise TrackerError(
+            f"tracking_uri: expected a SQLite database or a place for one; came {came}"
+        )
+    return f"sqlite:///{path}"
+
+
+def _check_reachable(uri: str) -> None:
+    """Ask an HTTP tracker for a sign of life before MLflow begins its slow retries."""
     if uri.startswith("http"):
         try:
             requests.get(uri.rstrip("/") + "/health", timeout=10).raise_for_status()
@@ -436,7 +474,7 @@ def _translated(uri: str) -> Iterator[None]:
     """Turn what MLflow and its transport raise into one error that says which tracker."""
     try:
         yield
-    except (MlflowException, RequestException) as error:
+    except (MlflowException, RequestException, SQLAlchemyError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise TrackerError(f"tracker {shown_uri(uri)}: {lines[0][:300]}") from error
 
