@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from hardness.dynamics import (
     UNKNOWN,
+    UNREADABLE,
     EpochRecord,
     Manifest,
     fingerprint,
@@ -28,13 +28,12 @@ from hardness.dynamics import (
 
 SAMPLE_ID = "sample_id"
 AUM_VALUES, AUM_RECORDS = "aum_values.csv", "full_aum_records.csv"
+_MOST_EMPTY = 100
 _EPOCH = re.compile(r"dynamics_epoch_(0|[1-9][0-9]{0,5})\.jsonl")
 _OF_A_RECORD = (
     "sample_id", "num_measurements", "target_logit", "target_val", "other_logit", "other_val",
     "margin",
 )  # fmt: skip
-# What reading anything else as a table raises.
-_NOT_A_TABLE = (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException)
 
 
 def is_cartography(path: Path) -> bool:
@@ -230,8 +229,16 @@ class _History(NamedTuple):
     classes: int
 
 
+def _of_samples(source: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A table of AUM's in which every row names its sample."""
+    table = _table(source, columns)
+    if table[SAMPLE_ID].isna().any():
+        raise ValueError(f"{source}: expected a sample_id in every row; came a row without")
+    return table
+
+
 def _aum_values(source: Path) -> _History:
-    table = _table(source, (SAMPLE_ID, "aum"))
+    table = _of_samples(source, (SAMPLE_ID, "aum"))
     ids, columns = _numbered(table[SAMPLE_ID].tolist())
     if len(ids) != len(table):
         raise ValueError(f"{source}: expected each sample_id once; came one that repeats")
@@ -241,7 +248,7 @@ def _aum_values(source: Path) -> _History:
 
 
 def _aum_records(source: Path) -> _History:
-    table = _table(source, _OF_A_RECORD)
+    table = _of_samples(source, _OF_A_RECORD)
     ids, columns = _numbered(list(dict.fromkeys(table[SAMPLE_ID].tolist())))
     order = np.sort([*ids.values()])
     rows = np.searchsorted(order, [ids[guid] for guid in table[SAMPLE_ID].tolist()])
@@ -263,6 +270,12 @@ def _aum_records(source: Path) -> _History:
         raise ValueError(
             f"{source}: expected one class from 0 a sample in target_logit, and num_measurements "
             "from 1; came others"
+        )
+    # Epochs that hardly a sample is in would take the memory of whole ones.
+    if times.max() * len(order) > _MOST_EMPTY * len(times):
+        raise ValueError(
+            f"{source}: expected about as many presentations of each sample; came "
+            f"{len(times)} of {len(order)} samples, and num_measurements up to {times.max():g}"
         )
     # Of equal logits the lowest class counts.
     won = (margin > 0) | ((margin == 0) & (given < runner_up))
@@ -295,7 +308,7 @@ def _table(path: Path, columns: Sequence[str], *, others: bool = False) -> pd.Da
         raise ValueError(f"{path}: expected a readable .csv or .parquet file; came {came}")
     try:
         table = reader(path)
-    except _NOT_A_TABLE as error:
+    except UNREADABLE as error:
         came = " ".join(str(error).split())[:200]
         came = "bytes that are no UTF-8" if isinstance(error, UnicodeError) else f"one with: {came}"
         raise ValueError(

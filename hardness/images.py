@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import struct
+import tokenize
 import warnings
 import zlib
 from collections import deque
@@ -252,8 +253,11 @@ class ImageFiles:
             array = np.lib.format.open_memmap(path, mode="r")
             fits = array.dtype == np.uint8 and array.shape[1:] == self.shape[1:]
             fits = fits and (not len(self) or len(array) > self.cached_rows.max())
-        except (ValueError, TypeError, OverflowError, EOFError, SyntaxError) as error:
-            raise ValueError(f"{path}: expected a cache of images; came {error}") from error
+        except (*_NOT_AN_IMAGE, tokenize.TokenError) as error:
+            came = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{path}: expected a cache of images; came another file, to be removed: {came}"
+            ) from error
         if not fits:
             raise ValueError(
                 f"{path}: expected a cache of {self.image_size}x{self.image_size} pixels; came "

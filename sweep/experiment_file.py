@@ -41,6 +41,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _COUNT_OR_RANGE = re.compile(r"(?:(\d{1,18}):)?(\d{1,18})")
 _MOST_SEEDS = 100_000
 _DEEPEST = 20
+# Characters of a line that tells a mistake; a list of all metrics fits.
+_LONGEST = 4000
 # Of a file, and of what its aliases stand for, each use counted: ten lines can mean billions.
 _MOST_CHARACTERS = 1 << 18
 _MOST_VALUES = 100_000
@@ -71,7 +73,8 @@ class ExperimentError(Mistake, ValueError):
     """Something in an experiment file or an override: where, what was expected, what came."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(" ".join(text.split()))
+        line = " ".join(text.split())
+        super().__init__(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +144,10 @@ def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         try:
             value = _yaml(text)
         except ValueError as error:
-            raise ExperimentError(f"{override!r}: expected YAML after '='; {error}") from error
-        _put(content, _segments(key), value, repr(override))
+            raise ExperimentError(
+                f"{_shown(override)}: expected YAML after '='; {error}"
+            ) from error
+        _put(content, _segments(key), value, _shown(override))
     content["plugins"] = _absolute_plugins(content.get("plugins"), path)
     known = ["base", *(f.name for f in fields(_File))]
     _refuse_unknown_names([k for k in _KEPT if k in content], known, str(path), "")
@@ -201,7 +206,7 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
     Raises:
         ExperimentError: One line: file, key, what was expected, what came, known keys.
     """
-    digest, size, arms = (content.get(key) for key in _KEPT)
+    digest, size, arms = _kept(content, source)
     content = {k: v for k, v in content.items() if k not in _KEPT}
     _refuse_strange(content, source, ())
     file = _section(_File, content, source, "")
@@ -238,9 +243,25 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
         storage_path=_storage(file.storage_path, source),
         tracking_uri=file.tracking_uri,
         dataset_digest=digest,
-        dataset_size=tuple(size) if size else None,
-        arms=tuple(Arm(**arm) for arm in arms or ()),
+        dataset_size=size,
+        arms=arms,
     )
+
+
+def _kept(
+    content: Mapping[str, Any], source: str
+) -> tuple[str | None, tuple[int, ...] | None, tuple[Arm, ...]]:
+    """What a sweep's own run keeps beside the file: digest and size of the dataset, arms."""
+    digest, size, arms = (content.get(key) for key in _KEPT)
+    try:
+        found = tuple(options(Arm, arm) for arm in arms or ())
+        whole = all(map(_is_whole, size or ()))
+    except (ValidationError, TypeError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ExperimentError(f"{source}: expected what a sweep keeps; came {told}") from error
+    if not whole or not isinstance(digest, str | None):
+        raise ExperimentError(f"{source}: expected the dataset of a sweep; came {_shown(digest)}")
+    return digest, tuple(size) if size else None, found
 
 
 def options(kind: type[T], plain: Mapping[str, Any]) -> T:
@@ -719,7 +740,7 @@ def _yaml(text: str) -> Any:
         line = f"line {mark.line + 1}: " if mark else ""
         problem = error.problem or ""
         context = f"{error.context} " if problem.startswith("but ") else ""
-        raise ValueError(f"{line}{context}{problem}") from error
+        raise ValueError(f"{line}{context}{problem[:200]}") from error
     except YAMLError as error:
         raise ValueError(str(error).partition("\n")[0]) from error
     except RecursionError as error:

@@ -20,6 +20,7 @@ from hardness.dynamics import (
     SAMPLES,
     SPEC,
     UNKNOWN,
+    UNREADABLE,
     Damaged,
     Dynamics,
     epoch_file,
@@ -55,7 +56,6 @@ from sweep.spec import (
 # Says that a folder of runs was made here, so that it may be made anew.
 _IMPORTED = ".imported"
 _OBJECTIVE: tuple[str, Literal["maximize"]] = ("val_accuracy", "maximize")
-_NOT_A_SPEC = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,23 +125,27 @@ def gather(path: Path, output: Path) -> Recorded:
     refuse_unwritable(output, "--output")
     if (output / SPEC).exists():
         raise Mistake(f"--output: expected a folder for tables; came {output}, which holds a run")
-    with _left_as_it_was(output):
-        return _gathered(found, output)
+    return _gathered(found, output)
 
 
 def _gathered(found: Sequence[Path], output: Path) -> Recorded:
-    notes, folders = [], []
-    numbers: dict[str, int] = defaultdict(int)
     kinds = ["aum" if is_aum(p) else "cartography" if is_cartography(p) else "" for p in found]
-    if any(kinds):
-        _make_room(output / "runs")
-    for place, kind in zip(found, kinds, strict=True):
-        if kind:
-            folder = output / "runs" / f"{kind}-{numbers[kind]}"
-            _import(place, folder, numbers[kind])
-            notes.append(f"{place} counts as seed {numbers[kind]} of the configuration {kind}")
-            numbers[kind] += 1
-        folders.append(folder if kind else place)
+    if not any(kinds):
+        return _recorded(found, output, [])
+    with _made_anew(output):
+        notes, folders = [], []
+        numbers: dict[str, int] = defaultdict(int)
+        for place, kind in zip(found, kinds, strict=True):
+            if kind:
+                folder = output / "runs" / f"{kind}-{numbers[kind]}"
+                _import(place, folder, numbers[kind])
+                notes.append(f"{place} counts as seed {numbers[kind]} of the configuration {kind}")
+                numbers[kind] += 1
+            folders.append(folder if kind else place)
+        return _recorded(folders, output, notes)
+
+
+def _recorded(folders: Sequence[Path], output: Path, notes: list[str]) -> Recorded:
     cells = [_cell(folder) for folder in folders]
     _refuse_twins(cells)
     notes += _check_samples(cells)
@@ -174,15 +178,15 @@ def _make_room(runs: Path) -> None:
 
 
 @contextlib.contextmanager
-def _left_as_it_was(output: Path) -> Iterator[None]:
-    """Take back the imported runs where they come to nothing."""
+def _made_anew(output: Path) -> Iterator[None]:
+    """Room for imported runs in ``output/runs``; none is taken where they come to nothing."""
     new = not output.exists()
+    _make_room(output / "runs")
     try:
         yield
     except Mistake:
-        if (output / "runs" / _IMPORTED).is_file():
-            shutil.rmtree(output / "runs")
-        if new and output.exists() and not any(output.iterdir()):
+        shutil.rmtree(output / "runs")
+        if new and not any(output.iterdir()):
             output.rmdir()
         raise
 
@@ -259,7 +263,7 @@ def _cell(folder: Path) -> Cell:
             and {"device", "versions", "cpu_capability"} <= content.keys()
             and len(configuration.configuration_id) > 0
         )
-    except _NOT_A_SPEC as error:
+    except UNREADABLE as error:
         raise Mistake(
             f"{folder / SPEC}: expected the spec of a run; came {_told(error)}"
         ) from error

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from hardness.dynamics import SAMPLES
+from hardness.dynamics import SAMPLES, UNREADABLE
 from hardness.foreign import read_scores
 from hardness.plan import PLANTED, TRUTH
 from sweep.folders import Folders
@@ -17,8 +16,6 @@ from sweep.mistake import Mistake
 from sweep.spec import Cell
 from sweep.tracking import Store
 
-# What reading anything else as a table of samples raises.
-_NOT_SAMPLES = (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException)
 # Its labels are drawn without a look at the image, so that nothing but a label can tell.
 INDEPENDENT_OF_IMAGES = f"{TRUTH}noise_symmetric"
 
@@ -49,7 +46,7 @@ def of_run(
     """
     try:
         table = _samples(store, tracking_run).set_index("sample_id").reindex(sample_ids)
-    except _NOT_SAMPLES as error:
+    except UNREADABLE as error:
         notes.append(f"no truth of {SAMPLES}: {' '.join(str(error).split())[:200]}")
         return Truths()
     values = {}
@@ -83,7 +80,7 @@ def refuse_others(
     try:
         table = _samples(store, run)
         ids = table["sample_id"]
-    except _NOT_SAMPLES:
+    except UNREADABLE:
         return []  # which is told with the run, by its damage
     for name, values in given.items():
         if not values.index.isin(ids).any():
