@@ -92,7 +92,7 @@ def run(
     dataset = driver.prepare(spec, dataset, _say)
     store = tracking.Store.create(uri, spec.name)
     content = driver.resolved(content, spec)
-    with _interruptible([store]), fanout.session():
+    with _interruptible([store]), fanout.session(_say):
         sweep = driver.train(content, spec, dataset, store, retry_failed=retry_failed)
         if no_aggregate:
             adaptive.write(adaptive.table(*_due(sweep)), _folder(spec))
@@ -149,7 +149,7 @@ def aggregate(
     store, sweep = _runs(name, output, tracking_uri)
     truths.refuse_others({**given, **given_truths}, store, sweep.cells)
     recorded = isinstance(sweep, folders.Recorded)
-    with fanout.session():
+    with fanout.session(_say):
         dataset = None if recorded else _dataset(sweep.spec)
         result = _aggregate(
             sweep, store, dataset,
@@ -195,7 +195,7 @@ def compare(
     own = truths.refuse_others({**given, **given_truths}, store, sweep.cells)
     _refuse_unknown(metrics, [*planning.nameable(sweep.spec), *given, *own, *given_truths])
     _refuse_lonely(metrics, sweep.spec.regimens)
-    with fanout.session():
+    with fanout.session(_say):
         aggregation.quiet()
         scores, notes = aggregation.collect(sweep, store, _folder(sweep.spec))
         joined = aggregation.join(given, scores[0].sample_ids, notes) if scores else {}
@@ -277,7 +277,7 @@ def prune(
     retrained = pruning.retraining_seeds(len(asked) if seeds.isdecimal() else asked, sweep)
     pruning.refuse(sweep, store, [*by, *further], configuration)
     stores: list[Any] = []
-    with _interruptible(stores), fanout.session():
+    with _interruptible(stores), fanout.session(_say):
         plan = pruning.plan(
             sweep, store, [*by, *further], keeps, retrained, _folder(sweep.spec), configuration
         )

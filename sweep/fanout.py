@@ -38,8 +38,12 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def session() -> Iterator[None]:
-    """A Ray to work on: the cluster that ``RAY_ADDRESS`` names, else one on this machine."""
+def session(say: Callable[[str], None] = lambda _line: None) -> Iterator[None]:
+    """A Ray to work on: the cluster that ``RAY_ADDRESS`` names, else one on this machine.
+
+    Args:
+        say: Told, once, where the Ray is one that strangers can use.
+    """
     if ray.is_initialized():
         yield
         return
@@ -54,9 +58,29 @@ def session() -> Iterator[None]:
         # Ray's own handler would abort the process before it can leave its runs in order.
         signal.signal(signal.SIGTERM, terminate)
     try:
+        if line := unguarded(ray.get_runtime_context().gcs_address):
+            say(line)
         yield
     finally:
         ray.shutdown()
+
+
+def unguarded(address: str) -> str:
+    """What to say of a Ray that others reach without a token, empty if they cannot.
+
+    Args:
+        address: Of its GCS, ``HOST:PORT``.
+    """
+    host = address.rpartition(":")[0].strip("[]")
+    # Ray itself sets the variable where it found a token, and refuses who does not agree.
+    if host.startswith("127.") or host in ("::1", "localhost"):
+        return ""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+        return ""
+    return (
+        f"warning: whoever reaches the Ray at {address} can run programs on it, since it asks for "
+        "no token; set RAY_AUTH_MODE=token on all of its nodes and here"
+    )
 
 
 def in_job() -> bool:

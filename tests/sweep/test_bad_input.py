@@ -168,7 +168,7 @@ def refused(finished, monkeypatch):
     monkeypatch.chdir(finished)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     # Starting Ray takes seconds, which nobody should wait for to be told of a slip.
-    monkeypatch.setattr(fanout, "session", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr(fanout, "session", lambda _say: pytest.fail("Ray was started"))
     before = content_of(finished)
 
     def line(*arguments):
