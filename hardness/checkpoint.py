@@ -15,7 +15,8 @@ from hardness.dynamics import storage_error
 
 # Epoch -1 is the state before training.
 _NAME = re.compile(r"epoch=(-001|[0-9]{4,})\.safetensors")
-_EPOCH = re.compile(r"-1|[0-9]+")
+_EPOCH = re.compile(r"-1|[0-9]{1,9}")
+_NOT_ONE_OF_OURS = (SafetensorError, OSError, ValueError, TypeError, LookupError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -145,7 +146,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]] | None:
         with safe_open(os.fspath(path), framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return file.metadata() or {}, tensors
-    except (SafetensorError, OSError):
+    except _NOT_ONE_OF_OURS:
         return None
 
 
@@ -154,7 +155,7 @@ def _whole(path: Path) -> bool:
     try:
         with safe_open(os.fspath(path), framework="pt"):
             return True
-    except (SafetensorError, OSError):
+    except _NOT_ONE_OF_OURS:
         return False
 
 

@@ -9,11 +9,13 @@ import hashlib
 import json
 import os
 import re
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,7 +28,8 @@ from jaxtyping import Int64, UInt8, UInt64
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-from hardness.images import Cache, ImageFiles, Picture, decoded, decoding_threads
+from hardness.dynamics import UNREADABLE
+from hardness.images import Cache, ImageFiles, Picture, contents, decoded, decoding_threads
 from hardness.options import DatasetOptions
 from hardness.seeding import raw_bits
 
@@ -41,6 +44,7 @@ _IMAGE_COLUMNS = ("img", "image")
 # What `_priorities` are drawn for: each purpose has a stream of its own.
 _SUBSET, _SPLIT, _MOMENTS = range(3)
 
+T = TypeVar("T")
 _Ids = Int64[np.ndarray, " ids"]
 _Labels = Int64[np.ndarray, " samples"]
 _Images = UInt8[np.ndarray, "images channels height width"]
@@ -314,7 +318,9 @@ def _split(samples: Samples, share: float, options: DatasetOptions) -> tuple[Sam
     quotas = _class_quotas(counts, round(share * len(labels)))
     quotas = np.clip(quotas, np.minimum(counts // 2, 1), np.maximum(counts - 1, 0))
     if not quotas.any():
-        raise ValueError("validation: expected a class of two samples to split; came none")
+        raise ValueError(
+            "validation: expected a class of two samples to split; came none: take a larger subset"
+        )
     # A sample's priority depends on its id alone, not on the subset around it.
     ids = samples.sample_ids.numpy()
     held = first_of_each_class(
@@ -426,12 +432,13 @@ def _torchvision(part: Callable[[bool], tuple[Any, _Part]]) -> _Source:
 def _fetched(kind: Callable[..., Any], folder: str, options: DatasetOptions, train: bool) -> Any:
     try:
         return kind(options.place, train=train, download=options.download)
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError, struct.error, *UNREADABLE) as error:
+        why = "and `download: true` fetches them"
         if options.download:
-            raise
+            why = f"and could not be fetched: {' '.join(str(error).split())[:200]}"
         raise ValueError(
             f"{options.name}: expected its files in {options.place / folder}; they are absent or "
-            "damaged, and `download: true` fetches them"
+            f"damaged, {why}"
         ) from error
 
 
@@ -452,7 +459,16 @@ class _Shards:
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """These columns of all files."""
-        return pa.concat_tables(pq.ParquetFile(f).read(columns=list(names)) for f in self.files)
+        return pa.concat_tables(
+            self._read(f, lambda file: file.read(list(names))) for f in self.files
+        )
+
+    def _read(self, path: Path, read: Callable[[pq.ParquetFile], T]) -> T:
+        try:
+            return read(_opened(path))
+        except UNREADABLE as error:
+            came = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ValueError(f"{path}: expected a whole parquet file; {came}") from error
 
     def image_column(self) -> str:
         """Name of the struct that holds the encoded images."""
@@ -468,13 +484,14 @@ class _Shards:
     def encoded(self, ids: _Ids) -> Iterator[tuple[str, bytes | None]]:
         """Name and encoded image of each of the ascending ids, a row group in memory at once."""
         name, first = self.image_column(), 0
-        for file in map(pq.ParquetFile, self.files):
-            for group in range(file.num_row_groups):
-                last = first + file.metadata.row_group(group).num_rows
+        for path in self.files:
+            sizes = self._read(path, _group_sizes)
+            for group, size in enumerate(sizes):
+                last = first + size
                 rows = ids[slice(*np.searchsorted(ids, (first, last)))]
                 if len(rows):
-                    images = file.read_row_group(group, columns=[f"{name}.bytes"])[name]
-                    data = pc.struct_field(images, "bytes").take(pa.array(rows - first))
+                    images = self._read(path, partial(_bytes_of, name, group))["bytes"]
+                    data = images.take(pa.array(rows - first))
                     names = [f"{self.files[0].parent}, row {row}" for row in rows]
                     yield from zip(names, data.to_pylist(), strict=True)
                 first = last
@@ -483,12 +500,37 @@ class _Shards:
 def _shards(files: Sequence[Path]) -> _Shards:
     try:
         return _Shards(files=files, schema=pq.read_schema(files[0]))
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{files[0]}: expected a parquet file; {error}") from error
+    except UNREADABLE as error:
+        came = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{files[0]}: expected a parquet file; {came}") from error
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    """A file whose groups are its rows: else room would be made for what is not there."""
+    file = pq.ParquetFile(path)
+    if sum(_group_sizes(file)) != file.metadata.num_rows:
+        raise ValueError(f"its header says {file.metadata.num_rows} rows, its groups other ones")
+    return file
+
+
+def _group_sizes(file: pq.ParquetFile) -> list[int]:
+    sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    if min(sizes, default=0) < 0:
+        raise ValueError("a group of less than no rows")
+    return sizes
+
+
+def _bytes_of(name: str, group: int, file: pq.ParquetFile) -> pa.Table:
+    """The encoded images of one row group."""
+    images = file.read_row_group(group, columns=[f"{name}.bytes"])[name]
+    return pa.table({"bytes": pc.struct_field(images, "bytes")})
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
-    return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    if not pa.types.is_struct(kind) or (index := kind.get_field_index("bytes")) < 0:
+        return False
+    held = kind.field(index).type
+    return pa.types.is_binary(held) or pa.types.is_large_binary(held)
 
 
 def _holds_numbers(kind: pa.DataType) -> bool:
@@ -628,8 +670,10 @@ def _imagenet(options: DatasetOptions) -> _Source:
 def _classes(folder: Path, expected: str) -> tuple[list[str], dict[str, int]]:
     try:
         return find_classes(folder)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(f"{expected}; {error}") from error
+    except OSError as error:
+        # torchvision's own line where there are no folders, the system's where there is no place.
+        came = f"{error.strerror}: {error.filename}" if error.strerror else str(error)
+        raise ValueError(f"{expected}; came: {came}") from error
 
 
 def _class_folders(folder: Path) -> bool:
@@ -696,7 +740,7 @@ def _read_in_threads(
     """Name and pixels of each file; blocks bound how far the threads run ahead."""
 
     def picture(name: str) -> tuple[str, Picture]:
-        return name, decoded(name, Path(name).read_bytes(), image_size)
+        return name, decoded(name, contents(Path(name)), image_size)
 
     with ThreadPoolExecutor(threads) as pool:
         for first in range(0, len(names), block):
@@ -713,7 +757,7 @@ def _stack(
 
     ``sizes`` and ``memory`` say what to do about too many of them.
     """
-    stack = np.empty((0, 0, 0, 0), dtype=np.uint8)
+    stack, read = np.empty((0, 0, 0, 0), dtype=np.uint8), 0
     for row, (name, picture) in enumerate(pictures):
         if row == 0:
             _check_memory(n, picture.shape, place, memory)
@@ -727,6 +771,9 @@ def _stack(
             _check_memory(n, picture.shape, place, memory)
             stack = np.repeat(stack, len(picture), axis=1)
         stack[row] = picture  # a grey picture is broadcast to all three channels
+        read += 1
+    if read != n:
+        raise ValueError(f"{place}: expected {n} images, as many as labels; came {read}")
     return stack
 
 

@@ -46,9 +46,11 @@ _FILE = re.compile(
 )
 _SYSTEM_ERROR = re.compile(r"os error ([0-9]+)")
 
-# What reading anything else as a manifest raises: an infinite size and 10,000 brackets as well.
-_NOT_A_MANIFEST = (
-    ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+# What reading anything else as JSON, parquet or safetensors raises: an infinite size, 10,000
+# brackets, and a header that claims more than there is memory as well.
+UNREADABLE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError,
+    MemoryError, pa.ArrowException, SafetensorError,
 )  # fmt: skip
 
 
@@ -160,8 +162,8 @@ class Manifest:
                 files=files,
                 passes={str(k): tuple(map(int, v)) for k, v in content.get("passes", {}).items()},
             )
-        except _NOT_A_MANIFEST as error:
-            raise Damaged(f"{MANIFEST}: expected a manifest; came {error!r}") from error
+        except UNREADABLE as error:
+            raise Damaged(f"{MANIFEST}: expected a manifest; came {_told(error)}") from error
         if manifest.epochs < 1 or manifest.rows < 0:
             raise Damaged(
                 f"{MANIFEST}: expected at least 1 epoch of 0 or more rows; "
@@ -253,8 +255,8 @@ def read_summary(path: Path) -> dict[str, float]:
     try:
         metadata = pq.read_schema(path).metadata or {}
         return {k: float(v) for k, v in json.loads(metadata[SUMMARY.encode()]).items()}
-    except (pa.ArrowException, OSError, ValueError, KeyError, AttributeError) as error:
-        raise Damaged(f"{path}: expected an epoch of dynamics; came {error!r}") from error
+    except UNREADABLE as error:
+        raise Damaged(f"{path}: expected an epoch of dynamics; came {_told(error)}") from error
 
 
 def fingerprint(path: Path) -> tuple[int, str]:
@@ -288,6 +290,8 @@ class Dynamics:
             self.manifest = Manifest.from_json((folder / MANIFEST).read_bytes())
         except FileNotFoundError as error:
             raise Damaged(f"{folder}: expected a run with a {MANIFEST}") from error
+        except OSError as error:
+            raise Damaged(f"{folder / MANIFEST}: {_told(error)}") from error
         for name, (size, _) in self.manifest.files.items():
             path = folder / name
             if not path.is_file() or path.stat().st_size != size:
@@ -311,12 +315,19 @@ class Dynamics:
         """The table of samples.
 
         Raises:
-            Damaged: If it cannot be read or has other rows than the manifest says.
+            Damaged: If it cannot be read, has other rows than the manifest says, or ids and labels
+                that are no whole numbers.
         """
         try:
+            _refuse_lies(pq.read_metadata(self.folder / SAMPLES))
             table = pd.read_parquet(self.folder / SAMPLES)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise Damaged(f"{self.folder / SAMPLES}: {error}") from error
+            for column in ("sample_id", "label"):
+                if table[column].dtype.kind not in "iu":
+                    raise TypeError(f"{column} in {table[column].dtype}")
+        except UNREADABLE as error:
+            raise Damaged(
+                f"{self.folder / SAMPLES}: expected a table of samples; came {_told(error)}"
+            ) from error
         if len(table) != self.manifest.rows:
             raise Damaged(
                 f"{self.folder / SAMPLES}: expected {self.manifest.rows} rows; came {len(table)}"
@@ -332,8 +343,8 @@ class Dynamics:
         """
         try:
             return tuple(map(str, json.loads((self.folder / SPEC).read_bytes())["classes"]))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise Damaged(f"{self.folder / SPEC}: expected a spec; came {error!r}") from error
+        except UNREADABLE as error:
+            raise Damaged(f"{self.folder / SPEC}: expected a spec; came {_told(error)}") from error
 
     def signals(
         self, names: Sequence[str], rows: tuple[int, int] | None = None
@@ -390,28 +401,51 @@ class Dynamics:
         if name not in self.manifest.files:
             return {}
         try:
-            return load_file(self.folder / name)
-        except (SafetensorError, OSError) as error:
-            raise Damaged(f"{self.folder / name}: {error}") from error
+            arrays = load_file(self.folder / name)
+        except UNREADABLE as error:
+            raise Damaged(
+                f"{self.folder / name}: expected snapshots; came {_told(error)}"
+            ) from error
+        for key, array in arrays.items():
+            if array.shape[:1] != (self.manifest.rows,):
+                raise Damaged(
+                    f"{self.folder / name}: expected {self.manifest.rows} rows of {key}; came "
+                    f"the shape {array.shape}"
+                )
+        return arrays
 
     def _columns(
         self, name: str, columns: Sequence[str], first: int, last: int
     ) -> dict[str, np.ndarray]:
         try:
             file = self._epoch(name)
-            if file.metadata.num_rows != self.manifest.rows:
-                raise Damaged(
-                    f"{self.folder / name}: expected {self.manifest.rows} rows; "
-                    f"came {file.metadata.num_rows}"
-                )
+            self._check_rows(name, file)
             # The file's own size of a group: another version may have written it.
             size = max(1, file.metadata.row_group(0).num_rows) if file.num_row_groups else 1
             groups = range(first // size, -(-last // size))
             table = file.read_row_groups(list(groups), columns=list(columns), use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            raise Damaged(f"{self.folder / name}: {error}") from error
-        offset = groups.start * size
-        return {c: table[c].to_numpy()[first - offset : last - offset] for c in table.column_names}
+            offset = groups.start * size
+            found = {
+                c: table[c].to_numpy()[first - offset : last - offset] for c in table.column_names
+            }
+        except Damaged:
+            raise
+        except UNREADABLE as error:
+            raise Damaged(f"{self.folder / name}: {_told(error)}") from error
+        for column, values in found.items():
+            if values.dtype.kind not in "fbiu" or len(values) != last - first:
+                raise Damaged(
+                    f"{self.folder / name}: expected {last - first} numbers in {column}; came "
+                    f"{len(values)} of {values.dtype}"
+                )
+        return found
+
+    def _check_rows(self, name: str, file: pq.ParquetFile) -> None:
+        if file.metadata.num_rows != self.manifest.rows:
+            raise Damaged(
+                f"{self.folder / name}: expected {self.manifest.rows} rows; "
+                f"came {file.metadata.num_rows}"
+            )
 
     def _epoch(self, name: str) -> pq.ParquetFile:
         """An epoch's file, left open: to open it again takes as long as to read a column."""
@@ -419,9 +453,27 @@ class Dynamics:
             return self._open[name]
         # Without a buffer for the whole file, so that a column at a time costs little more.
         file = pq.ParquetFile(self.folder / name, pre_buffer=False)
+        _refuse_lies(file.metadata)
         if len(self._open) < MOST_OPEN:
             self._open[name] = file
         return file
+
+
+def _refuse_lies(metadata: pq.FileMetaData) -> None:
+    """Refuse a file whose row groups are not its rows, before room is made for either.
+
+    Raises:
+        ValueError: With what the header says.
+    """
+    groups = [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)]
+    if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
+        raise ValueError(f"a header of {metadata.num_rows} rows in groups of {sum(groups)}")
+
+
+def _told(error: BaseException) -> str:
+    """What an error says, in one line of bearable length."""
+    said = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def samples_table(
@@ -442,6 +494,8 @@ class _whole:  # noqa: N801 - reads as a verb: with _whole(path) as partial
 
     def __enter__(self) -> Path:
         self.target.parent.mkdir(parents=True, exist_ok=True)
+        # A link that somebody left under that name would lead the writing elsewhere.
+        self.partial.unlink(missing_ok=True)
         return self.partial
 
     def __exit__(self, kind: object, _value: object, _trace: object) -> None:

@@ -6,16 +6,16 @@ that names the file.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from hardness.dynamics import (
     UNKNOWN,
+    UNREADABLE,
     EpochRecord,
     Manifest,
     fingerprint,
@@ -28,13 +28,12 @@ from hardness.dynamics import (
 
 SAMPLE_ID = "sample_id"
 AUM_VALUES, AUM_RECORDS = "aum_values.csv", "full_aum_records.csv"
+_MOST_EMPTY = 100
 _EPOCH = re.compile(r"dynamics_epoch_(0|[1-9][0-9]{0,5})\.jsonl")
 _OF_A_RECORD = (
     "sample_id", "num_measurements", "target_logit", "target_val", "other_logit", "other_val",
     "margin",
 )  # fmt: skip
-# What reading anything else as a table raises.
-_NOT_A_TABLE = (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException)
 
 
 def is_cartography(path: Path) -> bool:
@@ -153,8 +152,8 @@ def read_scores(path: Path) -> pd.DataFrame:
     """
     table = _table(path, (SAMPLE_ID,), others=True)
     ids = table[SAMPLE_ID]
-    if not pd.api.types.is_integer_dtype(ids):
-        raise ValueError(f"{path}: expected whole numbers in sample_id; came {ids.dtype}")
+    if not pd.api.types.is_integer_dtype(ids) or ids.isna().any():
+        raise ValueError(f"{path}: expected whole numbers in sample_id; came {_sorts(ids)}")
     if ids.duplicated().any():
         again = ids[ids.duplicated()].iloc[0]
         raise ValueError(f"{path}: expected each sample_id once; came {again} again")
@@ -162,6 +161,8 @@ def read_scores(path: Path) -> pd.DataFrame:
     if not len(scores.columns) or not len(scores):
         raise ValueError(f"{path}: expected scores beside sample_id; came {len(scores)} rows alone")
     columns = {str(name): _floats(scores, name, path) for name in scores}
+    if empty := [name for name, values in columns.items() if np.isnan(values).all()]:
+        raise ValueError(f"{path}: expected numbers in column {empty[0]!r}; came an empty one")
     return pd.DataFrame(columns, index=pd.Index(ids, name=SAMPLE_ID))
 
 
@@ -228,8 +229,16 @@ class _History(NamedTuple):
     classes: int
 
 
+def _of_samples(source: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A table of AUM's in which every row names its sample."""
+    table = _table(source, columns)
+    if table[SAMPLE_ID].isna().any():
+        raise ValueError(f"{source}: expected a sample_id in every row; came a row without")
+    return table
+
+
 def _aum_values(source: Path) -> _History:
-    table = _table(source, (SAMPLE_ID, "aum"))
+    table = _of_samples(source, (SAMPLE_ID, "aum"))
     ids, columns = _numbered(table[SAMPLE_ID].tolist())
     if len(ids) != len(table):
         raise ValueError(f"{source}: expected each sample_id once; came one that repeats")
@@ -239,7 +248,7 @@ def _aum_values(source: Path) -> _History:
 
 
 def _aum_records(source: Path) -> _History:
-    table = _table(source, _OF_A_RECORD)
+    table = _of_samples(source, _OF_A_RECORD)
     ids, columns = _numbered(list(dict.fromkeys(table[SAMPLE_ID].tolist())))
     order = np.sort([*ids.values()])
     rows = np.searchsorted(order, [ids[guid] for guid in table[SAMPLE_ID].tolist()])
@@ -262,6 +271,12 @@ def _aum_records(source: Path) -> _History:
             f"{source}: expected one class from 0 a sample in target_logit, and num_measurements "
             "from 1; came others"
         )
+    # Epochs that hardly a sample is in would take the memory of whole ones.
+    if times.max() * len(order) > _MOST_EMPTY * len(times):
+        raise ValueError(
+            f"{source}: expected about as many presentations of each sample; came "
+            f"{len(times)} of {len(order)} samples, and num_measurements up to {times.max():g}"
+        )
     # Of equal logits the lowest class counts.
     won = (margin > 0) | ((margin == 0) & (given < runner_up))
     epochs = []
@@ -276,15 +291,26 @@ def _aum_records(source: Path) -> _History:
 
 def _table(path: Path, columns: Sequence[str], *, others: bool = False) -> pd.DataFrame:
     """A csv or parquet file that has these columns; with others, or without."""
+    ending = path.suffix.lower()
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".parquet": pd.read_parquet,
+        ".csv": pd.read_csv,
+    }
+    reader = readers.get(ending)
+    came = ""
+    if path.is_dir():
+        came = "a folder"
+    elif not path.exists():
+        came = "no such file"
+    elif reader is None:
+        came = f"the ending {ending!r}"
+    if came or reader is None:
+        raise ValueError(f"{path}: expected a readable .csv or .parquet file; came {came}")
     try:
-        if path.suffix.lower() == ".parquet":
-            table = pd.read_parquet(path)
-        elif path.suffix.lower() == ".csv":
-            table = pd.read_csv(path)
-        else:
-            raise ValueError("another ending")
-    except _NOT_A_TABLE as error:
+        table = reader(path)
+    except UNREADABLE as error:
         came = " ".join(str(error).split())[:200]
+        came = "bytes that are no UTF-8" if isinstance(error, UnicodeError) else f"one with: {came}"
         raise ValueError(
             f"{path}: expected a readable .csv or .parquet file; came {came}"
         ) from error
@@ -297,5 +323,13 @@ def _table(path: Path, columns: Sequence[str], *, others: bool = False) -> pd.Da
 
 def _floats(table: pd.DataFrame, name: Any, path: Path) -> np.ndarray:
     if not pd.api.types.is_numeric_dtype(table[name]):
-        raise ValueError(f"{path}: expected numbers in column {name!r}; came {table[name].dtype}")
+        raise ValueError(f"{path}: expected numbers in column {name!r}; came {_sorts(table[name])}")
     return table[name].to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _sorts(column: pd.Series) -> str:
+    """What a column holds instead of numbers, in words."""
+    if not pd.api.types.is_numeric_dtype(column):
+        first = next((str(one) for one in column if isinstance(one, str)), "")
+        return f"text such as {first[:40]!r}" if first else str(column.dtype)
+    return "fractions or empty ones"

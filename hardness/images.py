@@ -9,6 +9,11 @@ import json
 import math
 import os
 import shutil
+import stat
+import struct
+import tokenize
+import warnings
+import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int64, Shaped, UInt8, UInt64
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import functional
 
@@ -35,6 +40,16 @@ _MOST_THREADS = 16
 _A_TASK = 4
 # The raster formats behind torchvision's extensions: others that PIL reads start programs.
 _FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
+# PIL only warns up to twice as many, and prints it beside our own line.
+MOST_PIXELS = 89_478_485
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+MOST_BYTES = 1 << 28
+# What PIL and its plugins raise at anything else than an image.
+_NOT_AN_IMAGE = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError,
+    EOFError, MemoryError, AssertionError, RuntimeError, NotImplementedError, struct.error,
+    zlib.error,
+)  # fmt: skip
 
 Picture = UInt8[np.ndarray, "channels height width"]
 _Rows = Int64[Tensor, " rows"]
@@ -49,21 +64,60 @@ def decoded(name: str, data: bytes | None, image_size: int | None = None) -> Pic
         image_size: Resize the shorter side to so many pixels and crop the centre.
 
     Raises:
-        ValueError: If that is not an image, or not one of 8 bits a channel.
+        ValueError: If that is not an image, not one of 8 bits a channel, or one of more pixels
+            than a small file should unfold to.
     """
     if data is None:
         raise ValueError(f"{name}: expected an image; came null")
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            # PIL would clip 16-bit intensities to 255 without a word.
-            if image.mode[0] in "IF":
-                raise ValueError(f"{name}: expected 8 bits a channel; came mode {image.mode}")
+            _refuse_unfit(name, image)
             plain = image.mode in ("L", "RGB")
             ready = _resized(image if plain else image.convert("RGB"), image_size)
             pixels = np.frombuffer(ready.tobytes(), np.uint8)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name}: expected an image; {error}") from error
+    except _UnfitError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{name}: expected at most {MOST_PIXELS} pixels; came more") from error
+    except UnidentifiedImageError as error:
+        formats = ", ".join(_FORMATS)
+        raise ValueError(f"{name}: expected an image, one of {formats}; came none") from error
+    except _NOT_AN_IMAGE as error:
+        came = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{name}: expected an image; came a damaged one: {came}") from error
     return pixels.reshape(ready.height, ready.width, -1).transpose(2, 0, 1)
+
+
+class _UnfitError(ValueError):
+    """An image, but not one for us."""
+
+
+def _refuse_unfit(name: str, image: Image.Image) -> None:
+    if image.width * image.height > MOST_PIXELS:
+        raise _UnfitError(f"{name}: expected at most {MOST_PIXELS} pixels; came more")
+    # PIL would clip 16-bit intensities to 255 without a word.
+    if image.mode[0] in "IF":
+        raise _UnfitError(f"{name}: expected 8 bits a channel; came mode {image.mode}")
+
+
+def contents(path: Path) -> bytes:
+    """The bytes of an image's file.
+
+    Raises:
+        ValueError: If it is no ordinary file, of which some would be waited for without end, or a
+            larger one than any image.
+        OSError: If it cannot be read.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+        there = os.fstat(file.fileno())
+        if not stat.S_ISREG(there.st_mode):
+            raise ValueError(f"{path}: expected an image; came no ordinary file")
+        if there.st_size > MOST_BYTES:
+            raise ValueError(
+                f"{path}: expected an image of at most {MOST_BYTES >> 20} MiB; came "
+                f"{there.st_size >> 20} MiB"
+            )
+        return file.read()
 
 
 def _resized(image: Image.Image, size: int | None) -> Image.Image:
@@ -179,7 +233,7 @@ class ImageFiles:
         fill = self._decode
         if self.cache is not None and self.cache.exists():
             # Here, since Python 3.11 may fail to parse the header in several threads at once.
-            fill = partial(self._copy, np.load(self.cache, mmap_mode="r"))
+            fill = partial(self._copy, self._cached(self.cache))
         tasks = range(0, len(rows), _A_TASK)
         return images, [
             pool.submit(fill, places[start : start + _A_TASK], rows[start : start + _A_TASK])
@@ -190,7 +244,26 @@ class ImageFiles:
         for place, row in zip(places, rows, strict=True):
             path = self.root / os.fsdecode(self.names[row])
             name = f"{path} (sample {self.ids[row]})"
-            place[:] = decoded(name, path.read_bytes(), self.image_size)  # grey: all channels
+            place[:] = decoded(name, contents(path), self.image_size)  # grey: all channels
+
+    def _cached(self, path: Path) -> np.ndarray:
+        """The cache's array; never anything that would have to be unpickled."""
+        assert self.cached_rows is not None
+        try:
+            array = np.lib.format.open_memmap(path, mode="r")
+            fits = array.dtype == np.uint8 and array.shape[1:] == self.shape[1:]
+            fits = fits and (not len(self) or len(array) > self.cached_rows.max())
+        except (*_NOT_AN_IMAGE, tokenize.TokenError) as error:
+            came = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{path}: expected a cache of images; came another file, to be removed: {came}"
+            ) from error
+        if not fits:
+            raise ValueError(
+                f"{path}: expected a cache of {self.image_size}x{self.image_size} pixels; came "
+                f"{array.dtype} of shape {array.shape}: remove the file, and it is written anew"
+            )
+        return array
 
     def _copy(self, array: np.ndarray, places: np.ndarray, rows: np.ndarray) -> None:
         assert self.cached_rows is not None

@@ -10,6 +10,9 @@ DATASETS = ("digits", "mnist", "cifar10", "cifar100", "parquet", "imagefolder", 
 FOLDERS = ("imagefolder", "imagenet")
 # The networks that are not torchvision's.
 MODELS = ("mlp", "small_cnn", "resnet18_cifar")
+# Beyond these a slip of the finger takes all memory: an image of 4,096 pixels squared is 48 MiB.
+_LARGEST_IMAGE = 4096
+_WIDEST = 65_536
 # Operations of an augmentation, in order, and the uniform numbers that each takes of a sample.
 _COLUMNS = {
     "pad": ("shift_y", "shift_x"),
@@ -69,6 +72,10 @@ class DatasetOptions:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ValueError(f"{key}: expected at least 1; came {value}")
+        if self.image_size is not None and self.image_size > _LARGEST_IMAGE:
+            raise ValueError(
+                f"image_size: expected at most {_LARGEST_IMAGE}; came {self.image_size}"
+            )
         if self.data_seed < 0:
             raise ValueError(f"data_seed: expected at least 0; came {self.data_seed}")
         if self.cache == "":
@@ -133,6 +140,8 @@ class ModelOptions:
                 f"width: expected at least 1, for mlp or small_cnn; came {self.width} "
                 f"for {self.name}"
             )
+        if self.width is not None and self.width > _WIDEST:
+            raise ValueError(f"width: expected at most {_WIDEST}; came {self.width}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: expected a share in [0, 1); came {self.dropout}")
         if self.pretrained:

@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float, Int64
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from torch import Tensor
 
@@ -23,6 +21,7 @@ from hardness.dynamics import (
     SAMPLES,
     SPEC,
     UNKNOWN,
+    UNREADABLE,
     Diverged,
     EpochRecord,
     Manifest,
@@ -44,8 +43,6 @@ from hardness.signal_names import LOGIT_SIGNALS, TRAIN_PHASE
 from hardness.training.embeddings import EmbeddingTracker, snapshots
 
 _KEPT = ("emb", "logits")
-# What reading anything else as an unfinished run raises.
-_NOT_A_RUN = (OSError, ValueError, KeyError, TypeError, pa.ArrowException, SafetensorError)
 
 
 class Recorder:
@@ -406,7 +403,7 @@ class Recorder:
             while (self.folder / epoch_file(self.epoch)).is_file():
                 self.epoch += 1
             self._restore()
-        except _NOT_A_RUN as error:
+        except UNREADABLE as error:
             raise ValueError(
                 f"{self.folder}: expected a new folder or an unfinished run; came {error!r}"
             ) from error

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from sweep import arenas
-from sweep.mistake import Mistake, hidden
+from sweep.mistake import Mistake, hidden, refuse_unwritable, unknown_metric
 
 DONE, SOME_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -88,6 +88,8 @@ def run(
         content["seeds"] = int(seeds) if seeds.isdecimal() else seeds
     spec = experiment_file.check(content, str(file))
     uri, _ = driver.places(content, spec)
+    refuse_unwritable(_folder(spec), f"{file}: storage_path")
+    fanout.refuse_too_large(spec.resources)
     spec, dataset = driver.load(spec)
     if dry_run:
         _dry_run(spec, dataset, uri, retry_failed=retry_failed)
@@ -95,7 +97,7 @@ def run(
     dataset = driver.prepare(spec, dataset, _say)
     store = tracking.Store.create(uri, spec.name, spec.artifacts)
     content = driver.resolved(content, spec)
-    with lease.held(store, _say) as mine, _interruptible([mine]), fanout.session():
+    with lease.held(store, _say) as mine, _interruptible([mine]), fanout.session(_say):
         sweep = driver.train(content, spec, dataset, store, retry_failed=retry_failed)
         if no_aggregate:
             adaptive.write(adaptive.table(*_due(sweep)), _folder(spec))
@@ -150,8 +152,9 @@ def aggregate(
     given = folders.given_scores(files, low_is_hard)
     given_truths = truths.given_truths(truth_files)
     store, sweep = _runs(name, output, tracking_uri)
+    truths.refuse_others({**given, **given_truths}, store, sweep.cells)
     recorded = isinstance(sweep, folders.Recorded)
-    with fanout.session():
+    with fanout.session(_say):
         dataset = None if recorded else _dataset(sweep.spec)
         result = _aggregate(
             sweep, store, dataset,
@@ -194,7 +197,10 @@ def compare(
     given = folders.given_scores(files, low_is_hard)
     given_truths = truths.given_truths(truth_files)
     store, sweep = _runs(name, output, tracking_uri)
-    with fanout.session():
+    own = truths.refuse_others({**given, **given_truths}, store, sweep.cells)
+    _refuse_unknown(metrics, [*planning.nameable(sweep.spec), *given, *own, *given_truths])
+    _refuse_lonely(metrics, sweep.spec.regimens)
+    with fanout.session(_say):
         aggregation.quiet()
         scores, notes = aggregation.collect(sweep, store, _folder(sweep.spec))
         joined = aggregation.join(given, scores[0].sample_ids, notes) if scores else {}
@@ -203,10 +209,7 @@ def compare(
             dataset = _loaded(sweep.spec)[1]
             pixels = aggregation.pixel_scores(metrics, dataset, _folder(sweep.spec))
         truth = aggregation.truths_of(sweep, store, scores, given_truths, notes).by_name
-        known = [*aggregation.score_keys(sweep, scores, pixels), *joined, *truth]
-        unknown = [m for m in metrics if m not in known]
-        if unknown:
-            raise Mistake(f"unknown metric {unknown[0]!r}; known: {', '.join(known)}")
+        _refuse_unknown(metrics, [*aggregation.score_keys(sweep, scores, pixels), *joined, *truth])
         asked = {name: values for name, values in truth.items() if name in metrics}
         table = aggregation.agreement_table(
             sweep, scores, pixels, joined, intervals=True, keys=metrics, truths=asked,
@@ -276,9 +279,11 @@ def prune(
     keeps = pruning.shares(keep)
     asked = experiment_file.seeds(int(seeds) if seeds.isdecimal() else seeds, "--seeds")
     store, sweep = standing.find(name, tracking_uri)
+    refuse_unwritable(_folder(sweep.spec), "storage_path")
     retrained = pruning.retraining_seeds(len(asked) if seeds.isdecimal() else asked, sweep)
+    pruning.refuse(sweep, store, [*by, *further], configuration)
     leases: list[Any] = []
-    with contextlib.ExitStack() as until_ray_is_gone, _interruptible(leases), fanout.session():
+    with contextlib.ExitStack() as until_ray_is_gone, _interruptible(leases), fanout.session(_say):
         plan = pruning.plan(
             sweep, store, [*by, *further], keeps, retrained, _folder(sweep.spec), configuration
         )
@@ -324,7 +329,8 @@ def metrics(plugins: tuple[Path, ...], form: Any) -> None:
 
 @cli.command()
 @click.argument("name")
-@click.option("--port", default=5000, show_default=True, help="On 127.0.0.1.")
+@click.option("--port", type=click.IntRange(1, 65_535), default=5000, show_default=True,
+              help="On 127.0.0.1.")  # fmt: skip
 @_TRACKER
 def ui(name: str, port: int, tracking_uri: str | None) -> None:
     """The MLflow UI on the right store, at the right experiment."""
@@ -373,9 +379,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for notice in (signal.SIGINT, signal.SIGTERM):
         signal.signal(notice, _interrupted)
     try:
-        cli.main(arguments, standalone_mode=False)
+        cli.main(arguments, prog_name="sweep", standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(USER_ERROR)
     except click.UsageError as error:
         hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
         _say(error.format_message().rstrip(".") + hint)
@@ -456,7 +465,22 @@ def _named(name: str, output: Path | None, tracking_uri: str | None) -> tuple[An
         raise Mistake(f"--output: expected with a PATH; came with the sweep {name}")
     if found[1].spec.arms:
         raise Mistake(f"{name}: expected a sweep with scores; came one that prunes")
+    refuse_unwritable(_folder(found[1].spec), "storage_path")
     return found
+
+
+def _refuse_lonely(metrics: Sequence[str], regimens: Sequence[str]) -> None:
+    """Refuse a single score; a plain key stands for one of each regimen."""
+    if len({*metrics}) == len({*regimens}) == 1:
+        raise Mistake(
+            f"compare: expected two metrics or more, or a metric and a truth; came {metrics[0]!r} "
+            "alone"
+        )
+
+
+def _refuse_unknown(metrics: Sequence[str], known: Sequence[str]) -> None:
+    if unknown := [m for m in metrics if m not in known]:
+        raise Mistake(unknown_metric(unknown[0], known))
 
 
 def _dataset(spec: Any) -> Any:

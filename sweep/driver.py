@@ -45,6 +45,13 @@ def load(spec: SweepSpec) -> tuple[SweepSpec, Dataset]:
     if spec.plant is not None:
         with _in_one_line("plant"):
             dataset = plant(dataset, spec.plant, _far(spec.plant))
+    for name, section in spec.regimens.items():
+        folds = section.options.get("folds", 0)
+        if folds > len(dataset.train):
+            raise ExperimentError(
+                f"regimens.{name}.folds: expected at most the {len(dataset.train)} training "
+                f"samples; came {folds}"
+            )
     size = (len(dataset.train), len(dataset.classes), *dataset.train.images.shape[1:])
     return dataclasses.replace(spec, dataset_digest=dataset.digest, dataset_size=size), dataset
 

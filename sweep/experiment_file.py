@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, SequenceNode
 
 from hardness.dynamics import Recording
 from hardness.metrics import METRICS
@@ -40,6 +41,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _COUNT_OR_RANGE = re.compile(r"(?:(\d{1,18}):)?(\d{1,18})")
 _MOST_SEEDS = 100_000
 _DEEPEST = 20
+# Characters of a line that tells a mistake; a list of all metrics fits.
+_LONGEST = 4000
+# Of a file, and of what its aliases stand for, each use counted: ten lines can mean billions.
+_MOST_CHARACTERS = 1 << 18
+_MOST_VALUES = 100_000
 # What a sweep's own run keeps beside the file.
 _KEPT = ("dataset_digest", "dataset_size", "arms")
 _RESERVED = ("parameters", "metric")
@@ -67,7 +73,8 @@ class ExperimentError(Mistake, ValueError):
     """Something in an experiment file or an override: where, what was expected, what came."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(" ".join(text.split()))
+        line = " ".join(text.split())
+        super().__init__(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +124,8 @@ class _File:
             )
         if self.search_seed < 0:
             raise ValueError(f"search_seed: expected 0 or more; came {self.search_seed}")
+        if self.tracking_uri == "":
+            raise ValueError("tracking_uri: expected sqlite:/// or http(s)://; came ''")
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -136,8 +145,10 @@ def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         try:
             value = _yaml(text)
         except ValueError as error:
-            raise ExperimentError(f"{override!r}: expected YAML after '='; {error}") from error
-        _put(content, _segments(key), value, repr(override))
+            raise ExperimentError(
+                f"{_shown(override)}: expected YAML after '='; {error}"
+            ) from error
+        _put(content, _segments(key), value, _shown(override))
     content["plugins"] = _absolute_plugins(content.get("plugins"), path)
     known = ["base", *(f.name for f in fields(_File))]
     _refuse_unknown_names([k for k in _KEPT if k in content], known, str(path), "")
@@ -153,7 +164,9 @@ def _with_bases(path: Path, followers: tuple[Path, ...]) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ExperimentError(f"{path}: expected a text file; came other bytes") from error
     except OSError as error:
-        raise ExperimentError(f"{path}: expected a readable file; {error.strerror}") from error
+        raise ExperimentError(
+            f"{path}: expected an experiment file that can be read; came: {error.strerror}"
+        ) from error
     except ValueError as error:
         raise ExperimentError(f"{path}: expected YAML; {error}") from error
     if not isinstance(content, dict):
@@ -194,7 +207,7 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
     Raises:
         ExperimentError: One line: file, key, what was expected, what came, known keys.
     """
-    digest, size, arms = (content.get(key) for key in _KEPT)
+    digest, size, arms = _kept(content, source)
     content = {k: v for k, v in content.items() if k not in _KEPT}
     _refuse_strange(content, source, ())
     file = _section(_File, content, source, "")
@@ -202,7 +215,7 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
         _section(DatasetOptions, file.dataset, source, "dataset"), f"{source}: dataset"
     )
     model = _section(ModelOptions, file.model, source, "model")
-    plugins = tuple(Plugin.read(Path(p), source) for p in file.plugins)
+    plugins = tuple(Plugin.read(Path(p), f"{source}: plugins") for p in file.plugins)
     for plugin in plugins:
         plugin.load()
     regimens = {
@@ -220,7 +233,7 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
         method=file.method,
         max_configurations=file.max_configurations,
         search_seed=file.search_seed,
-        seeds=seeds(adaptive.max if adaptive else file.seeds, source),
+        seeds=seeds(adaptive.max if adaptive else file.seeds, f"{source}: seeds"),
         adaptive=adaptive,
         vary=_vary(file.vary, source),
         metrics=_metrics(file.metrics, file.regimens, source),
@@ -232,9 +245,25 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
         tracking_uri=file.tracking_uri,
         artifacts=_artifacts(file, source),
         dataset_digest=digest,
-        dataset_size=tuple(size) if size else None,
-        arms=tuple(Arm(**arm) for arm in arms or ()),
+        dataset_size=size,
+        arms=arms,
     )
+
+
+def _kept(
+    content: Mapping[str, Any], source: str
+) -> tuple[str | None, tuple[int, ...] | None, tuple[Arm, ...]]:
+    """What a sweep's own run keeps beside the file: digest and size of the dataset, arms."""
+    digest, size, arms = (content.get(key) for key in _KEPT)
+    try:
+        found = tuple(options(Arm, arm) for arm in arms or ())
+        whole = all(map(_is_whole, size or ()))
+    except (ValidationError, TypeError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ExperimentError(f"{source}: expected what a sweep keeps; came {told}") from error
+    if not whole or not isinstance(digest, str | None):
+        raise ExperimentError(f"{source}: expected the dataset of a sweep; came {_shown(digest)}")
+    return digest, tuple(size) if size else None, found
 
 
 def options(kind: type[T], plain: Mapping[str, Any]) -> T:
@@ -285,13 +314,17 @@ def objectives(regimen: str) -> dict[str, Literal["maximize", "minimize"]]:
     return {k: goal for k, goal in _GOALS.items() if labels or "accuracy" not in k}
 
 
-def seeds(value: Any, source: str) -> tuple[int, ...]:
+def seeds(value: Any, where: str) -> tuple[int, ...]:
     """Seeds from ``10``, ``[0, 1, 2]`` or ``"0:10"``.
+
+    Args:
+        value: As it was written.
+        where: What errors begin with.
 
     Raises:
         ExperimentError: If there are none, or one twice, or a negative one.
     """
-    start, came = f"{source}: seeds: expected", f"came {_shown(value)}"
+    start, came = f"{where}: expected", f"came {_shown(value)}"
     text = str(value) if _is_whole(value) else value
     numbers: Sequence[int]
     if isinstance(text, str) and (found := _COUNT_OR_RANGE.fullmatch(text)):
@@ -523,19 +556,30 @@ def _refuse_strange(value: Any, source: str, path: tuple[str, ...]) -> None:
         )
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            if not isinstance(key, str):
+            if not isinstance(key, str) or not _is_text(key):
                 raise ExperimentError(f"{where}: expected text for a key; came {_shown(key)}")
             _refuse_strange(inner, source, (*path, key))
     elif isinstance(value, list | tuple):
         for i, inner in enumerate(value):
             _refuse_strange(inner, source, (*path, str(i)))
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ExperimentError(f"{where}: expected a finite number; came {value}")
-    elif not (value is None or isinstance(value, str | int | float)):
-        raise ExperimentError(
-            f"{where}: expected text, a number, true or false; came {type(value).__name__} "
-            f"{_shown(str(value))}, which quotes would make text"
-        )
+    elif strange := _strange(value):
+        raise ExperimentError(f"{where}: expected {strange}")
+
+
+def _strange(value: Any) -> str:
+    """What was expected in place of a value that JSON cannot hold, and what came; else nothing."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"a finite number; came {value}"
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "a number of at most 18 digits; came a longer one"
+    if isinstance(value, str) and not _is_text(value):
+        return f"text; came {_shown(value)}, which holds what is no character"
+    if value is None or isinstance(value, str | int | float):
+        return ""
+    return (
+        f"text, a number, true or false; came {type(value).__name__} {_shown(str(value))}, which "
+        "quotes would make text"
+    )
 
 
 def _dataclass_in(annotation: Any) -> Any:
@@ -704,20 +748,57 @@ def _yaml(text: str) -> Any:
     """Read YAML 1.2.
 
     Raises:
-        ValueError: Naming the line, if it is not YAML.
+        ValueError: Naming the line, if it is not YAML, or more of it than anybody writes.
     """
+    if len(text) > _MOST_CHARACTERS:
+        raise ValueError(f"it has {len(text)} characters, of at most {_MOST_CHARACTERS}")
     try:
+        values = _values(YAML(typ="safe", pure=True).compose(text), {})
+        if values > _MOST_VALUES:
+            raise ValueError(f"it holds more than {_MOST_VALUES} values, aliases written out")
         return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark
         line = f"line {mark.line + 1}: " if mark else ""
         problem = error.problem or ""
         context = f"{error.context} " if problem.startswith("but ") else ""
-        raise ValueError(f"{line}{context}{problem}") from error
+        raise ValueError(f"{line}{context}{problem[:200]}") from error
     except YAMLError as error:
         raise ValueError(str(error).partition("\n")[0]) from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    except (LookupError, TypeError, OverflowError, AttributeError) as error:
+        # Of tags, keys and escapes that mean nothing.
+        raise ValueError(f"it holds a value that is none: {error}") from error
+
+
+def _values(node: Any, known: dict[int, int]) -> int:
+    """How many values a node stands for, with every alias and every merge written out.
+
+    Args:
+        node: As composed, not constructed.
+        known: Of the nodes met before; 0 while one is looked into.
+
+    Raises:
+        ValueError: If an alias stands inside of what it stands for.
+    """
+    if not isinstance(node, SequenceNode | MappingNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = 0
+        pairs = isinstance(node, MappingNode)
+        inner = [one for pair in node.value for one in pair] if pairs else node.value
+        known[id(node)] = 1 + sum(_values(one, known) for one in inner)
+    if not known[id(node)]:
+        raise ValueError(
+            f"line {node.start_mark.line + 1}: an alias stands inside of what it stands for"
+        )
+    return known[id(node)]
+
+
+def _is_text(value: str) -> bool:
+    """Whether it has neither null characters nor halves of characters, which no file name has."""
+    return "\0" not in value and not any("\ud800" <= one <= "\udfff" for one in value)
 
 
 def _is_whole(value: object) -> bool:
@@ -727,5 +808,8 @@ def _is_whole(value: object) -> bool:
 def _shown(value: object) -> str:
     if value is None:
         return "nothing"
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    try:
+        text = str(value).lower() if isinstance(value, bool) else repr(value)
+    except ValueError:  # of digits that Python does not write out
+        return "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004

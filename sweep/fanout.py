@@ -33,6 +33,7 @@ from ray import tune  # noqa: E402
 from ray.exceptions import OutOfMemoryError  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
+from sweep.mistake import Mistake  # noqa: E402
 from sweep.spec import Pack, Places, Progress, Resources  # noqa: E402
 
 if TYPE_CHECKING:
@@ -40,8 +41,12 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def session() -> Iterator[None]:
-    """A Ray to work on: the cluster that ``RAY_ADDRESS`` names, else one on this machine."""
+def session(say: Callable[[str], None] = lambda _line: None) -> Iterator[None]:
+    """A Ray to work on: the cluster that ``RAY_ADDRESS`` names, else one on this machine.
+
+    Args:
+        say: Told, once, where the Ray is one that strangers can use.
+    """
     if ray.is_initialized():
         yield
         return
@@ -56,9 +61,29 @@ def session() -> Iterator[None]:
         # Ray's own handler would abort the process before it can leave its runs in order.
         signal.signal(signal.SIGTERM, terminate)
     try:
+        if line := unguarded(ray.get_runtime_context().gcs_address):
+            say(line)
         yield
     finally:
         ray.shutdown()
+
+
+def unguarded(address: str) -> str:
+    """What to say of a Ray that others reach without a token, empty if they cannot.
+
+    Args:
+        address: Of its GCS, ``HOST:PORT``.
+    """
+    host = address.rpartition(":")[0].strip("[]")
+    # Ray itself sets the variable where it found a token, and refuses who does not agree.
+    if host.startswith("127.") or host in ("::1", "localhost"):
+        return ""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+        return ""
+    return (
+        f"warning: whoever reaches the Ray at {address} can run programs on it, since it asks for "
+        "no token; set RAY_AUTH_MODE=token on all of its nodes and here"
+    )
 
 
 def in_job() -> bool:
@@ -71,6 +96,33 @@ def alone() -> bool:
     alive = [node for node in ray.nodes() if node["Alive"]]
     # A head without CPUs waits for nodes that have some.
     return len(alive) == 1 and "CPU" in alive[0]["Resources"]
+
+
+def refuse_too_large(resources: Resources) -> None:
+    """Refuse a pack that this machine will never have room for: Tune would wait without end.
+
+    Raises:
+        Mistake: If it takes more CPUs or GPUs than there are; on a cluster nobody can tell, since
+            further nodes may come.
+    """
+    if in_job() or os.environ.get("RAY_ADDRESS"):
+        return
+    have = ray.cluster_resources() if ray.is_initialized() else _here(resources)
+    for name, wanted in (("CPU", resources.cpu), ("GPU", resources.gpu)):
+        if wanted > have.get(name, 0):
+            raise Mistake(
+                f"resources.{name.lower()}: expected at most the {have.get(name, 0):g} of this "
+                f"machine; came {wanted:g}: say less, or run on a cluster"
+            )
+
+
+def _here(resources: Resources) -> dict[str, float]:
+    have = {"CPU": float(os.cpu_count() or 1)}
+    if resources.gpu:
+        import torch  # noqa: PLC0415 - which a sweep without GPUs need not ask
+
+        have["GPU"] = float(torch.cuda.device_count())
+    return have
 
 
 def slots(resources: Resources) -> int:

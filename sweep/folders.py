@@ -1,5 +1,6 @@
 """Runs that were not trained by a sweep: a recorder's folders, and what other programs left."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from hardness.dynamics import (
     SAMPLES,
     SPEC,
     UNKNOWN,
+    UNREADABLE,
     Damaged,
     Dynamics,
     epoch_file,
@@ -38,7 +40,7 @@ from hardness.metrics.registry import TRAINED_ON
 from hardness.options import ModelOptions
 from hardness.training import REGIMENS
 from sweep.experiment_file import options
-from sweep.mistake import Mistake
+from sweep.mistake import Mistake, refuse_unwritable
 from sweep.planning import Proposal
 from sweep.spec import (
     Cell,
@@ -51,8 +53,9 @@ from sweep.spec import (
     identity,
 )
 
+# Says that a folder of runs was made here, so that it may be made anew.
+_IMPORTED = ".imported"
 _OBJECTIVE: tuple[str, Literal["maximize"]] = ("val_accuracy", "maximize")
-_NOT_A_SPEC = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,17 +122,30 @@ def gather(path: Path, output: Path) -> Recorded:
             f"{path}: expected folders of a recorder, cartography's dynamics_epoch_0.jsonl or "
             f"AUM's {AUM_VALUES}; came none"
         )
-    shutil.rmtree(output / "runs", ignore_errors=True)
-    notes, folders = [], []
-    numbers: dict[str, int] = defaultdict(int)
-    for place in found:
-        kind = "aum" if is_aum(place) else "cartography" if is_cartography(place) else ""
-        if kind:
-            folder = output / "runs" / f"{kind}-{numbers[kind]}"
-            _import(place, folder, numbers[kind])
-            notes.append(f"{place} counts as seed {numbers[kind]} of the configuration {kind}")
-            numbers[kind] += 1
-        folders.append(folder if kind else place)
+    refuse_unwritable(output, "--output")
+    if (output / SPEC).exists():
+        raise Mistake(f"--output: expected a folder for tables; came {output}, which holds a run")
+    return _gathered(found, output)
+
+
+def _gathered(found: Sequence[Path], output: Path) -> Recorded:
+    kinds = ["aum" if is_aum(p) else "cartography" if is_cartography(p) else "" for p in found]
+    if not any(kinds):
+        return _recorded(found, output, [])
+    with _made_anew(output):
+        notes, folders = [], []
+        numbers: dict[str, int] = defaultdict(int)
+        for place, kind in zip(found, kinds, strict=True):
+            if kind:
+                folder = output / "runs" / f"{kind}-{numbers[kind]}"
+                _import(place, folder, numbers[kind])
+                notes.append(f"{place} counts as seed {numbers[kind]} of the configuration {kind}")
+                numbers[kind] += 1
+            folders.append(folder if kind else place)
+        return _recorded(folders, output, notes)
+
+
+def _recorded(folders: Sequence[Path], output: Path, notes: list[str]) -> Recorded:
     cells = [_cell(folder) for folder in folders]
     _refuse_twins(cells)
     notes += _check_samples(cells)
@@ -146,6 +162,33 @@ def gather(path: Path, output: Path) -> Recorded:
         cells=cells,
         notes=notes,
     )
+
+
+def _make_room(runs: Path) -> None:
+    """Clear the imported runs of another time, and nothing that anybody else put there."""
+    marked = not runs.is_symlink() and (runs / _IMPORTED).is_file()
+    if not marked and (runs.is_symlink() or (runs.exists() and any(runs.iterdir()))):
+        raise Mistake(
+            f"--output: expected a folder whose runs/ is free for the imported runs; came {runs} "
+            "with files of its own: say another folder"
+        )
+    shutil.rmtree(runs, ignore_errors=True)
+    runs.mkdir(parents=True, exist_ok=True)
+    (runs / _IMPORTED).touch()
+
+
+@contextlib.contextmanager
+def _made_anew(output: Path) -> Iterator[None]:
+    """Room for imported runs in ``output/runs``; none is taken where they come to nothing."""
+    new = not output.exists()
+    _make_room(output / "runs")
+    try:
+        yield
+    except Mistake:
+        shutil.rmtree(output / "runs")
+        if new and not any(output.iterdir()):
+            output.rmdir()
+        raise
 
 
 def given_scores(files: Sequence[Path], low_is_hard: Sequence[str]) -> dict[str, pd.Series]:
@@ -220,8 +263,10 @@ def _cell(folder: Path) -> Cell:
             and {"device", "versions", "cpu_capability"} <= content.keys()
             and len(configuration.configuration_id) > 0
         )
-    except _NOT_A_SPEC as error:
-        raise Mistake(f"{folder / SPEC}: expected the spec of a run; came {error!r}") from error
+    except UNREADABLE as error:
+        raise Mistake(
+            f"{folder / SPEC}: expected the spec of a run; came {_told(error)}"
+        ) from error
     if not right:
         raise Mistake(f"{folder / SPEC}: expected the spec of a run; came another file")
     try:
@@ -241,6 +286,10 @@ def _cell(folder: Path) -> Cell:
         trace, digest = Trace(tracking_run=str(folder), state="missing", reason=reason), ""
     run = _RecordedRun(configuration=configuration, seed=seed, content=digest)
     return Cell(run=run, trace=trace)
+
+
+def _told(error: Exception) -> str:
+    return f"one without {error}" if isinstance(error, KeyError) else f"another file: {error}"
 
 
 def _is_a_model(content: Any) -> bool:

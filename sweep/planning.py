@@ -252,6 +252,14 @@ def asked_metrics(spec: SweepSpec | RecordedSpec) -> list[str]:
     return [key for key in METRICS if key in named or not _concerned(key, off)]
 
 
+def nameable(spec: SweepSpec | RecordedSpec) -> list[str]:
+    """Keys that a sweep's scores may bear, plain and with each regimen, and those of its images."""
+    asked = asked_metrics(spec)
+    pixels = [key for key, metric in METRICS.items() if metric.scope == "pixels"]
+    of_regimens = [f"{key}.{regimen}" for regimen in spec.regimens for key in asked]
+    return [*dict.fromkeys([*asked, *pixels, *of_regimens])]
+
+
 def shortfalls(spec: SweepSpec | RecordedSpec) -> list[Shortfall]:
     """What the dataset's size leaves out or approximates of what the sweep asks for."""
     recorded = frozenset().union(*(offered(regimen) for regimen in spec.regimens))

@@ -38,7 +38,7 @@ class Plugin:
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "not text"
             raise PluginError(
-                f"{source}: plugins: expected a readable Python file; came {str(path)!r}: {why}"
+                f"{source}: expected a readable Python file; came {str(path)!r}: {why}"
             ) from error
 
     @property

@@ -19,7 +19,7 @@ from hardness.weighted import is_binary
 from sweep import aggregate, planning
 from sweep.aggregate import ConfigurationScores
 from sweep.driver import load
-from sweep.mistake import Mistake
+from sweep.mistake import Mistake, unknown_metric
 from sweep.spec import Arm
 from sweep.standing import Sweep
 from sweep.tracking import NoSuchSweep, Store
@@ -69,18 +69,9 @@ def plan(
         chosen: Id of the configuration to train again, or how it begins.
 
     Raises:
-        Mistake: If the sweep is not finished, its dataset is another one now, a key unknown, or
-            the name of the retraining taken.
+        Mistake: If its dataset is another one now, or a key or configuration has no scores.
     """
     spec = sweep.spec
-    if waiting := [c for c in sweep.cells if c.state in ("missing", "running")]:
-        raise Mistake(
-            f"{spec.name}: expected a finished sweep; {len(waiting)} of {len(sweep.cells)} cells "
-            "are not done"
-        )
-    if spec.arms:
-        raise Mistake(f"{spec.name}: expected a sweep with scores; came one that prunes")
-    _refuse_taken(store.uri, f"{spec.name}-prune")
     loaded, dataset = load(spec)
     if dataset.digest != spec.dataset_digest:
         raise Mistake(f"{spec.name}: expected the dataset that was scored; came another one")
@@ -92,7 +83,7 @@ def plan(
         pixels = aggregate.pixel_scores(by, dataset, folder)
     known = aggregate.score_keys(sweep, scores, pixels)
     if unknown := [key for key in by if key not in known]:
-        raise Mistake(f"--by: unknown metric {unknown[0]!r}; known: {', '.join(known)}")
+        raise Mistake(f"--by: {unknown_metric(unknown[0], known)}")
     sample_ids = dataset.train.sample_ids.numpy()
     hardness, truths = (
         {
@@ -119,6 +110,42 @@ def plan(
         truths=truths,
         notes=notes,
     )
+
+
+def refuse(sweep: Sweep, store: Store, by: Sequence[str], chosen: str | None = None) -> None:
+    """Refuse what can be seen to lead nowhere, before anything is started.
+
+    Args:
+        sweep: Whose scores are asked for.
+        store: Its own.
+        by: As for ``plan``.
+        chosen: Likewise.
+
+    Raises:
+        Mistake: If the sweep is not finished, a key or configuration unknown, or the name of the
+            retraining taken.
+    """
+    spec = sweep.spec
+    if waiting := [c for c in sweep.cells if c.state in ("missing", "running")]:
+        raise Mistake(
+            f"{spec.name}: expected a finished sweep; {len(waiting)} of {len(sweep.cells)} cells "
+            f"are not done: sweep run goes on with them"
+        )
+    if spec.arms:
+        raise Mistake(f"{spec.name}: expected a sweep with scores; came one that prunes")
+    known = planning.nameable(spec)
+    if unknown := [key for key in by if key not in known]:
+        raise Mistake(f"--by: {unknown_metric(unknown[0], known)}")
+    able = [
+        p.configuration.configuration_id
+        for p in sweep.proposals
+        if p.configuration.regimen == "supervised"
+    ]
+    if not able:
+        raise Mistake(f"{spec.name}: expected a supervised configuration to train; came none")
+    if chosen is not None and sum(one.startswith(chosen) for one in able) != 1:
+        raise Mistake(f"--configuration: expected one of {', '.join(able)}; came {chosen!r}")
+    _refuse_taken(store.uri, f"{spec.name}-prune")
 
 
 def _refuse_taken(uri: str, name: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hardness.dynamics import MANIFEST, SPEC, Damaged, Dynamics
+from hardness.dynamics import MANIFEST, Damaged, Dynamics
 from hardness.metrics import METRICS
 from hardness.scoring import score_ensemble, score_run
 from sweep.plugins import Plugin
@@ -59,12 +59,15 @@ def reduce_runs(
                 runs[-1].verify()
             except Damaged as error:
                 return {**answer, "error": f"damaged: {error}", "scores": b""}
-        if len(runs) == 1:
-            n_classes = len(json.loads((runs[0].folder / SPEC).read_text())["classes"])
-            scores = score_run(runs[0], task["keys"], n_classes=n_classes)
-            scores.insert(1, "label", runs[0].samples["label"].to_numpy())
-        else:
-            scores = score_ensemble(runs, task["keys"])
+        try:
+            if len(runs) == 1:
+                scores = score_run(runs[0], task["keys"], n_classes=len(runs[0].classes))
+                scores.insert(1, "label", runs[0].samples["label"].to_numpy())
+            else:
+                scores = score_ensemble(runs, task["keys"])
+        except Damaged as error:
+            # Of the members of an ensemble the last one answers, as each was scored alone before.
+            return {**answer, "error": f"damaged: {error}", "scores": b""}
     content = to_bytes(pa.Table.from_pandas(scores, preserve_index=False), task["keys"])
     # Workers wait while the driver compares, each with what reading took.
     pa.default_memory_pool().release_unused()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hardness.dynamics import UNREADABLE
 from hardness.scoring import scorable
 from sweep.folders import Folders
 from sweep.reduction import VERSIONS, version, write_scores
@@ -47,7 +48,7 @@ def versions(path: Path) -> dict[str, str]:
     try:
         metadata = pq.read_schema(path).metadata or {}
         return dict(json.loads(metadata[VERSIONS]))
-    except (OSError, pa.ArrowException, KeyError, ValueError):
+    except UNREADABLE:
         return {}  # no cache, or one that cannot be read: computed anew
 
 

@@ -37,6 +37,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.artifact.artifact_repo import ArtifactRepository  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 from requests.exceptions import HTTPError, RequestException  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 from tenacity import (  # noqa: E402
     Retrying,
     retry_if_exception_type,
@@ -46,7 +47,7 @@ from tenacity import (  # noqa: E402
 
 from hardness.dynamics import MANIFEST, Damaged, Manifest  # noqa: E402
 from sweep.artifacts import Folder, below  # noqa: E402
-from sweep.mistake import Mistake, hidden  # noqa: E402
+from sweep.mistake import Mistake, folder_bar, hidden  # noqa: E402
 from sweep.spec import Configuration, RunSpec, State, Trace, canonical_json  # noqa: E402
 
 RESOLVED = "experiment.json"
@@ -66,6 +67,7 @@ _PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED
 _NO_ROOM = os.strerror(errno.ENOSPC)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_MAGIC = b"SQLite format 3\0"
 _STATUS = {"RUNNING": "running", "SCHEDULED": "running", "FINISHED": "done", "FAILED": "failed"}
 
 
@@ -189,6 +191,7 @@ class Store:
             Mistake: If the sweep has its files elsewhere already.
             TrackerError: If the tracker cannot be reached.
         """
+        uri = _checked(uri)
         _check_reachable(uri)
         with _translated(uri):
             client = MlflowClient(uri)
@@ -214,6 +217,7 @@ class Store:
             NoSuchSweep: If the store has none of that name; lists those that it has.
             TrackerError: If the tracker cannot be reached.
         """
+        uri = _checked(uri)
         path = Path(uri.removeprefix(_SQLITE))
         if uri.startswith("sqlite:") and not path.exists():
             raise NoSuchSweep(f"no tracking store at {path}; run a sweep here first")
@@ -689,30 +693,56 @@ def _in_words_of_mlflow() -> Iterator[None]:
         raise MlflowException(hidden(f"{type(error).__name__}: {error}")) from None
 
 
+def _checked(uri: str) -> str:
+    """An address that can be one, a SQLite file's made absolute.
+
+    Raises:
+        TrackerError: If it is none, or the file is no place for a store.
+    """
+    if not uri.startswith((_SQLITE, "http://", "https://")):
+        came = hidden(uri) or "nothing"
+        raise TrackerError(f"tracking_uri: expected sqlite:/// or http(s)://; came {came}")
+    if uri.startswith("http"):
+        if _readable(uri):
+            return uri
+        raise TrackerError(
+            "tracking_uri: expected http://NAME:PASSWORD@HOST:PORT, the password's /, ?, # and @ "
+            "quoted as %2F, %3F, %23 and %40; came something else"
+            if "@" in uri
+            else f"tracking_uri: expected http://HOST:PORT; came {uri}"
+        )
+    path = Path(uri.removeprefix(_SQLITE)).absolute()
+    came = ""
+    if path.is_dir():
+        came = f"the folder {path}"
+    elif not path.exists() and (bar := folder_bar(path.parent)):
+        came = f"{path}: {bar}"
+    elif path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            came = "" if file.read(len(_MAGIC)) == _MAGIC else f"another file, {path}"
+    if came:
+        raise TrackerError(
+            f"tracking_uri: expected a SQLite database or a place for one; came {came}"
+        )
+    return f"{_SQLITE}{path}"
+
+
 def _check_reachable(uri: str) -> None:
     """Ask an HTTP tracker for a sign of life before MLflow begins its slow retries."""
-    if not uri.startswith((_SQLITE, "http://", "https://")):
-        raise TrackerError(f"tracking_uri: expected sqlite:/// or http(s)://; came {hidden(uri)}")
-    if not uri.startswith("http"):
-        return
-    if not _readable(uri):
-        raise TrackerError(
-            "tracking_uri: expected http(s)://HOST:PORT, a password's /, ?, # and @ quoted as %2F, "
-            "%3F, %23 and %40; came something else"
-        )
-    try:
-        requests.get(uri.rstrip("/") + "/health", timeout=10).raise_for_status()
-    except RequestException as error:
-        raise TrackerError(
-            f"tracker {hidden(uri)} does not answer ({type(error).__name__}); start it "
-            "(mlflow server) or correct tracking_uri"
-        ) from None
+    if uri.startswith("http"):
+        try:
+            requests.get(uri.rstrip("/") + "/health", timeout=10).raise_for_status()
+        except RequestException as error:
+            raise TrackerError(
+                f"tracker {hidden(uri)} does not answer ({type(error).__name__}); start it "
+                "(mlflow server) or correct tracking_uri"
+            ) from None
 
 
 def _readable(uri: str) -> bool:
     """Whether an address has the parts that it seems to have."""
-    parts = urllib.parse.urlsplit(uri)
     try:
+        parts = urllib.parse.urlsplit(uri)
         port = parts.port
     except ValueError:
         return False
@@ -738,7 +768,7 @@ def _translated(uri: str) -> Iterator[None]:
     """Turn what MLflow and its transport raise into one error that says which tracker."""
     try:
         yield
-    except (MlflowException, RequestException) as error:
+    except (MlflowException, RequestException, SQLAlchemyError) as error:
         if _NO_ROOM in str(error):
             # Of this machine's disk, onto which an artifact was fetched.
             raise OSError(errno.ENOSPC, _NO_ROOM) from error
@@ -748,11 +778,13 @@ def _translated(uri: str) -> Iterator[None]:
         raise kind(hidden(f"tracker {uri}: {lines[0][:300]}")) from None
 
 
-def _passing(error: MlflowException | RequestException) -> bool:
+def _passing(error: MlflowException | RequestException | SQLAlchemyError) -> bool:
     """Whether the same question may be answered later."""
     if isinstance(error, HTTPError) and error.response is not None:
         return error.response.status_code >= _SERVER_ERROR
-    return not isinstance(error, MlflowException) or error.error_code in _PASSING
+    if isinstance(error, MlflowException):
+        return error.error_code in _PASSING
+    return isinstance(error, RequestException)
 
 
 def _kept(same: Sequence[Run]) -> Run:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from hardness.dynamics import SAMPLES
+from hardness.dynamics import SAMPLES, UNREADABLE
 from hardness.foreign import read_scores
 from hardness.plan import PLANTED, TRUTH
 from sweep.folders import Folders
 from sweep.mistake import Mistake
+from sweep.spec import Cell
 from sweep.tracking import Store
 
 # Its labels are drawn without a look at the image, so that nothing but a label can tell.
@@ -46,7 +46,7 @@ def of_run(
     """
     try:
         table = _samples(store, tracking_run).set_index("sample_id").reindex(sample_ids)
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         notes.append(f"no truth of {SAMPLES}: {' '.join(str(error).split())[:200]}")
         return Truths()
     values = {}
@@ -59,6 +59,36 @@ def of_run(
         return Truths(by_name=values)
     unplanted = (table[PLANTED].fillna("") == "").to_numpy(dtype=np.bool_)
     return Truths(by_name=values, unplanted=None if unplanted.all() else unplanted)
+
+
+def refuse_others(
+    given: Mapping[str, pd.Series], store: Store | Folders, cells: Sequence[Cell]
+) -> list[str]:
+    """Names of the truths in the runs' own samples; refuses what others say of other samples.
+
+    Args:
+        given: By others, by ``sample_id``.
+        store: Where the runs are.
+        cells: The sweep's; all have the same samples, of which the first that is done tells.
+
+    Raises:
+        Mistake: If a table is of none of these samples.
+    """
+    run = next((c.trace.tracking_run for c in cells if c.trace and c.state == "done"), None)
+    if run is None:
+        return []
+    try:
+        table = _samples(store, run)
+        ids = table["sample_id"]
+    except UNREADABLE:
+        return []  # which is told with the run, by its damage
+    for name, values in given.items():
+        if not values.index.isin(ids).any():
+            raise Mistake(
+                f"{name}: expected sample ids of these runs, such as {ids.iloc[0]}; came none of "
+                f"them, {values.index[0]} first"
+            )
+    return [name for name in map(str, table) if name.startswith(TRUTH)]
 
 
 def given_truths(files: Sequence[Path]) -> dict[str, pd.Series]:

@@ -14,6 +14,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import sweep  # noqa: F401 - before anything imports Ray, which it tells where to listen
+
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 

@@ -38,3 +38,28 @@ def embeddings(draw, epochs=None, max_samples=12):
     if epochs is not None:
         shape = draw(epochs), *shape
     return draw(hnp.arrays(np.float32, shape, elements=numbers(-4.0, 4.0)))
+
+
+@st.composite
+def spoiled(draw, content):
+    """Bytes that were ``content``: cut off, flipped, overwritten, grown; or never were."""
+    how = draw(st.sampled_from(["cut", "flip", "overwrite", "insert", "drop", "other"]))
+    if how == "other":
+        return draw(st.binary(max_size=200))
+    at = draw(st.integers(0, len(content) - 1))
+    if how == "cut":
+        return content[:at]
+    if how == "drop":
+        return content[:at] + content[at + draw(st.integers(1, 64)) :]
+    if how == "insert":
+        return content[:at] + draw(st.binary(min_size=1, max_size=8)) + content[at:]
+    if how == "overwrite":
+        new = draw(st.binary(min_size=1, max_size=16) | st.sampled_from([b"\xff" * 8, b"\0" * 8]))
+        return content[:at] + new + content[at + len(new) :]
+    changed = bytearray(content)
+    # Most of what a reader trusts stands at either end.
+    ends = st.integers(0, min(300, len(content)) - 1)
+    places = st.integers(0, len(content) - 1) | ends | ends.map(lambda i: len(content) - 1 - i)
+    for place in draw(st.lists(places, min_size=1, max_size=6)):
+        changed[place] ^= 1 << draw(st.integers(0, 7))
+    return bytes(changed)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from hardness.options import Augmentation
 
+MOST_EPOCHS = 1_000_000
 HALVES = 2
 FEWEST_FOLDS = 2
 
@@ -50,6 +51,8 @@ class TrainOptions:
         for name in ("max_epochs", "batch_size", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1; came {getattr(self, name)}")
+        if self.max_epochs > MOST_EPOCHS:
+            raise ValueError(f"max_epochs: expected at most {MOST_EPOCHS}; came {self.max_epochs}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ValueError(f"lr: expected a positive number; came {self.lr}")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):

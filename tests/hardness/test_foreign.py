@@ -266,7 +266,7 @@ def test_scores_of_anyone_are_columns_by_sample(tmp_path, ending):
     ("table", "line"),
     [
         ({"id": [1], "a": [1.0]}, "expected the columns sample_id; came id, a"),
-        ({"sample_id": [1.5], "a": [1.0]}, "expected whole numbers in sample_id; came float64"),
+        ({"sample_id": [1.5], "a": [1.0]}, "expected whole numbers in sample_id; came fractions"),
         ({"sample_id": [1, 1], "a": [1.0, 2.0]}, "expected each sample_id once; came 1 again"),
         ({"sample_id": [1]}, "expected scores beside sample_id"),
         ({"sample_id": [1], "a": ["x"]}, "expected numbers in column 'a'"),

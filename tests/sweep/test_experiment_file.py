@@ -831,7 +831,14 @@ def test_a_wrong_value_is_told_in_one_line(parse, overrides, said):
         (b"\x89PNG\r\n\x1a\n\xff\xfe", "expected a text file; came other bytes"),
         (b"name: \x00\x01\n", "expected YAML; unacceptable character #x0000: …"),
         ("[" * 1000, "expected YAML; it is nested too deeply"),
-        (SMALLEST + "keep: &a {embedding: *a}\n", "keep: expected at most 20 levels of keys; …"),
+        (
+            SMALLEST + "keep: &a {embedding: *a}\n",
+            "expected YAML; line 5: an alias stands inside of what it stands for",
+        ),
+        (
+            SMALLEST + f"keep: {'{a: ' * 25}1{'}' * 25}\n",
+            "keep: expected at most 20 levels of keys; …",
+        ),
         ("dataset: {name: digits}\nregimens: {supervised: }\n", "missing key 'name'"),
         ("name: digits\nregimens: {supervised: }\n", "missing key 'dataset'"),
         ("name: digits\ndataset: {name: digits}\n", "missing key 'regimens'"),
@@ -853,7 +860,7 @@ def test_a_text_that_is_no_experiment_is_told_in_one_line(parse, tmp_path, text,
 def test_a_missing_file_and_a_folder_are_told_by_name(tmp_path):
     with pytest.raises(ExperimentError, match=r"none\.yaml: expected an experiment file; there is"):
         read(tmp_path / "none.yaml")
-    with pytest.raises(ExperimentError, match=r"expected a readable file; Is a directory$"):
+    with pytest.raises(ExperimentError, match=r"file that can be read; came: Is a directory$"):
         read(tmp_path)
 
 
@@ -883,4 +890,4 @@ def test_a_wrong_override_is_told_in_one_line(parse, override, said):
 
 def test_seeds_of_the_command_line_are_told_likewise():
     with pytest.raises(ExperimentError, match=r"^f\.yaml: seeds: expected a count, a list such"):
-        seeds("ten", "f.yaml")
+        seeds("ten", "f.yaml: seeds")

@@ -70,6 +70,8 @@ def test_a_job_trains_and_the_same_job_again_trains_nothing(head, server, tmp_pa
     code, log = submit(head, "run", path, *places)
     assert code == 0, log
     assert "Stability across 2 seeds" in log
+    # This head listens on the machine's own address, and asks for no token.
+    assert log.count("can run programs on it, since it asks for no token") == 1
     assert "MLflow" not in log
     store, sweep = cells(name, server)
     assert [c.state for c in sweep.cells] == ["done"] * 4

@@ -144,7 +144,7 @@ def test_a_plugin_that_cannot_be_read_is_told_in_one_line(tmp_path, name, why):
     with pytest.raises(
         PluginError, match=f"^{said}{re.escape(repr(str(tmp_path / name)))}: {why}$"
     ):
-        Plugin.read(tmp_path / name, "digits.yaml")
+        Plugin.read(tmp_path / name, "digits.yaml: plugins")
 
 
 def test_a_plugin_that_is_no_text_is_told_in_one_line(plugin):
