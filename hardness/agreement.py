@@ -26,7 +26,9 @@ from hardness.estimate import Estimate
 from hardness.ranks import (
     FEWEST_SAMPLES,
     Number,
+    ascending_order,
     centred_ranks,
+    class_blocks,
     class_codes,
     class_mean_correlations,
     standardised,
@@ -324,7 +326,7 @@ def supervised_reference(
         raise ValueError(f"scores: expected one shape for all members, got {shapes}")
     runs = np.stack([scores[member] for member in needed], axis=1)
     weights = np.concatenate([np.full(len(c), 1 / len(c) / len(clusters)) for c in clusters])
-    return np.stack([_mean_normalised_rank(run, weights) for run in runs])
+    return np.stack(_in_threads(lambda run: _mean_normalised_rank(run, weights), runs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -586,7 +588,7 @@ def _rank(group: _Group, slots: list[tuple[str, ...]]) -> tuple[_Ranks, _Ranks]:
         kept = scores.scores if every else scores.scores[:, ascending]
         rows = [[scores.runs.index(run) for run in slot] or slice(None) for slot in slots]
         means = np.stack([mean_over_runs(kept[row])[by_class] for row in rows])
-        orders = np.argsort(means, axis=1)
+        orders = ascending_order(means)
         pooled[place] = centred_ranks(means, orders=orders)
         within[place] = centred_ranks(means, codes, orders=orders)
         for top, percent in enumerate(TOPS):
@@ -721,7 +723,7 @@ def _reweighted(
     left, right, ways = group.left, group.right, ranks.ways()
     sets, slots, _ = ranks.centred.shape
     sums = np.zeros((2, len(ways), len(weights), len(left)))  # of n_c r_c, and of n_c
-    for block in _class_blocks(ranks):
+    for block in class_blocks(ranks.codes):
         drawn = weights[:, block]
         values = ranks.centred[:, :, block].astype(np.float64)
         rows = values.reshape(sets * slots, -1).T
@@ -792,11 +794,6 @@ def _in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[R
     """``work`` of each item, in order; NumPy sorts and multiplies without Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(work, items))
-
-
-def _class_blocks(ranks: _Ranks) -> list[slice]:
-    ends = np.cumsum(np.bincount(ranks.codes)).tolist()
-    return [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def _tau_b(x: Shaped[np.ndarray, " samples"], y: Shaped[np.ndarray, " samples"]) -> float:
