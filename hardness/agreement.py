@@ -39,9 +39,8 @@ from hardness.resampling import ends_of_halves, percentile_ends
 from hardness.stability import (
     counted,
     mean_over_runs,
+    reliability_of_one,
     spearman_brown,
-    spearman_pair_mean,
-    spearman_within_class_pair_mean,
 )
 
 REFERENCE_CLUSTERS = (
@@ -462,16 +461,27 @@ def _table_of_pairs(
     splits: int,
     seed: int,
 ) -> pd.DataFrame:
-    reliabilities = _in_threads(lambda scores: _reliability(scores, labels), sets)
+    # Some sets are the very same under several names, such as the reference without one metric of a
+    # cluster and without another: the first of them stands for all.
+    first: dict[tuple[int, tuple[str, ...]], int] = {}
+    stands = [first.setdefault((id(one.scores), one.runs), k) for k, one in enumerate(sets)]
+    distinct = [*first.values()]
+    found = _in_threads(lambda place: _reliability(sets[place], labels), distinct)
+    reliabilities = dict(zip(distinct, found, strict=True))
     table = _empty_table(pairs, sets)
     for (shared, kept), places in _alike(pairs, sets).items():
-        used = sorted({member for place in places for member in pairs[place]})
+        sides = [[stands[member] for member in pairs[place]] for place in places]
+        used = sorted({member for pair in sides for member in pair})
         ids = np.flatnonzero(np.frombuffer(kept, dtype=np.bool_))
         group = _Group(
             sets=[sets[member] for member in used],
             reliabilities=[reliabilities[member] for member in used],
-            left=np.array([used.index(pairs[place][0]) for place in places]),
-            right=np.array([used.index(pairs[place][1]) for place in places]),
+            names=[
+                (sets[left].name, sets[right].name)
+                for left, right in (pairs[place] for place in places)
+            ],
+            left=np.array([used.index(left) for left, _ in sides]),
+            right=np.array([used.index(right) for _, right in sides]),
             shared=shared,
             ids=ids[np.argsort(labels[ids], kind="stable")],
             labels=labels,
@@ -503,6 +513,7 @@ class _Group:
 
     sets: list[ScoreSet]
     reliabilities: list[_Reliability]
+    names: list[tuple[str, str]]  # of each pair's sides
     left: Integer[np.ndarray, " pairs"]
     right: Integer[np.ndarray, " pairs"]
     shared: tuple[str, ...]
@@ -916,13 +927,8 @@ def _alike(
 def _reliability(scores: ScoreSet, labels: Labels) -> _Reliability:
     if not scores.runs:
         return _Reliability(pooled=Estimate(value=1.0), within=Estimate(value=1.0))
-    if scores.reliability:
-        pooled, within = scores.reliability
-        return _Reliability(pooled=pooled, within=within)
-    return _Reliability(
-        pooled=spearman_pair_mean(scores.scores),
-        within=spearman_within_class_pair_mean(scores.scores, labels),
-    )
+    pooled, within = scores.reliability or reliability_of_one(scores.scores, labels)
+    return _Reliability(pooled=pooled, within=within)
 
 
 def _reasons(
@@ -933,7 +939,9 @@ def _reasons(
     """Why each pair misses what it misses, in words."""
     reasons = []
     for pair, (i, j) in enumerate(zip(group.left, group.right, strict=True)):
-        both = [(group.sets[k].name, group.reliabilities[k], constant[k]) for k in (i, j)]
+        left, right = group.names[pair]
+        both = [(left, group.reliabilities[i], constant[i])]
+        both.append((right, group.reliabilities[j], constant[j]))
         found = [f"{name}: all samples tie" for name, _, ties in both if ties]
         if not found and math.isnan(points["spearman_within_class"][pair]):
             found.append("in no class do both vary")

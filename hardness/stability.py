@@ -259,6 +259,32 @@ def spearman_within_class_pair_mean(
     return counted(_within_class_pair_mean(ranks, codes, _undefined(scores)), dropped)
 
 
+def reliability_of_one(
+    scores: Scores, labels: Integer[np.ndarray, " samples"]
+) -> tuple[Estimate, Estimate]:
+    """``spearman_pair_mean`` and the same within class, each run sorted once for both.
+
+    Args:
+        scores: Hardness, one row per run.
+        labels: Given class per sample.
+
+    Raises:
+        ValueError: If there is not one label per sample.
+
+    Example:
+        >>> runs = np.array([[1.0, 2.0, 8.0, 9.0], [1.0, 2.0, 9.0, 8.0]])
+        >>> pooled, within = reliability_of_one(runs, np.array([0, 0, 1, 1]))
+        >>> pooled.value, within.value
+        (0.8, 0.0)
+    """
+    scores, codes, dropped = _observed_with_classes(scores, labels)
+    undefined, orders = _undefined(scores), ascending_order(scores)
+    pooled = _pooled_correlations(centred_ranks(scores, orders=orders))
+    within = centred_ranks(scores, codes, orders=orders)
+    found = _pair_mean(pooled, undefined), _within_class_pair_mean(within, codes, undefined)
+    return counted(found[0], dropped), counted(found[1], dropped)
+
+
 def kendall_w(scores: Scores) -> Estimate:
     """Kendall's coefficient of concordance of all runs, corrected for ties.
 
@@ -687,13 +713,19 @@ def _drawn_in(scores: Float[np.ndarray, "runs kept"]) -> Float[np.ndarray, "runs
 
 def _icc_c1(targets: Scores, undefined: str) -> Estimate:
     """From the products p_jk of centred scores of runs: SS_R = sum_jk p_jk / k."""
-    silent = "all samples tie once infinities are drawn in"
-    if undefined or not np.ptp(targets, axis=1).any():
-        return Estimate(value=math.nan, reason=undefined or silent)
+    if undefined:
+        return Estimate(value=math.nan, reason=undefined)
+    varies = np.ptp(targets, axis=1) > 0
+    if not varies.any():
+        silent = "all samples tie once infinities are drawn in"
+        return Estimate(value=math.nan, reason=silent)
     runs = len(targets)
     centred = targets - targets.mean(axis=1, keepdims=True)
     total, rests, squares = _sums_and_rests(centred)
     value = _icc_of_sums(total, float(squares.sum()), runs)
+    if np.count_nonzero(varies) == 1:  # without it there is nothing left
+        reason = "no interval: once infinities are drawn in, one run alone varies"
+        return Estimate(value=value, reason=reason)
     if runs < FEWEST_RUNS_FOR_INTERVAL:
         return _jackknife(value, np.empty(runs))
     left = [

@@ -517,6 +517,13 @@ class TestIntraclass:
         edge = np.array([[1.0, 2, 3, 3], [2, 3, 2, 8]])
         assert icc_c1(infinite) == icc_c1(edge)
 
+    def test_has_no_interval_where_one_run_alone_varies(self):
+        one, other = [np.inf, 0.0, 0.0, 0.0], [-2.0, 0.0, 0.0, 0.0]
+        found = icc_c1(np.array([one, one, other, one]))
+        assert found.value == 0
+        assert math.isnan(found.low)
+        assert "one run alone varies" in found.reason
+
     def test_nan_leaves_and_is_counted(self):
         scores = np.vstack([noisy_runs(4, 20), noisy_runs(1, 20)])
         holes = scores.copy()
