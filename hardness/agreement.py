@@ -26,7 +26,9 @@ from hardness.estimate import Estimate
 from hardness.ranks import (
     FEWEST_SAMPLES,
     Number,
+    ascending_order,
     centred_ranks,
+    class_blocks,
     class_codes,
     class_mean_correlations,
     standardised,
@@ -37,9 +39,8 @@ from hardness.resampling import ends_of_halves, percentile_ends
 from hardness.stability import (
     counted,
     mean_over_runs,
+    reliability_of_one,
     spearman_brown,
-    spearman_pair_mean,
-    spearman_within_class_pair_mean,
 )
 
 REFERENCE_CLUSTERS = (
@@ -324,7 +325,7 @@ def supervised_reference(
         raise ValueError(f"scores: expected one shape for all members, got {shapes}")
     runs = np.stack([scores[member] for member in needed], axis=1)
     weights = np.concatenate([np.full(len(c), 1 / len(c) / len(clusters)) for c in clusters])
-    return np.stack([_mean_normalised_rank(run, weights) for run in runs])
+    return np.stack(_in_threads(lambda run: _mean_normalised_rank(run, weights), runs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -460,16 +461,27 @@ def _table_of_pairs(
     splits: int,
     seed: int,
 ) -> pd.DataFrame:
-    reliabilities = _in_threads(lambda scores: _reliability(scores, labels), sets)
+    # Some sets are the very same under several names, such as the reference without one metric of a
+    # cluster and without another: the first of them stands for all.
+    first: dict[tuple[int, tuple[str, ...]], int] = {}
+    stands = [first.setdefault((id(one.scores), one.runs), k) for k, one in enumerate(sets)]
+    distinct = [*first.values()]
+    found = _in_threads(lambda place: _reliability(sets[place], labels), distinct)
+    reliabilities = dict(zip(distinct, found, strict=True))
     table = _empty_table(pairs, sets)
     for (shared, kept), places in _alike(pairs, sets).items():
-        used = sorted({member for place in places for member in pairs[place]})
+        sides = [[stands[member] for member in pairs[place]] for place in places]
+        used = sorted({member for pair in sides for member in pair})
         ids = np.flatnonzero(np.frombuffer(kept, dtype=np.bool_))
         group = _Group(
             sets=[sets[member] for member in used],
             reliabilities=[reliabilities[member] for member in used],
-            left=np.array([used.index(pairs[place][0]) for place in places]),
-            right=np.array([used.index(pairs[place][1]) for place in places]),
+            names=[
+                (sets[left].name, sets[right].name)
+                for left, right in (pairs[place] for place in places)
+            ],
+            left=np.array([used.index(left) for left, _ in sides]),
+            right=np.array([used.index(right) for _, right in sides]),
             shared=shared,
             ids=ids[np.argsort(labels[ids], kind="stable")],
             labels=labels,
@@ -501,6 +513,7 @@ class _Group:
 
     sets: list[ScoreSet]
     reliabilities: list[_Reliability]
+    names: list[tuple[str, str]]  # of each pair's sides
     left: Integer[np.ndarray, " pairs"]
     right: Integer[np.ndarray, " pairs"]
     shared: tuple[str, ...]
@@ -586,7 +599,7 @@ def _rank(group: _Group, slots: list[tuple[str, ...]]) -> tuple[_Ranks, _Ranks]:
         kept = scores.scores if every else scores.scores[:, ascending]
         rows = [[scores.runs.index(run) for run in slot] or slice(None) for slot in slots]
         means = np.stack([mean_over_runs(kept[row])[by_class] for row in rows])
-        orders = np.argsort(means, axis=1)
+        orders = ascending_order(means)
         pooled[place] = centred_ranks(means, orders=orders)
         within[place] = centred_ranks(means, codes, orders=orders)
         for top, percent in enumerate(TOPS):
@@ -721,7 +734,7 @@ def _reweighted(
     left, right, ways = group.left, group.right, ranks.ways()
     sets, slots, _ = ranks.centred.shape
     sums = np.zeros((2, len(ways), len(weights), len(left)))  # of n_c r_c, and of n_c
-    for block in _class_blocks(ranks):
+    for block in class_blocks(ranks.codes):
         drawn = weights[:, block]
         values = ranks.centred[:, :, block].astype(np.float64)
         rows = values.reshape(sets * slots, -1).T
@@ -792,11 +805,6 @@ def _in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[R
     """``work`` of each item, in order; NumPy sorts and multiplies without Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(work, items))
-
-
-def _class_blocks(ranks: _Ranks) -> list[slice]:
-    ends = np.cumsum(np.bincount(ranks.codes)).tolist()
-    return [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def _tau_b(x: Shaped[np.ndarray, " samples"], y: Shaped[np.ndarray, " samples"]) -> float:
@@ -919,13 +927,8 @@ def _alike(
 def _reliability(scores: ScoreSet, labels: Labels) -> _Reliability:
     if not scores.runs:
         return _Reliability(pooled=Estimate(value=1.0), within=Estimate(value=1.0))
-    if scores.reliability:
-        pooled, within = scores.reliability
-        return _Reliability(pooled=pooled, within=within)
-    return _Reliability(
-        pooled=spearman_pair_mean(scores.scores),
-        within=spearman_within_class_pair_mean(scores.scores, labels),
-    )
+    pooled, within = scores.reliability or reliability_of_one(scores.scores, labels)
+    return _Reliability(pooled=pooled, within=within)
 
 
 def _reasons(
@@ -936,7 +939,9 @@ def _reasons(
     """Why each pair misses what it misses, in words."""
     reasons = []
     for pair, (i, j) in enumerate(zip(group.left, group.right, strict=True)):
-        both = [(group.sets[k].name, group.reliabilities[k], constant[k]) for k in (i, j)]
+        left, right = group.names[pair]
+        both = [(left, group.reliabilities[i], constant[i])]
+        both.append((right, group.reliabilities[j], constant[j]))
         found = [f"{name}: all samples tie" for name, _, ties in both if ties]
         if not found and math.isnan(points["spearman_within_class"][pair]):
             found.append("in no class do both vary")

@@ -347,7 +347,11 @@ class Dynamics:
             raise Damaged(f"{self.folder / SPEC}: expected a spec; came {_told(error)}") from error
 
     def signals(
-        self, names: Sequence[str], rows: tuple[int, int] | None = None
+        self,
+        names: Sequence[str],
+        rows: tuple[int, int] | None = None,
+        *,
+        last_epoch: bool = False,
     ) -> dict[str, Shaped[np.ndarray, "epochs samples"]]:
         """Per-epoch signals as ``[epochs, samples]`` arrays, ``epoch=init`` left out.
 
@@ -357,6 +361,7 @@ class Dynamics:
             names: Columns to read.
             rows: First and past-the-last row; all, if left out. Only the row groups that hold
                 them are read.
+            last_epoch: Of each signal the last of these rows alone.
 
         Raises:
             Damaged: If no epoch's file has the column, or one has other rows.
@@ -366,10 +371,15 @@ class Dynamics:
         first, last = rows or (0, self.manifest.rows)
         found: dict[str, np.ndarray] = {}
         recorded = dict.fromkeys(names, 0)
-        for file in map(epoch_file, range(self.manifest.epochs)):
-            for name, values in self._columns(file, names, first, last).items():
+        epochs = range(self.manifest.epochs)
+        for file in map(epoch_file, reversed(epochs) if last_epoch else epochs):
+            wanted = [name for name in names if not (last_epoch and recorded[name])]
+            if not wanted:
+                break
+            for name, values in self._columns(file, wanted, first, last).items():
                 if name not in found:
-                    found[name] = np.empty((self.manifest.epochs, last - first), values.dtype)
+                    shape = 1 if last_epoch else len(epochs), last - first
+                    found[name] = np.empty(shape, values.dtype)
                 if found[name].dtype != values.dtype:
                     raise Damaged(
                         f"{self.folder / file}: expected {name} as {found[name].dtype} like the "

@@ -16,6 +16,42 @@ def class_codes(labels: Integer[np.ndarray, " samples"]) -> Integer[np.ndarray, 
     return codes.astype(np.min_scalar_type(len(classes)))
 
 
+def class_blocks(codes: Integer[np.ndarray, " samples"]) -> list[slice]:
+    """Where each class lies in ascending codes."""
+    sizes = np.bincount(codes)
+    ends = np.cumsum(sizes)
+    return [slice(*ends_of) for ends_of in zip((ends - sizes).tolist(), ends.tolist(), strict=True)]
+
+
+def ascending_order(
+    scores: Float[np.ndarray, "*lists samples"],
+) -> Integer[np.ndarray, "*lists samples"]:
+    """Stable ``argsort`` of each list, in half the time of any that NumPy has for 64 bits.
+
+    By radix: NumPy sorts whole numbers of 16 bits in linear time, and four of these make a float.
+
+    Args:
+        scores: Numbers or infinities, no NaN.
+
+    Example:
+        >>> ascending_order(np.array([[3.0, -np.inf, 0.0, -0.0]]))
+        array([[1, 2, 3, 0]])
+    """
+    orders = np.empty(scores.shape, dtype=np.intp)
+    for place in np.ndindex(scores.shape[:-1]):
+        bits = np.add(scores[place], 0.0, dtype=np.float64).view(np.int64)  # -0.0 becomes 0.0
+        # Read as whole numbers floats ascend, once the negative ones have all bits turned over and
+        # the others their sign.
+        keys = (bits ^ (bits >> 63 | np.iinfo(np.int64).min)).view(np.uint64)
+        order = np.arange(len(keys))
+        for shift in (0, 16, 32, 48):
+            digits = (keys >> np.uint64(shift)).astype(np.uint16)
+            if (digits != digits[:1]).any():  # the last digits of counts and of float32 are not
+                order = order[np.argsort(digits[order], kind="stable")]
+        orders[place] = order
+    return orders
+
+
 def centred_ranks(
     scores: Float[np.ndarray, "*lists samples"],
     codes: Integer[np.ndarray, " samples"] | None = None,
@@ -27,7 +63,7 @@ def centred_ranks(
     Args:
         scores: Numbers or infinities, no NaN.
         codes: Classes from ``class_codes``; one class, if left out.
-        orders: ``argsort`` of the scores, if it is known already.
+        orders: ``ascending_order`` of the scores, if it is known already.
 
     Returns:
         One rank per score, 0 on average in each class.
@@ -39,7 +75,7 @@ def centred_ranks(
         array([[ 0.5, -0.5,  0. ]])
     """
     samples = scores.shape[-1]
-    orders = np.argsort(scores, axis=-1) if orders is None else orders
+    orders = ascending_order(scores) if orders is None else orders
     sizes = np.array([samples]) if codes is None else np.bincount(codes)
     first_places = np.cumsum(sizes) - sizes
     middles = np.repeat(first_places + (sizes - 1) / 2, sizes)
@@ -59,8 +95,11 @@ def class_mean_correlations(
 ) -> Float[np.ndarray, "left right"]:
     """Correlation inside each class, averaged by class size, of every row with every other.
 
+    Ranks are halves of whole numbers, so that their products add up exactly, in whatever order, up
+    to 300,000 samples a class.
+
     Args:
-        x: Rows of ``centred_ranks`` of the same classes.
+        x: Rows of ``centred_ranks`` of the same classes, in float32 if that holds them.
         y: Rows likewise.
         codes: Classes from ``class_codes``.
 
@@ -73,12 +112,22 @@ def class_mean_correlations(
         array([[1., 1.],
                [1., 1.]])
     """
-    sizes = np.bincount(codes)
-    x_scaled, x_varies = standardised(x, codes)
-    y_scaled, y_varies = (x_scaled, x_varies) if y is x else standardised(y, codes)
-    weights = (x_varies * sizes) @ y_varies.T.astype(np.float64)
+    same = y is x
+    if (codes[1:] < codes[:-1]).any():
+        by_class = np.argsort(codes, kind="stable")
+        codes, x = codes[by_class], np.take(x, by_class, axis=1)
+        y = x if same else np.take(y, by_class, axis=1)
+    sums, weights = np.zeros((2, len(x), len(y)))
+    for block in class_blocks(codes):
+        left = x[:, block].astype(np.float64, copy=False)
+        right = left if same else y[:, block].astype(np.float64, copy=False)
+        of_left, of_right = (np.einsum("rs,rs->r", rows, rows) for rows in (left, right))
+        spread = np.sqrt(np.outer(of_left, of_right))
+        size, varies = block.stop - block.start, spread > 0
+        sums += size * np.divide(left @ right.T, spread, out=np.zeros_like(spread), where=varies)
+        weights += size * varies
     with np.errstate(invalid="ignore"):
-        return np.clip(x_scaled @ y_scaled.T / weights, -1, 1)
+        return np.clip(sums / weights, -1, 1)
 
 
 def standardised(
@@ -123,7 +172,7 @@ def topk_borders(
     Args:
         scores: Scores or ranks, no NaN; at least one sample.
         percent: Size of the top, above 0 and at most 100.
-        orders: ``argsort`` of the scores, if it is known already.
+        orders: ``ascending_order`` of the scores, if it is known already.
 
     Example:
         >>> topk_borders(np.array([[9.0, 5.0, 5.0, 1.0]]), 50)
@@ -170,17 +219,23 @@ def topk_overlaps(
         raise ValueError(f"percent: expected above 0 and at most 100, got {percent}")
     if not x.shape[1]:
         return np.full((len(x), len(y)), np.nan)
-    size = percent * x.shape[1] / 100
     x_borders, y_borders = borders or (None, None)
-    x_inside, x_tied, x_part = x_top = _top(x, percent, x_borders)
-    y_inside, y_tied, y_part = x_top if y is x else _top(y, percent, y_borders)
+    x_sets, x_part = x_top = _top(x, percent, x_borders)
+    y_sets, y_part = x_top if y is x else _top(y, percent, y_borders)
+    # Few samples are in a top of either side, and no others count.
+    columns = np.flatnonzero(x_sets.any(axis=0) & y_sets.any(axis=0))
+    # Exact in float32, which has all whole numbers below 2^24.
+    left, right = (np.take(sets, columns, axis=1).astype(np.float32) for sets in (x_sets, y_sets))
+    products = left @ right.T
+    above, tied = slice(len(x)), slice(len(x), None)
+    right_above, right_tied = slice(len(y)), slice(len(y), None)
     shared = (
-        x_inside @ y_inside.T
-        + (x_inside @ y_tied.T) * y_part
-        + (x_tied @ y_inside.T) * x_part[:, None]
-        + (x_tied @ y_tied.T) * np.minimum(x_part[:, None], y_part)
+        products[above, right_above]
+        + products[above, right_tied] * y_part
+        + products[tied, right_above] * x_part[:, None]
+        + products[tied, right_tied] * np.minimum(x_part[:, None], y_part)
     )
-    return shared / size
+    return shared / (percent * x.shape[1] / 100)
 
 
 def _mean_places(
@@ -202,13 +257,12 @@ def _top(
     scores: Float[np.ndarray, "rows samples"],
     percent: Number,
     borders: Float[np.ndarray, " rows"] | None,
-) -> tuple[
-    Float[np.ndarray, "rows samples"], Float[np.ndarray, "rows samples"], Float[np.ndarray, " rows"]
-]:
-    """Which samples lie above the border of the top, which tie with it, and by which part."""
+) -> tuple[Bool[np.ndarray, "sets samples"], Float[np.ndarray, " rows"]]:
+    """Which samples lie above the border of each row's top; which tie with it, and by which part.
+
+    Two sets a row: first those above of all rows, then those that tie.
+    """
     borders = topk_borders(scores, percent) if borders is None else borders
-    above, tied = scores > borders[:, None], scores == borders[:, None]
-    part = (percent * scores.shape[1] / 100 - np.count_nonzero(above, axis=1)) / np.count_nonzero(
-        tied, axis=1
-    )
-    return above.astype(np.float32), tied.astype(np.float32), part  # exact: counts below 2^24
+    sets = np.concatenate([scores > borders[:, None], scores == borders[:, None]])
+    above, tied = np.array([np.count_nonzero(row) for row in sets]).reshape(2, len(scores))
+    return sets, (percent * scores.shape[1] / 100 - above) / tied

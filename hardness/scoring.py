@@ -63,11 +63,13 @@ def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.
         for first in range(0, rows, BLOCK):
             last = min(first + BLOCK, rows)
             inputs = {**given, "labels": given["labels"][first:last]}
-            block = _columns(alike, inputs | dynamics.signals(names, (first, last)))
+            read = dynamics.signals(names, (first, last), last_epoch=_last_epoch(alike))
+            block = _columns(alike, inputs | read)
             for name, values in block.items():
                 found.setdefault(name, np.empty(rows, values.dtype))[first:last] = values
     for names, alike in _by_signals(whole, dynamics, given.keys() | snapshots.keys()):
-        found |= _columns(alike, given | snapshots | dynamics.signals(names))
+        read = dynamics.signals(names, last_epoch=_last_epoch(alike))
+        found |= _columns(alike, given | snapshots | read)
     order = (name for m in (*by_block, *whole) for name in (m.key, _flag(m)) if name in found)
     columns = {name: found[name] for name in order}
     fold = {FOLD: snapshots[FOLD]} if FOLD in snapshots else {}
@@ -170,6 +172,11 @@ def _by_signals(
         read = {*one.signals, *(name for name in seen if name)}.difference(at_hand)
         groups.setdefault(tuple(sorted(read)), []).append(one)
     return list(groups.items())
+
+
+def _last_epoch(metrics: Iterable[Metric]) -> bool:
+    """Whether none of them reads more than the last epoch, so that one file is enough."""
+    return all(metric.last_epoch for metric in metrics)
 
 
 def _columns(metrics: Iterable[Metric], inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -21,6 +21,7 @@ from hardness.estimate import Estimate
 from hardness.ranks import (
     FEWEST_SAMPLES,
     Number,
+    ascending_order,
     centred_ranks,
     class_codes,
     class_mean_correlations,
@@ -132,7 +133,7 @@ def stability_and_mean_rank(
     given = scores
     scores, codes, dropped = _observed_with_classes(scores, labels)
     runs, samples = scores.shape
-    orders = np.argsort(scores, axis=1)
+    orders = ascending_order(scores)
     ranks = centred_ranks(scores, orders=orders)
     within = centred_ranks(scores, codes, orders=orders)
     overlaps = {percent: _topk_overlaps(ranks, orders, percent) for percent in (5, 10, 20)}
@@ -159,7 +160,7 @@ def stability_and_mean_rank(
         icc_ck=reliability(single, max(runs, 1)),
     )
     # Where an id has left, each run is ranked with those that it scores itself.
-    return found, mean_normalised_rank(given) if dropped else _normalised(ranks).mean(axis=0)
+    return found, mean_normalised_rank(given) if dropped else _mean_normalised(ranks)
 
 
 def mean_normalised_rank(scores: Scores) -> Float[np.ndarray, " samples"]:
@@ -256,6 +257,32 @@ def spearman_within_class_pair_mean(
     scores, codes, dropped = _observed_with_classes(scores, labels)
     ranks = centred_ranks(scores, codes)
     return counted(_within_class_pair_mean(ranks, codes, _undefined(scores)), dropped)
+
+
+def reliability_of_one(
+    scores: Scores, labels: Integer[np.ndarray, " samples"]
+) -> tuple[Estimate, Estimate]:
+    """``spearman_pair_mean`` and the same within class, each run sorted once for both.
+
+    Args:
+        scores: Hardness, one row per run.
+        labels: Given class per sample.
+
+    Raises:
+        ValueError: If there is not one label per sample.
+
+    Example:
+        >>> runs = np.array([[1.0, 2.0, 8.0, 9.0], [1.0, 2.0, 9.0, 8.0]])
+        >>> pooled, within = reliability_of_one(runs, np.array([0, 0, 1, 1]))
+        >>> pooled.value, within.value
+        (0.8, 0.0)
+    """
+    scores, codes, dropped = _observed_with_classes(scores, labels)
+    undefined, orders = _undefined(scores), ascending_order(scores)
+    pooled = _pooled_correlations(centred_ranks(scores, orders=orders))
+    within = centred_ranks(scores, codes, orders=orders)
+    found = _pair_mean(pooled, undefined), _within_class_pair_mean(within, codes, undefined)
+    return counted(found[0], dropped), counted(found[1], dropped)
 
 
 def kendall_w(scores: Scores) -> Estimate:
@@ -617,7 +644,9 @@ def counted(estimate: Estimate, dropped: int) -> Estimate:
 
 def _observed(scores: Scores) -> tuple[Float[np.ndarray, "runs kept"], int]:
     kept = ~np.isnan(scores).any(axis=0)
-    return scores[:, kept], int(np.count_nonzero(~kept))
+    dropped = int(np.count_nonzero(~kept))
+    # An index would leave each sample's runs together, where all that follows reads run by run.
+    return np.compress(kept, scores, axis=1) if dropped else scores, dropped
 
 
 def _observed_with_classes(
@@ -625,8 +654,9 @@ def _observed_with_classes(
 ) -> tuple[Float[np.ndarray, "runs kept"], Integer[np.ndarray, " kept"], int]:
     if labels.shape != scores.shape[1:]:
         raise ValueError(f"labels: expected shape {scores.shape[1:]}, got {labels.shape}")
-    kept = ~np.isnan(scores).any(axis=0)
-    return scores[:, kept], class_codes(labels[kept]), int(np.count_nonzero(~kept))
+    observed, dropped = _observed(scores)
+    of_these = labels[~np.isnan(scores).any(axis=0)] if dropped else labels
+    return observed, class_codes(of_these), dropped
 
 
 def _normalised(
@@ -635,6 +665,11 @@ def _normalised(
     """``(rank - 0.5) / N`` of centred ranks."""
     samples = centred.shape[-1]
     return ((centred + (samples + 1) / 2) - 0.5) / max(samples, 1)
+
+
+def _mean_normalised(ranks: Scores) -> Float[np.ndarray, " samples"]:
+    """Mean over rows, one after another, so that no more than a row's numbers are at work."""
+    return np.asarray(sum(map(_normalised, ranks)) / len(ranks))
 
 
 def _topk_overlaps(
@@ -677,27 +712,38 @@ def _drawn_in(scores: Float[np.ndarray, "runs kept"]) -> Float[np.ndarray, "runs
 
 
 def _icc_c1(targets: Scores, undefined: str) -> Estimate:
-    """From sums over runs of centred scores c: SS_R = sum_i (sum_j c_ji)^2 / k."""
-    silent = "all samples tie once infinities are drawn in"
-    if undefined or not np.ptp(targets, axis=1).any():
-        return Estimate(value=math.nan, reason=undefined or silent)
+    """From the products p_jk of centred scores of runs: SS_R = sum_jk p_jk / k."""
+    if undefined:
+        return Estimate(value=math.nan, reason=undefined)
+    varies = np.ptp(targets, axis=1) > 0
+    if not varies.any():
+        silent = "all samples tie once infinities are drawn in"
+        return Estimate(value=math.nan, reason=silent)
     runs = len(targets)
-    varying = np.flatnonzero(np.ptp(targets, axis=1))
     centred = targets - targets.mean(axis=1, keepdims=True)
-    sums, squares = centred.sum(axis=0), (centred**2).sum(axis=1)
-    value = _icc_of_sums(float(sums @ sums), float(squares.sum()), runs)
+    total, rests, squares = _sums_and_rests(centred)
+    value = _icc_of_sums(total, float(squares.sum()), runs)
+    if np.count_nonzero(varies) == 1:  # without it there is nothing left
+        reason = "no interval: once infinities are drawn in, one run alone varies"
+        return Estimate(value=value, reason=reason)
     if runs < FEWEST_RUNS_FOR_INTERVAL:
         return _jackknife(value, np.empty(runs))
-    if len(varying) == 1:
-        reason = (
-            f"no interval: without row {varying[0]} all samples tie once infinities are drawn in"
-        )
-        return Estimate(value=value, reason=reason)
-    rests = ((sums - centred) ** 2).sum(axis=1)
     left = [
         _icc_of_sums(r, squares.sum() - s, runs - 1) for r, s in zip(rests, squares, strict=True)
     ]
     return _jackknife(value, np.array(left))
+
+
+def _sums_and_rests(
+    rows: Scores,
+) -> tuple[float, Float[np.ndarray, " runs"], Float[np.ndarray, " runs"]]:
+    """Square of the sum of all rows, of the sum without each in turn, and of each alone.
+
+    All three follow from the products of the rows, in one pass over the samples.
+    """
+    products = rows @ rows.T
+    total, squares = float(products.sum()), products.diagonal()
+    return total, total - 2 * products.sum(axis=1) + squares, squares
 
 
 def _icc_of_sums(square_of_sums: float, sum_of_squares: float, runs: int) -> float:
@@ -777,11 +823,9 @@ def _kendall_w(ranks: Scores, undefined: str) -> Estimate:
     if undefined:
         return Estimate(value=math.nan, reason=undefined)
     runs = len(ranks)
-    sums, spreads = ranks.sum(axis=0), (ranks**2).sum(axis=1)
-    value = sums @ sums / (runs * spreads.sum())
-    without = sums - ranks
-    left_out = (without**2).sum(axis=1) / ((runs - 1) * (spreads.sum() - spreads))
-    return _jackknife(float(value), left_out)
+    total, rests, spreads = _sums_and_rests(ranks)
+    value = total / (runs * float(spreads.sum()))
+    return _jackknife(value, rests / ((runs - 1) * (spreads.sum() - spreads)))
 
 
 def _jackknife(

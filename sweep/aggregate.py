@@ -51,7 +51,7 @@ from hardness.stability import (
 from hardness.truth import paired_differences, truth_table, winner
 from hardness.variance import variance_components
 from hardness.weighted import is_binary
-from sweep import planning, score_cache
+from sweep import arenas, planning, score_cache
 from sweep.folders import Folders, Recorded
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
@@ -771,7 +771,7 @@ def samples_table(
         for key, raw in pixels.items():
             columns[key] = raw
             columns[f"{key}.rank"] = _rank(METRICS[key].sign * raw)
-        tables.append(pd.DataFrame(columns))
+        tables.append(pd.DataFrame(columns, copy=False))
     if len(tables) == 1:
         return tables[0]  # as it is: in a large sweep two of it would not fit
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
@@ -909,13 +909,14 @@ def _stacked(files: Sequence[Path]) -> dict[str, np.ndarray]:
     shared = [name for name in (names[0] if names else []) if all(name in other for other in names)]
     stacked: dict[str, np.ndarray] = {}
     for row, file in enumerate(files):
-        table = pq.read_table(file, columns=shared, use_threads=False)
+        table = pq.read_table(file, columns=shared)
         for name in shared:
             values = table[name].to_numpy()
             if name not in stacked:
                 stacked[name] = np.empty((len(files), len(values)), values.dtype)
             stacked[name][row] = values
     pa.default_memory_pool().release_unused()
+    arenas.give_back()
     return stacked
 
 

@@ -1,4 +1,4 @@
-"""How this process's threads share the memory that they have given back."""
+"""What becomes of the memory that this process's threads have given back."""
 
 import contextlib
 import ctypes
@@ -15,3 +15,9 @@ def share_one() -> None:
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """Return free memory to the machine, as glibc by itself does only at the end of its heap."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from hardness.dynamics import MANIFEST, Damaged, Dynamics
 from hardness.metrics import METRICS
 from hardness.scoring import score_ensemble, score_run
+from sweep import arenas
 from sweep.plugins import Plugin
 
 VERSIONS = b"metric_versions"
@@ -71,6 +72,7 @@ def reduce_runs(
     content = to_bytes(pa.Table.from_pandas(scores, preserve_index=False), task["keys"])
     # Workers wait while the driver compares, each with what reading took.
     pa.default_memory_pool().release_unused()
+    arenas.give_back()
     return {**answer, "error": "", "scores": content}
 
 

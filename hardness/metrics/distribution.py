@@ -63,6 +63,7 @@ def odin(
     labels_used="none",
     summary="gradient norm of the head when every class is the target at once",
     paper="Huang, Geng and Li, NeurIPS 2021",
+    last_epoch=True,
     variants=_MEAN,
 )
 def gradnorm(

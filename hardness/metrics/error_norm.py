@@ -14,6 +14,7 @@ from hardness.metrics.registry import metric
     labels_used="own",
     summary="norm of the error vector in the last epoch",
     paper="Paul et al., NeurIPS 2021",
+    last_epoch=True,
     variants={f"e{epochs}": {"epoch": epochs - 1} for epochs in (1, 5, 10, 20)},
 )
 def el2n(

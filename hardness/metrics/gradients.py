@@ -60,6 +60,7 @@ def grand(
     labels_used="own",
     summary="norm of the loss's gradient with respect to the linear head",
     paper=PAUL,
+    last_epoch=True,
     variants={"mean": {"over": "all"}},
 )
 def grand_last_layer(

@@ -51,6 +51,7 @@ class Metric:
         flag: An extra boolean column named after it, called with those inputs that it asks for.
         whole: Whether a sample's score depends on the other samples, so that the function has to
             see all of a run at once and not a block of it. One that reads a snapshot always does.
+        last_epoch: Whether the last row of each signal is all that it reads.
     """
 
     key: str
@@ -67,6 +68,7 @@ class Metric:
     function: Callable[..., np.ndarray] = field(repr=False)
     flag: Callable[..., np.ndarray] | None = field(repr=False)
     whole: bool = False
+    last_epoch: bool = False
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -125,6 +127,7 @@ def metric(
     version: int = 1,
     flag: Callable[..., np.ndarray] | None = None,
     whole: bool = False,
+    last_epoch: bool = False,
     train_variant: bool = False,
     variants: Mapping[str, Mapping[str, Any]] | None = None,
     signal_variants: Mapping[str, Mapping[str, str]] | None = None,
@@ -145,6 +148,7 @@ def metric(
         version: As in ``Metric``.
         flag: As in ``Metric``.
         whole: As in ``Metric``.
+        last_epoch: As in ``Metric``; of ``variants``, whose arguments may ask for others, never.
         train_variant: Also register ``key.train``, which reads the logit signals of the training
             step instead of those of the evaluation pass.
         variants: Also register ``key.name`` with these keyword arguments fixed.
@@ -192,6 +196,7 @@ def metric(
                 function=call,
                 flag=flag,
                 whole=whole,
+                last_epoch=last_epoch and not isinstance(call, partial),
             )
         return function
 

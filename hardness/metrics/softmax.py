@@ -18,6 +18,7 @@ _MEAN = {"mean": {"over": "all"}}
     labels_used="none",
     summary="largest softmax probability",
     paper="Hendrycks and Gimpel, ICLR 2017",
+    last_epoch=True,
     variants=_MEAN,
 )
 def max_softmax(
@@ -60,6 +61,7 @@ def max_softmax(
     labels_used="none",
     summary="entropy of the softmax",
     paper="Shannon, 1948; Settles, 2009",
+    last_epoch=True,
     variants=_MEAN,
 )
 def predictive_entropy(
@@ -103,6 +105,7 @@ def predictive_entropy(
     labels_used="none",
     summary="gap between the two largest softmax probabilities",
     paper="Scheffer et al., IDA 2001",
+    last_epoch=True,
     variants=_MEAN,
 )
 def margin(
@@ -144,6 +147,7 @@ def margin(
     labels_used="none",
     summary="free energy of the logits",
     paper="Liu et al., NeurIPS 2020",
+    last_epoch=True,
     variants=_MEAN,
 )
 def energy(

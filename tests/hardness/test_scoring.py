@@ -13,8 +13,10 @@ from hardness.datasets import DatasetOptions, load
 from hardness.dynamics import (
     Damaged,
     Dynamics,
+    EpochRecord,
     Manifest,
     Recording,
+    epoch_file,
     fingerprint,
     samples_table,
     write_epoch,
@@ -253,6 +255,43 @@ def test_el2n_after_so_many_epochs_is_that_epochs(supervised):
     np.testing.assert_array_equal(scores["el2n.e1"], norms[0])
     np.testing.assert_array_equal(scores["el2n"], norms[EPOCHS - 1])
     assert scores["el2n.e5"].isna().all()
+
+
+def test_what_is_said_to_read_the_last_epoch_alone_reads_no_other(supervised):
+    last = [key for key in METRICS if METRICS[key].last_epoch]
+    assert {"el2n", "max_softmax", "energy"} <= {*last}
+    assert not {"el2n.e1", "max_softmax.mean", "mean_loss"} & {*last}
+    names = sorted({name for key in last for name in METRICS[key].signals})
+    signals = supervised.signals(names)
+    for key in last:
+        alone = METRICS[key].score({name: values[-1:] for name, values in signals.items()})
+        np.testing.assert_array_equal(METRICS[key].score(signals), alone, err_msg=key)
+    # Alone from one file, beside others of the same signals from all.
+    scores = score_run(supervised, last, n_classes=CLASSES)
+    beside = score_run(supervised, [*last, *scorable_variants(last)], n_classes=CLASSES)
+    assert scores.equals(beside[[*scores.columns]])
+
+
+def scorable_variants(keys):
+    return [other for key in keys for other in METRICS if other.startswith(f"{key}.")]
+
+
+def test_the_last_epoch_of_a_signal_is_the_last_that_recorded_it(tmp_path):
+    write_samples(tmp_path, samples_table(sample_ids=range(2), labels=[0, 1]))
+    columns = [{"early": [1.0, 2.0], "late": [5.0, 6.0]}, {"late": [7.0, 8.0]}]
+    for epoch, signals in enumerate(columns):
+        arrays = {name: np.array(values) for name, values in signals.items()}
+        write_epoch(tmp_path, EpochRecord(epoch=epoch, signals=arrays, summary={}, snapshots={}))
+    files = {name: fingerprint(tmp_path / name) for name in map(epoch_file, range(2))}
+    manifest = Manifest(epochs=2, rows=2, signals=("early", "late"), files=files)
+    write_manifest(tmp_path, manifest)
+    found = Dynamics(tmp_path).signals(["late", "early"], last_epoch=True)
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "late": [[7.0, 8.0]],
+        "early": [[1.0, 2.0]],
+    }
+    with pytest.raises(Damaged, match="no column never in any epoch"):
+        Dynamics(tmp_path).signals(["late", "never"], last_epoch=True)
 
 
 def test_columns_are_the_metrics_asked_for_and_their_flags(supervised):

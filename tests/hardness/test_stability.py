@@ -517,6 +517,13 @@ class TestIntraclass:
         edge = np.array([[1.0, 2, 3, 3], [2, 3, 2, 8]])
         assert icc_c1(infinite) == icc_c1(edge)
 
+    def test_has_no_interval_where_one_run_alone_varies(self):
+        one, other = [np.inf, 0.0, 0.0, 0.0], [-2.0, 0.0, 0.0, 0.0]
+        found = icc_c1(np.array([one, one, other, one]))
+        assert found.value == 0
+        assert math.isnan(found.low)
+        assert "one run alone varies" in found.reason
+
     def test_nan_leaves_and_is_counted(self):
         scores = np.vstack([noisy_runs(4, 20), noisy_runs(1, 20)])
         holes = scores.copy()
@@ -546,7 +553,9 @@ class TestIntraclass:
         found = icc_c1(scores)
         assert found.value == pytest.approx(0, abs=1e-12)
         assert math.isnan(found.low)
-        assert found.reason.startswith("no interval: without row 0 all samples tie")
+        assert found.reason.startswith(
+            "no interval: once infinities are drawn in, one run alone varies"
+        )
 
     @given(tied_runs)
     def test_equals_the_mean_squares(self, scores):
