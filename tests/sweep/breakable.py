@@ -89,10 +89,11 @@ def kill(*pids):
             continue
 
 
-def until(condition, seconds=180, what="it"):
-    """What a condition gives once it gives something."""
+def until(condition, seconds=180, what="it", alive=None):
+    """What a condition gives once it gives something, while the process that is to do it lives."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
+        assert alive is None or alive.poll() is None, f"{what}: its process has ended"
         if found := condition():
             return found
         time.sleep(0.05)
@@ -113,12 +114,23 @@ class Cluster:
         }
         self.address = f"127.0.0.1:{free_port()}"
         self._folders = []
-        self.head = self._start("--head", f"--port={self.address.rpartition(':')[2]}",
-                                "--include-dashboard=false")  # fmt: skip
-        until(self.nodes, what="the head")
-        self.second = None
-        self.join()
+        self.head = self.second = None
+        self.start_nodes()
         self.environment["RAY_ADDRESS"] = self.address
+
+    def start_nodes(self):
+        """Start what is there from the beginning."""
+        self.start_head()
+        self.join()
+
+    def start_head(self, *more, cpus=1):
+        """Start the head, and wait for it."""
+        port = self.address.rpartition(":")[2]
+        self.head = self._start(
+            "--head", f"--port={port}", f"--ray-client-server-port={free_port()}",
+            "--include-dashboard=false", *more, cpus=cpus,
+        )  # fmt: skip
+        until(self.nodes, what="the head", alive=self.head)
 
     def join(self):
         """Start the second node, unless it is there."""
@@ -152,12 +164,12 @@ class Cluster:
         for folder in self._folders:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _start(self, *arguments):
+    def _start(self, *arguments, cpus=1):
         # Socket paths are limited to 107 bytes: pytest's own folders may be too long.
         folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
         self._folders.append(folder)
         line = [
-            RAY, "start", *arguments, "--num-cpus=1", f"--temp-dir={folder}", "--block",
+            RAY, "start", *arguments, f"--num-cpus={cpus}", f"--temp-dir={folder}", "--block",
             "--object-store-memory=100000000", f"--dashboard-agent-listen-port={free_port()}",
         ]  # fmt: skip
         with (Path(folder) / "start.log").open("w") as log:
