@@ -74,7 +74,7 @@ class Spots(Cluster):
 
     def workers(self):
         """How many nodes there are beside the head."""
-        return self.nodes() - 1
+        return len(self.nodes()) - 1
 
 
 def node_of(worker):

@@ -203,7 +203,7 @@ RUN = [
             "'<stream end>'"
         ),
     ),
-    (["epochs=3"], "digits.yaml: unknown key 'epochs'; known: dataset, keep, …"),
+    (["epochs=3"], "digits.yaml: unknown key 'epochs'; known: artifacts, dataset, keep, …"),
     (["--epochs", "3"], "No such option '--epochs'; see sweep run --help"),
     (["--dry_run"], "No such option '--dry_run'. Did you mean '--dry-run'?; see sweep run --help"),
     (["--seeds", "ten"], f"digits.yaml: seeds: {SEEDS} 'ten'"),
@@ -525,7 +525,7 @@ RUN = [
     (["resources.cpu=100000"], "resources.cpu: expected at most the …"),
     (["resources.gpu=100000"], "resources.gpu: expected at most the …"),
     (["x\x00y=1"], "digits.yaml: expected text for a key; came 'x\\x00y'"),
-    (["a..b=1"], "digits.yaml: unknown key 'a'; known: dataset, keep, …"),
+    (["a..b=1"], "digits.yaml: unknown key 'a'; known: artifacts, dataset, keep, …"),
 ]
 # Whole commands.
 COMMANDS = [
