@@ -221,13 +221,13 @@ RUN = [
     (
         ["tracking_uri=http://u:secret@127.0.0.1:1"],
         (
-            "tracker http://u:***@127.0.0.1:1 does not answer (ConnectionError); start it "
+            "tracker http://***@127.0.0.1:1 does not answer (ConnectionError); start it "
             "(mlflow server) or correct tracking_uri"
         ),
     ),
     (
         ["tracking_uri=postgresql://u:secret@host/db"],
-        "tracking_uri: expected sqlite:/// or http(s)://; came postgresql://u:***@host/db",
+        "tracking_uri: expected sqlite:/// or http(s)://; came postgresql://***@host/db",
     ),
     (
         ["tracking_uri=file:///tmp/x"],
