@@ -1,8 +1,10 @@
 """The store of one run: bits in, bits out, and nothing believed that a folder claims."""
 
+import errno
 import json
 import math
 import re
+import resource
 
 import numpy as np
 import pandas as pd
@@ -430,3 +432,15 @@ def test_ten_float_signals_of_a_real_training_take_less_than_plain_floats(tmp_pa
             sizes.append((tmp_path / name).stat().st_size / len(digits.train))
     assert len(sizes) == 2
     assert max(sizes) < 36
+
+
+def test_what_the_system_refuses_safetensors_is_an_error_of_the_system(tmp_path):
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, allowed[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as caught:
+            module.write_snapshots(tmp_path, 0, {"emb": np.zeros((4000, 2), np.float32)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
+    assert caught.value.errno == errno.EFBIG
+    assert list((tmp_path / "snapshots").iterdir()) == []
