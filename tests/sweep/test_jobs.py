@@ -1,10 +1,12 @@
 """A sweep as a Ray job: submitted to a real head, tracked by a real server, done once."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from pathlib import Path
 
@@ -44,14 +46,10 @@ def head():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def submit(head, *arguments):
+def jobs(head, action, *arguments):
+    """``ray job`` on that head: exit code and everything that it printed."""
     address, environment = head
-    line = [
-        RAY, "job", "submit", "--address", address, "--working-dir", str(ROOT),
-        "--runtime-env-json", '{"excludes": [".venv", ".git", "sweeps", "mlartifacts", "data"]}',
-        "--submission-id", f"test-{uuid.uuid4().hex[:8]}", "--",
-        sys.executable, "-m", "sweep", *arguments,
-    ]  # fmt: skip
+    line = [RAY, "job", action, "--address", address, *arguments]
     done = subprocess.run(
         list(map(str, line)),
         env=environment,
@@ -63,10 +61,33 @@ def submit(head, *arguments):
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_job_trains_and_the_same_job_again_trains_nothing(head, server, tmp_path, monkeypatch):
+def submit(head, *arguments, waits=True):
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    code, log = jobs(
+        head, "submit", "--working-dir", ROOT,
+        "--runtime-env-json", '{"excludes": [".venv", ".git", "sweeps", "mlartifacts", "data"]}',
+        "--submission-id", name, *([] if waits else ["--no-wait"]), "--",
+        sys.executable, "-m", "sweep", *arguments,
+    )  # fmt: skip
+    return (code, log) if waits else name
+
+
+def test_a_job_that_is_stopped_goes_on_and_once_done_trains_nothing(
+    head, server, tmp_path, monkeypatch
+):
     name = f"job-{uuid.uuid4().hex[:8]}"
-    path = experiment(tmp_path, name=name, epochs=2, lrs="[0.1]", subset=100)
+    path = experiment(tmp_path, name=name, epochs=25, lrs="[0.1]", subset=200)
     places = [f"tracking_uri={server}", f"storage_path={tmp_path / 'storage'}"]
+    places += ["resources.checkpoint_seconds=0"]
+    first = submit(head, "run", path, *places, waits=False)
+    wait_for_a_stored_epoch(name, server)
+    code, log = jobs(head, "stop", first)
+    assert code == 0, log
+    store, sweep = cells(name, server)
+    assert {c.state for c in sweep.cells} <= {"missing", "done"}
+    begun = {c.run.run_id: c.trace.epochs for c in sweep.cells if c.trace}
+    assert 0 < sum(begun.values()) < 4 * 25
+
     code, log = submit(head, "run", path, *places)
     assert code == 0, log
     assert "Stability across 2 seeds" in log
@@ -75,7 +96,9 @@ def test_a_job_trains_and_the_same_job_again_trains_nothing(head, server, tmp_pa
     assert "MLflow" not in log
     store, sweep = cells(name, server)
     assert [c.state for c in sweep.cells] == ["done"] * 4
+    assert len(store.client.search_runs([store.experiment_id], "tags.role = 'run'")) == 4
     ended = {c.run.run_id: store.client.get_run(c.trace.tracking_run).info for c in sweep.cells}
+
     code, log = submit(head, "run", path, *places)
     assert code == 0, log
     assert "4 of 4 cells are done already" in log
@@ -88,6 +111,16 @@ def test_a_job_trains_and_the_same_job_again_trains_nothing(head, server, tmp_pa
     code, out, err = command("status", name, "--tracking-uri", server)
     assert code == 0, err
     assert "contrastive" in out
+
+
+def wait_for_a_stored_epoch(name, uri):
+    end = time.monotonic() + 200
+    while time.monotonic() < end:
+        with contextlib.suppress(LookupError):
+            if any(c.trace and c.trace.epochs > 1 for c in cells(name, uri)[1].cells):
+                return
+        time.sleep(0.5)
+    raise AssertionError("no epoch was stored")
 
 
 def test_a_job_asks_for_the_places_that_it_needs(head, tmp_path):
