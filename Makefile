@@ -21,7 +21,7 @@ demo: $(READY)  ## train, aggregate and compare on real digits, about three minu
 	$(BIN)/sweep run experiments/digits.yaml
 
 test: $(READY)  ## everything, with a real Ray and a real MLflow
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 soak: $(READY)  ## 60 cells under random faults, on two nodes and a tracking server, under 25 minutes on two cores
 	SOAK_CELLS=60 $(BIN)/pytest -s "tests/sweep/test_faults.py::test_a_soak"
