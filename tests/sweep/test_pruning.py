@@ -209,7 +209,7 @@ class TestPrune:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            (("small", "--by", "el3n"), "--by: unknown metric 'el3n'; known: aum, aum."),
+            (("small", "--by", "el3n"), "--by: unknown metric 'el3n'; known: aum, "),
             (
                 ("small", "--by", "aum", "--seeds", "1:4"),
                 "--seeds: expected seeds that no score comes from; came 1",
