@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Read by Ray when it starts. No result files beside MLflow's, no usage reports, no rebuilt
-# environment a worker under `uv run`, and trials queued ahead, so that no slot waits for its next.
+# environment a worker under `uv run`, no workers kept that wait with all that their last task took,
+# and trials queued ahead, so that no slot waits for its next.
 for _name, _value in {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_num_workers_soft_limit": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "16",

@@ -1,6 +1,7 @@
 """What the tests of stores share: a run to track, and a way to the tracker that can be cut."""
 
 import contextlib
+import multiprocessing
 import socket
 import threading
 import time
@@ -51,6 +52,28 @@ def log_all(address, parent, seed, epochs, folder, barrier, results):
         results.put((seed, repr(error)))
     else:
         results.put((seed, sent))
+
+
+def at_once(store, workers, epochs, folder):
+    """So many processes log a run each at the same time; gives what each sent, by its seed."""
+    context = multiprocessing.get_context("forkserver")
+    # Each of them would import these anew, which takes a minute of sixteen.
+    context.set_forkserver_preload(["pytest", "stores", "mlflow.store.tracking.sqlalchemy_store"])
+    parent = store.save_configuration(CONFIGURATION, {}, 0)
+    barrier, results = context.Barrier(workers), context.Queue()
+    processes = [
+        context.Process(
+            target=log_all,
+            args=[store.address, parent, seed, epochs, folder / str(seed), barrier, results],
+        )
+        for seed in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    sent = dict(results.get(timeout=240) for _ in processes)
+    for process in processes:
+        process.join(30)
+    return sent
 
 
 def until(condition, seconds=30):

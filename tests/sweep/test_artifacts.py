@@ -1,11 +1,9 @@
 """Where the files of runs lie without a server: folders, MLflow's kinds of place, and fsspec's."""
 
-import multiprocessing
-
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
-from stores import CONFIGURATION, log_all, started
+from stores import at_once, started
 from sweeps import command, experiment
 
 from hardness.dynamics import fingerprint
@@ -146,22 +144,7 @@ def test_a_store_keeps_files_there(store, workdir):
 
 @pytest.mark.slow
 def test_processes_find_what_others_stored(store, workdir):
-    parent = store.save_configuration(CONFIGURATION, {}, 0)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stores"])
-    barrier, results = context.Barrier(2), context.Queue()
-    workers = [
-        context.Process(
-            target=log_all,
-            args=[store.address, parent, seed, 2, workdir / str(seed), barrier, results],
-        )
-        for seed in range(2)
-    ]
-    for worker in workers:
-        worker.start()
-    sent = dict(results.get(timeout=120) for _ in workers)
-    for worker in workers:
-        worker.join(30)
+    sent = at_once(store, 2, 2, workdir)
     for run in store.client.search_runs([store.experiment_id], "tags.role = 'run'"):
         files = sent[int(run.data.params["seed"])]
         assert {*store.files(run.info.run_id)} == {*files}

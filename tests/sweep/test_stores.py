@@ -1,44 +1,22 @@
 """Every kind of store under many workers at once: no error, nothing lost, nothing twice."""
 
-import multiprocessing
 import uuid
 
 import pytest
-from stores import CONFIGURATION, log_all, numbers
+from stores import at_once, numbers
 
 from hardness.dynamics import fingerprint
 from sweep.tracking import Store, default_uri
 
 pytestmark = pytest.mark.slow
-WORKERS, EPOCHS = 16, 5
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Processes that have what they need loaded: sixteen imports of MLflow take a minute."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stores"])
-    return context
+WORKERS, EPOCHS = 16, 3
 
 
 @pytest.mark.parametrize("kind", ["embedded", "server", "server_on_postgres"])
-def test_many_workers_at_once(kind, processes, workdir, request):
+def test_many_workers_at_once(kind, workdir, request):
     uri = default_uri() if kind == "embedded" else request.getfixturevalue(kind)
     store = Store.create(uri, f"many {uuid.uuid4().hex[:8]}")
-    parent = store.save_configuration(CONFIGURATION, {}, 0)
-    barrier, results = processes.Barrier(WORKERS), processes.Queue()
-    workers = [
-        processes.Process(
-            target=log_all,
-            args=[store.address, parent, seed, EPOCHS, workdir / str(seed), barrier, results],
-        )
-        for seed in range(WORKERS)
-    ]
-    for worker in workers:
-        worker.start()
-    sent = dict(results.get(timeout=240) for _ in workers)
-    for worker in workers:
-        worker.join(30)
+    sent = at_once(store, WORKERS, EPOCHS, workdir)
     assert not [error for error in sent.values() if isinstance(error, str)]
 
     found = store.client.search_runs([store.experiment_id], "tags.role = 'run'")
