@@ -65,7 +65,10 @@ def below(location: str, name: str) -> str:
 def repository(
     artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
 ) -> Any:
-    """What MLflow asks for, through its entry point, at a run whose files lie on ``fsspec://``."""
+    """What MLflow asks for, through its entry point, at a run whose files lie on ``fsspec://``.
+
+    For processes that are not ours, such as the server behind ``sweep ui``.
+    """
     # MLflow looks its entry points up while it is imported, which is too early for that module.
     tracking = importlib.import_module("sweep.tracking")
     return tracking.FsspecArtifacts(artifact_uri, tracking_uri, registry_uri)

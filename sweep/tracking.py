@@ -35,6 +35,9 @@ import requests  # noqa: E402
 from mlflow.entities import FileInfo, Metric, Param, Run, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.artifact.artifact_repo import ArtifactRepository  # noqa: E402
+from mlflow.store.artifact.artifact_repository_registry import (  # noqa: E402
+    _artifact_repository_registry,
+)
 from mlflow.tracking import MlflowClient  # noqa: E402
 from requests.exceptions import HTTPError, RequestException  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
@@ -46,7 +49,7 @@ from tenacity import (  # noqa: E402
 )
 
 from hardness.dynamics import MANIFEST, Damaged, Manifest  # noqa: E402
-from sweep.artifacts import Folder, below  # noqa: E402
+from sweep.artifacts import SCHEME, Folder, below  # noqa: E402
 from sweep.mistake import Mistake, folder_bar, hidden  # noqa: E402
 from sweep.spec import Configuration, RunSpec, State, Trace, canonical_json  # noqa: E402
 
@@ -682,6 +685,10 @@ class FsspecArtifacts(ArtifactRepository):
         """Remove a file or folder, or all that the run has."""
         with _in_words_of_mlflow():
             self._folder.remove(artifact_path or "")
+
+
+# The nodes of a Ray job have the project as files, not installed: its entry point is not there.
+_artifact_repository_registry.register(SCHEME, FsspecArtifacts)  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager

@@ -1,6 +1,9 @@
 """Where the files of runs lie without a server: folders, MLflow's kinds of place, and fsspec's."""
 
+import tomllib
+
 import pytest
+from conftest import ROOT
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
 from stores import at_once, started
@@ -35,6 +38,16 @@ def test_what_is_left_to_mlflow_it_knows():
     known = get_registered_artifact_repositories()
     assert known.keys() >= artifacts.MLFLOW
     assert artifacts.SCHEME in known
+
+
+def test_an_installed_project_tells_mlflow_of_its_places(tmp_path):
+    """As the server of ``sweep ui`` finds them, which imports nothing of ours."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = project["entry-points"]["mlflow.artifact_repository"][artifacts.SCHEME]
+    assert named == "sweep.artifacts:repository"
+    found = artifacts.repository(f"fsspec://file/{tmp_path}")
+    assert isinstance(found, FsspecArtifacts)
+    assert found.list_artifacts() == []
 
 
 @pytest.mark.parametrize(
