@@ -162,7 +162,7 @@ def _run(
         saved = time.monotonic()
         for record in records:
             claim.check()
-            files = _as_room_comes(partial(write_epoch, spool, record), spool, uploader)
+            files = _as_room_comes(partial(write_epoch, spool, record), uploader)
             written |= {name: fingerprint(spool / name) for name in files}
             uploader.put(files, epoch=record.epoch, summary=record.summary)
             snapshots |= record.snapshots.keys()
@@ -191,20 +191,20 @@ def _run(
     yield Progress(run_id=run.run_id, epoch=epochs, epochs=epochs, state="done")
 
 
-def _as_room_comes(write: Callable[[], _T], spool: Path, uploader: Uploader) -> _T:
+def _as_room_comes(write: Callable[[], _T], uploader: Uploader) -> _T:
     """Write to the spool; while the disk is full, wait for uploads that make room.
 
     Raises:
         OSError: If the disk is full and nothing waits to be uploaded, or uploads fail for good.
     """
     while True:
-        waiting = any(path.is_file() for path in spool.rglob("*"))
+        # Not what lies in the spool: that may be of an attempt that broke off.
+        waiting = uploader.waits
         try:
             return write()
         except OSError as error:
             if error.errno not in _NO_ROOM or not waiting:
                 raise
-        uploader.put(())
         time.sleep(_ROOM_S)
 
 

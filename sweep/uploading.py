@@ -133,6 +133,11 @@ class Uploader:
             self._stored.wait_for(lambda: self._nbytes <= self.spool_bytes or self._error)
         self._raise()
 
+    @property
+    def waits(self) -> bool:
+        """Whether files are queued that will make room once they are stored."""
+        return self._error is None and self._nbytes > 0
+
     def close(self) -> None:
         """Wait until everything queued is stored.
 

@@ -229,14 +229,23 @@ class Sweep:
         text = EXPERIMENT.format(name=name, epochs=epochs, seeds=seeds, uri=server.uri)
         self.file.write_text(text + f"storage_path: {self.storage}\nplugins: [watch.py]\n")
         self.epochs = epochs
+        self._drivers = []
 
     def start(self, cluster, *more):
         """``sweep run`` as a process of its own, on the cluster."""
-        return subprocess.Popen(
+        driver = subprocess.Popen(
             [sys.executable, "-m", "sweep", "run", str(self.file), *more],
             env=cluster.environment, cwd=self.folder, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+        self._drivers.append(driver)
+        return driver
+
+    def close(self):
+        """Leave no driver behind, whatever a test came to."""
+        for driver in self._drivers:
+            driver.kill()
+            driver.communicate()
 
     def run(self, *more):
         """The same command in this process, on this process's Ray; code, output, complaints."""

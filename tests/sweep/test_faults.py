@@ -61,7 +61,10 @@ def sweep(request, tmp_path, tracker, monkeypatch):
     """A sweep of the same cells, named after the test."""
     monkeypatch.chdir(tmp_path)
     name = request.node.name.removeprefix("test_").replace("[", "-").rstrip("]")
-    return Sweep(tmp_path, tracker, name)
+    sweep = Sweep(tmp_path, tracker, name)
+    yield sweep
+    sweep.go()
+    sweep.close()
 
 
 def ended(process):
@@ -204,7 +207,7 @@ def test_a_full_disk(sweep, tmp_path, reference):
         # Of each cell that epoch, and where a neighbour filled the disk also the one before.
         goes_on(sweep, reference, retrained=2 * CELLS)
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 # At the end of epoch 1 somebody else fills the disk.
@@ -453,7 +456,10 @@ def test_a_soak(tmp_path, cluster, tracker, monkeypatch):
     kinds = [kind for of_each in rounds for kind in of_each][: count // 3]
     epochs = count * (EPOCHS + 1)
     moments = sorted(rng.sample(range(1, epochs - 10), len(kinds)))
-    soak.go([*zip(moments, kinds, strict=True)])
+    try:
+        soak.go([*zip(moments, kinds, strict=True)])
+    finally:
+        sweep.close()
     same(sweep.tables(), undisturbed.tables())
     sweep.is_in_order()
     store, found = cells(sweep.name, tracker.uri)
