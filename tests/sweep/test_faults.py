@@ -385,7 +385,13 @@ class Soak:
         return found
 
     def worker(self):
-        kill(self.rng.choice(until(self.workers, what="a worker")))
+        end = time.monotonic() + 300
+        # The sweep may just be at its end, or be found to have something left to train.
+        while not (found := self.workers()) and not self.over():
+            self.drive()
+            assert time.monotonic() < end, "no worker comes"
+            time.sleep(0.05)
+        kill(*self.rng.sample(found, min(1, len(found))))
 
     def node(self):
         self.cluster.lose()
@@ -486,7 +492,7 @@ def test_a_soak(tmp_path, cluster, tracker, monkeypatch):
     rounds = [rng.sample(sorted(soak.kinds), len(soak.kinds)) for _ in range(count)]
     kinds = [kind for of_each in rounds for kind in of_each][: count // 3]
     epochs = count * (EPOCHS + 1)
-    moments = sorted(rng.sample(range(1, epochs - 10), len(kinds)))
+    moments = sorted(rng.sample(range(1, 3 * epochs // 4), len(kinds)))
     try:
         soak.go([*zip(moments, kinds, strict=True)])
     finally:
