@@ -44,7 +44,6 @@ from sweep.uploading import Uploader
 # Names, sizes and digests of the files that a half-trained run can go on from.
 LEDGER = "files.json"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_ROOM_S = 0.2
 _T = TypeVar("_T")
 _Prints = dict[str, tuple[int, str]]
 
@@ -205,7 +204,7 @@ def _as_room_comes(write: Callable[[], _T], uploader: Uploader) -> _T:
         except OSError as error:
             if error.errno not in _NO_ROOM or not waiting:
                 raise
-        time.sleep(_ROOM_S)
+        uploader.make_room()
 
 
 def _checkpointed(checkpoint: Checkpoint, folder: Path, written: _Prints, noted: _Prints) -> bool:

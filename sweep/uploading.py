@@ -136,7 +136,18 @@ class Uploader:
     @property
     def waits(self) -> bool:
         """Whether files are queued that will make room once they are stored."""
-        return self._error is None and self._nbytes > 0
+        return self._nbytes > 0
+
+    def make_room(self) -> None:
+        """Wait until files that are queued are stored, and so gone from the spool.
+
+        Raises:
+            OSError: If an upload failed for good.
+        """
+        with self._stored, self._idle():
+            before = self._nbytes
+            self._stored.wait_for(lambda: self._nbytes < before or not before or self._error)
+        self._raise()
 
     def close(self) -> None:
         """Wait until everything queued is stored.

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,11 @@ from sweeps import cells, command
 
 from hardness import checkpoint as checkpoints
 from sweep import driver, experiment_file, planning
+from sweep.claim import Claim, Guarded
 from sweep.spec import Pack, Places, RunSpec
 from sweep.tracking import Store
-from sweep.trial import run_pack
+from sweep.trial import _as_room_comes, run_pack
+from sweep.uploading import Uploader
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 CELLS = 4
@@ -181,33 +184,61 @@ def test_two_drivers_at_once(sweep, cluster, reference):
     goes_on(sweep, reference, retrained=0)
 
 
-def test_a_full_disk(sweep, tmp_path, reference):
-    sweep.storage = disk = tmp_path / "disk"
-    disk.mkdir()
-    # Enough for one epoch of each of two cells at a time, and for the tables.
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if mounted.returncode:
-        pytest.skip(f"needs a small file system of its own: {mounted.stderr.strip()}")
-    try:
-        sweep.file.write_text(sweep.file.read_text().replace(f"{tmp_path / 'sweeps'}", str(disk)))
-        plugin = sweep.folder / "watch.py"
-        plugin.write_text(plugin.read_text() + FILL.format(filler=str(disk / "filler")))
-        (sweep.control / "fill").touch()
-        code, _, err = sweep.run("resources.max_failures=1")
-        assert code == 1, err
-        assert "Traceback" not in err
-        assert sweep.states() == {"failed": 4}
-        assert all("No space left on device; make room there" in r for r in sweep.reasons)
-        assert all(len(r.splitlines()) == 1 for r in sweep.reasons)
-        (sweep.control / "fill").unlink()
-        (disk / "filler").unlink()
-        # Of each cell that epoch, and where a neighbour filled the disk also the one before.
-        goes_on(sweep, reference, retrained=2 * CELLS)
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own, small enough to be full; the size comes with the call."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(size):
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            pytest.skip(f"needs a small file system of its own: {done.stderr.strip()}")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk(sweep, disk, reference):
+    disk = disk("4m")
+    sweep.file.write_text(sweep.file.read_text().replace(str(sweep.storage), str(disk)))
+    sweep.storage = disk
+    plugin = sweep.folder / "watch.py"
+    plugin.write_text(plugin.read_text() + FILL.format(filler=str(disk / "filler")))
+    (sweep.control / "fill").touch()
+    code, _, err = sweep.run("resources.max_failures=1")
+    assert code == 1, err
+    assert "Traceback" not in err
+    states = sweep.states()
+    assert states["failed"] == CELLS - states.get("done", 0)
+    assert all("No space left on device" in r and "; make room there" in r for r in sweep.reasons)
+    assert all(len(r.splitlines()) == 1 for r in sweep.reasons)
+    (sweep.control / "fill").unlink()
+    (disk / "filler").unlink()
+    # Of each cell and attempt that epoch, and where a neighbour filled the disk the one before.
+    goes_on(sweep, reference, retrained=4 * CELLS)
+
+
+def test_a_full_disk_that_uploads_empty(disk, tmp_path, tracker):
+    """A spool with room for three files takes ten, a file as soon as another one is stored."""
+    spool = disk("64k")
+    store = Store.create(tracker.uri, "empties")
+    run = store._new("any", {"role": "any"})
+    with Uploader(Guarded(store, Claim(tmp_path / "claim")), run, spool) as uploader:
+        for number in range(10):
+            path = spool / f"{number}.bin"
+            _as_room_comes(partial(path.write_bytes, bytes(20_000)), uploader)
+            uploader.put([path.name])
+    assert store.files(run) == {f"{number}.bin": 20_000 for number in range(10)}
+    with Uploader(Guarded(store, Claim(tmp_path / "claim")), run, spool) as uploader:
+        write = partial((spool / "large.bin").write_bytes, bytes(100_000))
+        with pytest.raises(OSError, match="No space left"):
+            _as_room_comes(write, uploader)
 
 
 # At the end of epoch 1 somebody else fills the disk.
@@ -354,7 +385,13 @@ class Soak:
         return found
 
     def worker(self):
-        kill(self.rng.choice(until(self.workers, what="a worker")))
+        end = time.monotonic() + 300
+        # The sweep may just be at its end, or be found to have something left to train.
+        while not (found := self.workers()) and not self.over():
+            self.drive()
+            assert time.monotonic() < end, "no worker comes"
+            time.sleep(0.05)
+        kill(*self.rng.sample(found, min(1, len(found))))
 
     def node(self):
         self.cluster.lose()
@@ -455,7 +492,7 @@ def test_a_soak(tmp_path, cluster, tracker, monkeypatch):
     rounds = [rng.sample(sorted(soak.kinds), len(soak.kinds)) for _ in range(count)]
     kinds = [kind for of_each in rounds for kind in of_each][: count // 3]
     epochs = count * (EPOCHS + 1)
-    moments = sorted(rng.sample(range(1, epochs - 10), len(kinds)))
+    moments = sorted(rng.sample(range(1, 3 * epochs // 4), len(kinds)))
     try:
         soak.go([*zip(moments, kinds, strict=True)])
     finally:
