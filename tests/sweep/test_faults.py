@@ -347,6 +347,9 @@ def half_trained(sweep, tracker):
     return runs
 
 
+ENDS_THE_DRIVER = ("kill -9 of the driver", "Ctrl-C", "SIGTERM")
+
+
 class Soak:
     """A sweep that is disturbed at random moments, by faults in a random order, until it is done.
 
@@ -446,9 +449,11 @@ class Soak:
         return Counter(line.split()[0] for line in self.sweep.trained().elements())
 
     def waiting(self, hit, before):
-        """Of the runs that a fault hit, those that have neither trained since nor ended."""
+        """Whether a run that a fault hit has neither trained since nor ended, or if none, any."""
         now = self.progress()
-        return {run for run in hit & self.at_work() if now[run] == before[run]}
+        return (
+            any(now[run] == before[run] for run in hit & self.at_work()) if hit else now == before
+        )
 
     def over(self):
         """Whether the command has come to its end with all cells done."""
@@ -466,6 +471,11 @@ class Soak:
             hit, before, began = self.at_work(), self.progress(), time.monotonic()
             self.kinds[kind]()
             self.tried[kind] += 1
+            if kind in ENDS_THE_DRIVER:
+                self.process.wait(120)
+                self.drive()
+                # Its workers may have trained on for a moment.
+                before = self.progress()
             while self.waiting(hit, before) and not self.over():
                 self.drive()
                 time.sleep(0.05)
@@ -509,7 +519,7 @@ def test_a_soak(tmp_path, cluster, tracker, monkeypatch):
     )
     print(f"runs lost {len(lost)}, duplicates {duplicates}, epochs trained again {sweep.again()}")
     for kind, seconds in soak.slowest.items():
-        print(f"  {soak.tried[kind]} x {kind}: goes on after {seconds:.1f} s at most")
+        print(f"  {soak.tried[kind]} x {kind}: what it hit goes on after {seconds:.1f} s at most")
     assert (lost, duplicates) == ([], 0)
     # A fault costs the epochs since two checkpoints of each worker, or the whole of a finished run.
     assert sweep.again() <= sum(soak.tried.values()) * (EPOCHS + 1)
