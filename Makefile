@@ -20,7 +20,7 @@ $(READY): requirements.txt pyproject.toml
 demo: $(READY)  ## train, aggregate and compare on real digits, about three minutes on two cores
 	$(BIN)/sweep run experiments/digits.yaml
 
-test: $(READY)  ## everything, with a real Ray and a real MLflow
+test: $(READY)  ## everything, with a real Ray and a real MLflow, on two processes
 	$(BIN)/pytest -n 2 --dist loadfile
 
 soak: $(READY)  ## 60 cells under random faults, on two nodes and a tracking server, under 25 minutes on two cores
