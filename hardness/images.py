@@ -44,7 +44,8 @@ _FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
 MOST_PIXELS = 89_478_485
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 MOST_BYTES = 1 << 28
-# What PIL and its plugins raise at anything else than an image.
+# What PIL and its plugins raise at anything else than an image, and NumPy at anything else than
+# an array; our own work stands outside of what catches it.
 _NOT_AN_IMAGE = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError,
     EOFError, MemoryError, AssertionError, RuntimeError, NotImplementedError, struct.error,
@@ -72,9 +73,8 @@ def decoded(name: str, data: bytes | None, image_size: int | None = None) -> Pic
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _refuse_unfit(name, image)
-            plain = image.mode in ("L", "RGB")
-            ready = _resized(image if plain else image.convert("RGB"), image_size)
-            pixels = np.frombuffer(ready.tobytes(), np.uint8)
+            image.load()
+            whole = image if image.mode in ("L", "RGB") else image.convert("RGB")
     except _UnfitError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -85,6 +85,8 @@ def decoded(name: str, data: bytes | None, image_size: int | None = None) -> Pic
     except _NOT_AN_IMAGE as error:
         came = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{name}: expected an image; came a damaged one: {came}") from error
+    ready = _resized(whole, image_size)
+    pixels = np.frombuffer(ready.tobytes(), np.uint8)
     return pixels.reshape(ready.height, ready.width, -1).transpose(2, 0, 1)
 
 
@@ -251,14 +253,13 @@ class ImageFiles:
         assert self.cached_rows is not None
         try:
             array = np.lib.format.open_memmap(path, mode="r")
-            fits = array.dtype == np.uint8 and array.shape[1:] == self.shape[1:]
-            fits = fits and (not len(self) or len(array) > self.cached_rows.max())
         except (*_NOT_AN_IMAGE, tokenize.TokenError) as error:
             came = " ".join(str(error).split())[:200]
             raise ValueError(
                 f"{path}: expected a cache of images; came another file, to be removed: {came}"
             ) from error
-        if not fits:
+        fits = array.dtype == np.uint8 and array.ndim and array.shape[1:] == self.shape[1:]
+        if not fits or (len(self) and len(array) <= self.cached_rows.max()):
             raise ValueError(
                 f"{path}: expected a cache of {self.image_size}x{self.image_size} pixels; came "
                 f"{array.dtype} of shape {array.shape}: remove the file, and it is written anew"

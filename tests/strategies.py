@@ -1,10 +1,19 @@
 """Hypothesis strategies for what the package computes with: the one home of generated arrays."""
 
 import numpy as np
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 sizes = st.integers(1, 7)
+# Of what is dear: the same examples each time.
+few = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 def numbers(low=-20.0, high=20.0):

@@ -66,5 +66,16 @@ def test_its_training_loop_runs_as_written(tmp_path, monkeypatch):
     ]
 
 
+def test_every_test_that_it_names_exists():
+    named = {*re.findall(r"`(test_\w+)`", README)}
+    defined = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    assert len(named) > 10
+    assert named <= defined
+
+
 def test_no_blank_was_left():
     assert "@@" not in README

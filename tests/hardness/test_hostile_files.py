@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from refusals import refused_at_most
-from strategies import spoiled
+from strategies import few, spoiled
 
 from hardness import checkpoint, datasets
 from hardness.datasets import DatasetOptions
@@ -45,13 +45,6 @@ from hardness.foreign import import_aum, import_cartography, read_scores
 from hardness.images import Cache, ImageFiles, decoded
 from hardness.recorder import Recorder
 
-few = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 ROWS = 40
 PARTS = [SAMPLES, SPEC, epoch_file(0), epoch_file(1), snapshot_file(1)]
 

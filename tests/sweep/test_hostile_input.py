@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused_at_most
-from strategies import spoiled
+from strategies import few, spoiled
 
 from hardness.recorder import Recorder
 from sweep.experiment_file import ExperimentError, _yaml, check, read
@@ -34,13 +34,6 @@ seeds: 0:3
 metrics: [aum, el2n]
 resources: {cpu: 1, seeds_per_pack: 2}
 """
-few = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 
 
 def understood(path):
