@@ -19,12 +19,14 @@ class Claim:
 
     Args:
         path: On storage that all nodes share.
+        sweep: Name of the one that it is taken up for.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._token = path, secrets.token_hex(8)
+    def __init__(self, path: Path, sweep: str) -> None:
+        own = secrets.token_hex(8)
+        self._path, self._token = path, f"{sweep} {own}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{self._token}")
+        partial = path.with_name(f"{path.name}.{own}")
         try:
             partial.write_text(self._token)
             partial.replace(path)
@@ -43,6 +45,14 @@ class Claim:
             found = ""
         if found != self._token:
             raise Lost
+
+
+def claimed_for(path: Path) -> str:
+    """Name of the sweep that a run was last taken up for, and not put down since; empty if none."""
+    try:
+        return path.read_text().partition(" ")[0]
+    except FileNotFoundError:
+        return ""
 
 
 class Guarded:

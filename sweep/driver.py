@@ -29,6 +29,7 @@ from sweep.progress import Display
 from sweep.spec import Cell, Pack, Places, Progress, RunSpec, SweepSpec
 from sweep.standing import Sweep, look
 from sweep.tracking import PATIENCE_S, Store, TrackerError
+from sweep.trial import forget_ended
 
 # Numbers in the images on which an epoch is timed: half a minute of work, or less.
 MEASURED = 1 << 23
@@ -155,6 +156,20 @@ def train(
     store.save_sweep(kept, {**tags, **plugins})
     session = _Session(spec, store, retry_failed=retry_failed)
     first = session.next_packs()
+    where = Places(
+        tracking_uri=store.uri,
+        experiment_id=store.experiment_id,
+        name=spec.name,
+        storage_path=spec.storage_path,
+        recording=_recording(spec),
+        checkpoint_seconds=spec.resources.checkpoint_seconds,
+        spool_gib=spec.resources.spool_gib,
+        plugins=spec.plugins,
+        tags=tags,
+    )
+    for cell in session.cells:
+        if cell.state == "done" or (cell.state == "failed" and cell.trace and cell.trace.final):
+            forget_ended(cell.run.run_id, where)
     with Display(spec, session.cells) as display:
 
         def on_progress(progress: Progress) -> None:
@@ -166,17 +181,7 @@ def train(
                 session.after(first, display),
                 on_progress,
                 dataset=dataset,
-                places=Places(
-                    tracking_uri=store.uri,
-                    experiment_id=store.experiment_id,
-                    name=spec.name,
-                    storage_path=spec.storage_path,
-                    recording=_recording(spec),
-                    checkpoint_seconds=spec.resources.checkpoint_seconds,
-                    spool_gib=spec.resources.spool_gib,
-                    plugins=spec.plugins,
-                    tags=tags,
-                ),
+                places=where,
                 resources=spec.resources,
             )
             for pack, reason in lost:

@@ -35,7 +35,7 @@ from hardness.pruning import positions_of, pruned
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.passes import schedule
-from sweep.claim import Claim, Guarded, Lost
+from sweep.claim import Claim, Guarded, Lost, claimed_for
 from sweep.experiment_file import options
 from sweep.spec import Pack, Places, Progress, RunSpec, canonical_json
 from sweep.tracking import PATIENCE_S, Store
@@ -93,7 +93,7 @@ def _one(
         _forget(run.run_id, places)
         yield Progress(run_id=run.run_id, epoch=epochs, epochs=epochs, state="done")
         return
-    claim = Claim(places.claim(run.run_id))
+    claim = Claim(places.claim(run.run_id), places.name)
     tracking_run = store.start_run(run, parent_run, places.tags)
     try:
         kept = positions_of(dataset, run.configuration.part, seed=run.seed)
@@ -339,8 +339,14 @@ def _commit(store: Guarded, tracking_run: str, spool: Path, manifest: Manifest) 
     store.finish(tracking_run)
 
 
+def forget_ended(run_id: str, places: Places) -> None:
+    """Drop what a process left that was lost after its run had ended and before it was put down."""
+    if claimed_for(places.claim(run_id)) == places.name:
+        _forget(run_id, places)
+
+
 def _forget(run_id: str, places: Places) -> None:
-    """Drop what only an unfinished run needs."""
+    """Drop what only an unfinished run needs; that it was taken up last of all."""
     shutil.rmtree(places.spool(run_id), ignore_errors=True)
     shutil.rmtree(places.checkpoints(run_id), ignore_errors=True)
     places.claim(run_id).unlink(missing_ok=True)

@@ -98,6 +98,20 @@ def test_more_seeds_train_only_the_new_ones(workdir, tracked):
     assert before.items() <= after.items()
 
 
+def test_what_a_process_left_that_was_lost_at_the_end_of_its_run_is_dropped(workdir, tracked):
+    path = experiment(workdir, lrs="[0.1]", epochs=2)
+    assert command("run", path, "seeds=1", "--no-aggregate")[0] == 0
+    lost, others = tracked("small")
+    # In the same storage another sweep trains a run of the same identity.
+    for run, name in ((lost, "small"), (others, "another")):
+        (workdir / "sweeps" / "spool" / run / "dynamics").mkdir(parents=True)
+        (workdir / "sweeps" / "checkpoints" / run).mkdir(parents=True)
+        (workdir / "sweeps" / "claims" / run).write_text(f"{name} token")
+    assert command("run", path, "seeds=1", "--no-aggregate")[0] == 0
+    for folder in ("spool", "checkpoints", "claims"):
+        assert [p.name for p in (workdir / "sweeps" / folder).iterdir()] == [others]
+
+
 def test_another_metric_trains_nothing(workdir, tracked):
     path = experiment(workdir, lrs="[0.1]", epochs=2)
     assert command("run", path, "metrics=[aum]", "seeds=3")[0] == 0

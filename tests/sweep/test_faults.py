@@ -229,13 +229,13 @@ def test_a_full_disk_that_uploads_empty(disk, tmp_path, tracker):
     spool = disk("64k")
     store = Store.create(tracker.uri, "empties")
     run = store._new("any", {"role": "any"})
-    with Uploader(Guarded(store, Claim(tmp_path / "claim")), run, spool) as uploader:
+    with Uploader(Guarded(store, Claim(tmp_path / "claim", "any")), run, spool) as uploader:
         for number in range(10):
             path = spool / f"{number}.bin"
             _as_room_comes(partial(path.write_bytes, bytes(20_000)), uploader)
             uploader.put([path.name])
     assert store.files(run) == {f"{number}.bin": 20_000 for number in range(10)}
-    with Uploader(Guarded(store, Claim(tmp_path / "claim")), run, spool) as uploader:
+    with Uploader(Guarded(store, Claim(tmp_path / "claim", "any")), run, spool) as uploader:
         write = partial((spool / "large.bin").write_bytes, bytes(100_000))
         with pytest.raises(OSError, match="No space left"):
             _as_room_comes(write, uploader)
