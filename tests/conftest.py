@@ -27,6 +27,18 @@ hypothesis.settings.load_profile("default")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
+# Files are handed to the processes in this order: one that began a long file last would end alone.
+LONG = [
+    "test_faults.py", "test_jobs.py", "test_cli.py", "test_real_data.py", "test_adaptive.py",
+    "test_interrupt.py", "test_autoscaling.py",
+]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+
+
 @pytest.fixture(autouse=True)
 def no_plugin_stays():
     """A metric that a test's plugin registers is gone after the test."""
