@@ -97,6 +97,7 @@ def write_scores(table: pa.Table, where: Path | pa.NativeFile) -> None:
         use_dictionary=False,
         column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
         write_statistics=False,
+        write_page_checksum=True,
     )
 
 

@@ -44,9 +44,9 @@ def task(
 
 
 def versions(path: Path) -> dict[str, str]:
-    """Of each metric that a file of scores has, the version that made them."""
+    """Of each metric that a file of scores has, the version that made them; it is read whole."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        metadata = pq.read_table(path, page_checksum_verification=True).schema.metadata or {}
         return dict(json.loads(metadata[VERSIONS]))
     except UNREADABLE:
         return {}  # no cache, or one that cannot be read: computed anew

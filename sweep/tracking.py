@@ -7,8 +7,10 @@ One experiment a sweep. In it one run of ``role=sweep`` (the resolved experiment
 
 import contextlib
 import errno
+import fcntl
 import functools
 import json
+import math
 import os
 import posixpath
 import tempfile
@@ -48,7 +50,7 @@ from tenacity import (  # noqa: E402
     wait_random_exponential,
 )
 
-from hardness.dynamics import MANIFEST, Damaged, Manifest  # noqa: E402
+from hardness.dynamics import MANIFEST, UNREADABLE, Damaged, Manifest  # noqa: E402
 from sweep.artifacts import SCHEME, Folder, below  # noqa: E402
 from sweep.mistake import Mistake, folder_bar, hidden  # noqa: E402
 from sweep.spec import Configuration, RunSpec, State, Trace, canonical_json  # noqa: E402
@@ -182,7 +184,7 @@ class Store:
     def create(cls, uri: str, name: str, artifacts: str | None = None) -> "Store":
         """Open the sweep's experiment, making store and experiment where they are missing.
 
-        Only the driver may call it: two processes that migrate a fresh SQLite file collide.
+        Of drivers that find a SQLite file missing at the same time one makes it.
 
         Args:
             uri: As of a store.
@@ -196,9 +198,10 @@ class Store:
         """
         uri = _checked(uri)
         _check_reachable(uri)
-        with _translated(uri):
+        with _migrating(uri), _translated(uri):
             client = MlflowClient(uri)
             found = client.get_experiment_by_name(name)
+        with _translated(uri):
             if found is not None and found.lifecycle_stage == "deleted":
                 client.restore_experiment(found.experiment_id)
             wanted = artifacts and below(artifacts, name)
@@ -278,8 +281,14 @@ class Store:
 
         Raises:
             NoSuchSweep: If the experiment holds no sweep.
+            Mistake: If what it holds cannot be read.
         """
-        return json.loads(self.read_text(self.sweep_run()[0], RESOLVED))
+        run = self.sweep_run()[0]
+        with self._as_written(run, f"an experiment in {RESOLVED}"):
+            content = json.loads(self.read_text(run, RESOLVED))
+            if not isinstance(content, dict):
+                raise TypeError(type(content).__name__)
+        return content
 
     def sweep_run(self) -> tuple[str, dict[str, str]]:
         """The tracking id of the sweep's own run, and what ``save_sweep`` tagged it with.
@@ -320,19 +329,14 @@ class Store:
 
     @_patient
     def configurations(self) -> list[KnownConfiguration]:
-        """All configurations of the sweep, in the order of proposal."""
+        """All configurations of the sweep, in the order of proposal.
+
+        Raises:
+            Mistake: If one of them cannot be read.
+        """
         with _translated(self.uri):
             runs = list(self._runs("role = 'configuration'"))
-        known = [
-            KnownConfiguration(
-                configuration=Configuration.from_json(run.data.tags["configuration"]),
-                parameters=json.loads(run.data.tags["parameters"]),
-                number=int(run.data.tags["number"]),
-                tracking_run=run.info.run_id,
-            )
-            for run in runs
-        ]
-        return sorted(known, key=lambda k: k.number)
+        return sorted(map(self._configuration, runs), key=lambda k: k.number)
 
     @_patient
     def start_run(self, run: RunSpec, parent: str, tags: Mapping[str, str]) -> str:
@@ -579,9 +583,36 @@ class Store:
         folder = Path(url2pathname(urllib.parse.urlsplit(uri).path))
         return folder if folder.is_dir() else None
 
+    def _configuration(self, run: Run) -> KnownConfiguration:
+        tags = run.data.tags
+        with self._as_written(run.info.run_id, "a configuration in its tags"):
+            configuration = Configuration.from_json(tags["configuration"])
+            if configuration.configuration_id != tags["configuration_id"]:
+                raise ValueError(f"one whose identity is {configuration.configuration_id}")
+            return KnownConfiguration(
+                configuration=configuration,
+                parameters={**json.loads(tags["parameters"])},
+                number=int(tags["number"]),
+                tracking_run=run.info.run_id,
+            )
+
+    @contextlib.contextmanager
+    def _as_written(self, tracking_run: str, what: str) -> Iterator[None]:
+        """Anybody may write into a tracker: what others wrote is told as theirs."""
+        try:
+            yield
+        except UNREADABLE as error:
+            if isinstance(error, Mistake | OSError):
+                raise
+            raise Mistake(
+                f"sweep {self.name}: expected {what} of MLflow run {tracking_run}, as sweep wrote "
+                f"it; came {type(error).__name__}: {error}; mend or delete that run"
+            ) from error
+
     def _trace(self, run: Run) -> Trace:
         tags, state = run.data.tags, _STATUS.get(run.info.status, "missing")
-        epochs = int(run.data.metrics.get("epoch", -1)) + 1
+        last = run.data.metrics.get("epoch", -1)
+        epochs = int(last) + 1 if math.isfinite(last) else 0
         base = {"tracking_run": run.info.run_id, "epochs": epochs}
         if state == "failed":
             final = tags.get("failure.final") != "false"
@@ -754,6 +785,24 @@ def _readable(uri: str) -> bool:
     except ValueError:
         return False
     return port != 0 and bool(parts.hostname) and parts.netloc.count("@") <= 1
+
+
+@contextlib.contextmanager
+def _migrating(uri: str) -> Iterator[None]:
+    """One process at a time, of one machine, where a SQLite file may have to be made."""
+    if not uri.startswith(_SQLITE):
+        yield
+        return
+    place = Path(uri.removeprefix(_SQLITE)).parent
+    place.mkdir(parents=True, exist_ok=True)
+    # The folder is locked: a file for it would stay behind. Closing it unlocks.
+    folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # NFS locks no folders
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _new_experiment(client: MlflowClient, uri: str, name: str, location: str | None) -> str:

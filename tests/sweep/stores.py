@@ -76,6 +76,29 @@ def at_once(store, workers, epochs, folder):
     return sent
 
 
+def make(uri, name, barrier, results):
+    """As a driver: a sweep of its own in a store that nobody has made yet."""
+    barrier.wait(120)
+    try:
+        results.put((name, Store.create(uri, name).experiment_id))
+    except Exception as error:  # noqa: BLE001 - the test's to judge
+        results.put((name, repr(error)))
+
+
+def made_at_once(uri, names):
+    """So many drivers make a sweep each in the same new store; gives its id, or the error."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pytest", "stores", "mlflow.store.tracking.sqlalchemy_store"])
+    barrier, results = context.Barrier(len(names)), context.Queue()
+    processes = [context.Process(target=make, args=[uri, n, barrier, results]) for n in names]
+    for process in processes:
+        process.start()
+    found = dict(results.get(timeout=240) for _ in processes)
+    for process in processes:
+        process.join(30)
+    return found
+
+
 def until(condition, seconds=30):
     """Wait for something that another thread or process brings about."""
     end = time.monotonic() + seconds

@@ -16,7 +16,8 @@ from hardness.recorder import Recorder
 from sweep.experiment_file import ExperimentError, _yaml, check, read
 from sweep.folders import gather
 from sweep.mistake import Mistake
-from sweep.score_cache import versions
+from sweep.reduction import to_bytes
+from sweep.score_cache import merge, versions
 
 ROOT = Path(__file__).parents[2]
 FILE = """
@@ -219,6 +220,25 @@ def test_a_spoiled_cache_of_scores_has_versions_or_none(tmp_path):
     for text in ("[1]", "7", "[" * 9999):
         pq.write_table(table.replace_schema_metadata({"metric_versions": text}), path)
         assert versions(path) == {}
+
+
+def test_a_cache_of_scores_with_a_flipped_bit_is_computed_anew(tmp_path):
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "x.parquet"
+    aum = np.random.default_rng(0).normal(size=200)
+    cached, computed = (to_bytes(pa.table({key: aum}), [key]) for key in ("aum", "el2n"))
+    path.write_bytes(cached)
+    merge(path, computed)
+    assert {*versions(path)} == {"aum", "el2n"}
+    whole = path.read_bytes()
+    for place in range(100, 1000, 50):  # within the scores
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert versions(path) == {}
+        merge(path, computed)
+        assert pq.read_table(path).column_names == ["el2n"]
 
 
 SOURCES = [p for name in ("hardness", "sweep", "experiments") for p in (ROOT / name).rglob("*.py")]

@@ -3,7 +3,7 @@
 import uuid
 
 import pytest
-from stores import at_once, numbers
+from stores import at_once, made_at_once, numbers
 
 from hardness.dynamics import fingerprint
 from sweep.tracking import Store, default_uri
@@ -33,3 +33,12 @@ def test_many_workers_at_once(kind, workdir, request):
             assert sorted((p.step, p.timestamp, p.value) for p in points) == [
                 (epoch, epoch, numbers(seed, epoch)[key]) for epoch in range(EPOCHS)
             ]
+
+
+def test_drivers_that_make_the_same_store_at_once(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
+    found = made_at_once(uri, [f"sweep {number}" for number in range(3)])
+    assert {*found} == {f"sweep {number}" for number in range(3)}
+    assert not [error for error in found.values() if not error.isdecimal()]
+    for name, experiment_id in found.items():
+        assert Store.find(uri, name).experiment_id == experiment_id

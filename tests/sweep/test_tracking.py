@@ -1,12 +1,18 @@
 """The tracking store, on SQLite and over HTTP."""
 
+import dataclasses
+import json
 import time
 
 import pytest
 from stores import CONFIGURATION, RUN, started
 
 from hardness.dynamics import Manifest, fingerprint, write_manifest
+from sweep.mistake import Mistake
+from sweep.spec import canonical_json
 from sweep.tracking import NoSuchSweep, Store, TrackerAway, TrackerError, default_uri
+
+OTHER = canonical_json(dataclasses.replace(CONFIGURATION, numerics_version=2))
 
 
 @pytest.fixture(params=["sqlite", "http"])
@@ -98,6 +104,35 @@ def test_the_resolved_file_is_kept_once(store):
     assert store.read_sweep() == {"name": "a", "seeds": 8}
     runs = store.client.search_runs([store.experiment_id], "tags.role = 'sweep'")
     assert len(runs) == 1
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", "[" * 99999, "\xff\xfe"])
+def test_an_experiment_that_others_wrote_is_told_in_a_line(store, tmp_path, text):
+    store.save_sweep({"name": "a"}, {})
+    run = store.sweep_run()[0]
+    (tmp_path / "experiment.json").write_text(text, encoding="latin-1")
+    store.upload(run, tmp_path / "experiment.json", "experiment.json")
+    expected = f"expected an experiment in experiment.json of MLflow run {run}, as sweep wrote it"
+    with pytest.raises(Mistake, match=expected):
+        store.read_sweep()
+
+
+@pytest.mark.parametrize("tag", ["configuration", "parameters", "number"])
+@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"a": 1}', "1e999", "[" * 4999, OTHER])
+def test_tags_that_others_wrote_are_told_in_a_line(store, tag, text):
+    run = store.save_configuration(CONFIGURATION, {"train.lr": 0.1}, 0)
+    store.set_tags(run, {tag: text})
+    if tag == "parameters" and text.startswith("{"):
+        assert store.configurations()[0].parameters == json.loads(text)
+    else:
+        with pytest.raises(Mistake, match=f"a configuration in its tags of MLflow run {run}, as"):
+            store.configurations()
+
+
+def test_a_number_of_epochs_that_is_none_counts_as_no_epoch(store):
+    run = started(store)
+    store.log_metrics(run, {"epoch": float("nan")})
+    assert store.trace(RUN.run_id).epochs == 0
 
 
 def test_an_unknown_sweep_names_the_known_ones(workdir):
