@@ -133,12 +133,18 @@ class Cluster:
         until(self.nodes, what="the head", alive=self.head)
 
     def join(self):
-        """Start the second node, unless it is there."""
-        if self.second is None:
+        """Start the second node, unless it is there; again, if another process took its port."""
+        for _ in range(3):
+            if self.second is not None and self.second.poll() is None:
+                return
             # One that was killed is alive to the head for some seconds more.
             before = self.nodes()
-            self.second = self._start(f"--address={self.address}")
-            until(lambda: self.nodes() - before, what="the second node")
+            self.second = node = self._start(f"--address={self.address}")
+            until(
+                lambda node=node, before=before: self.nodes() - before or node.poll() is not None,
+                what="the second node",
+            )
+        assert self.second.poll() is None, "the second node ends as soon as it is started"
 
     def lose(self):
         """Kill -9 all of the second node: a machine that is gone."""
