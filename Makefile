@@ -20,11 +20,11 @@ $(READY): requirements.txt pyproject.toml
 demo: $(READY)  ## train, aggregate and compare on real digits, about three minutes on two cores
 	$(BIN)/sweep run experiments/digits.yaml
 
-test: $(READY)  ## everything, with a real Ray and a real MLflow, on three processes
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: $(READY)  ## everything, with a real Ray and a real MLflow, on two processes
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: $(READY)  ## 60 cells under random faults, on two nodes and a tracking server, under 25 minutes on two cores
-	SOAK_CELLS=60 $(BIN)/pytest -s "tests/sweep/test_faults.py::test_a_soak"
+	SOAK_CELLS=60 $(BIN)/pytest -s "tests/sweep/test_soak.py::test_a_soak"
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -29,8 +29,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Files are handed to the processes in this order: one that began a long file last would end alone.
 LONG = [
-    "test_faults.py", "test_jobs.py", "test_cli.py", "test_real_data.py", "test_adaptive.py",
-    "test_interrupt.py", "test_autoscaling.py",
+    "test_faults.py", "test_cli.py", "test_jobs.py", "test_damage.py", "test_soak.py",
+    "test_real_data.py", "test_adaptive.py", "test_interrupt.py", "test_autoscaling.py",
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from conftest import ROOT, free_port, wait_for
 from sweeps import cells, command
 
 RAY = Path(sys.executable).with_name("ray")
-EPOCHS = 4
+CELLS, EPOCHS = 4, 4
 EXPERIMENT = """
 name: {name}
 dataset: {{name: digits, subset: 120}}
@@ -335,3 +335,35 @@ def same(found, expected):
     pd.testing.assert_frame_equal(
         found["samples.parquet"], expected["samples.parquet"], check_exact=True
     )
+
+
+def ended(process):
+    """Exit code and complaints of a driver."""
+    _, err = process.communicate(timeout=400)
+    assert "Traceback" not in err
+    return process.returncode, err
+
+
+def goes_on(sweep, reference, retrained, before=None):
+    """The same command gives the reference's tables, having trained no more than it had to."""
+    before = sweep.ends() if before is None else before
+    code, _, err = sweep.run()
+    assert code == 0, err
+    same(sweep.tables(), reference)
+    sweep.is_in_order()
+    assert sweep.states() == {"done": CELLS}
+    assert sweep.again() <= retrained, sweep.trained()
+    after = sweep.ends()
+    assert {run: after[run] for run in before} == before
+
+
+def flip(path):
+    """Turn one bit in the middle of a file; it stays as long as it was."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def halve(path):
+    """Cut a file in half."""
+    os.truncate(path, path.stat().st_size // 2)

@@ -1,0 +1,169 @@
+"""Nothing is lost when a disk is full or a file is damaged: tables as if nothing had happened."""
+
+import subprocess
+from functools import partial
+
+import pytest
+from breakable import CELLS, EPOCHS, flip, goes_on, halve, until
+from sweeps import cells, command
+
+from hardness import checkpoint as checkpoints
+from sweep import driver, experiment_file, planning
+from sweep.claim import Claim, Guarded
+from sweep.spec import Pack, Places, RunSpec
+from sweep.tracking import Store
+from sweep.trial import _as_room_comes, run_pack
+from sweep.uploading import Uploader
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own, small enough to be full; the size comes with the call."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(size):
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            pytest.skip(f"needs a small file system of its own: {done.stderr.strip()}")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk(sweep, disk, reference):
+    disk = disk("4m")
+    sweep.file.write_text(sweep.file.read_text().replace(str(sweep.storage), str(disk)))
+    sweep.storage = disk
+    plugin = sweep.folder / "watch.py"
+    plugin.write_text(plugin.read_text() + FILL.format(filler=str(disk / "filler")))
+    (sweep.control / "fill").touch()
+    code, _, err = sweep.run("resources.max_failures=1")
+    assert code == 1, err
+    assert "Traceback" not in err
+    states = sweep.states()
+    assert states["failed"] == CELLS - states.get("done", 0)
+    assert all("No space left on device" in r and "; make room there" in r for r in sweep.reasons)
+    assert all(len(r.splitlines()) == 1 for r in sweep.reasons)
+    (sweep.control / "fill").unlink()
+    (disk / "filler").unlink()
+    # Of each cell and attempt that epoch, and where a neighbour filled the disk the one before.
+    goes_on(sweep, reference, retrained=4 * CELLS)
+
+
+def test_a_full_disk_that_uploads_empty(disk, tmp_path, tracker):
+    """A spool with room for three files takes ten, a file as soon as another one is stored."""
+    spool = disk("64k")
+    store = Store.create(tracker.uri, "empties")
+    run = store._new("any", {"role": "any"})
+    with Uploader(Guarded(store, Claim(tmp_path / "claim", "any")), run, spool) as uploader:
+        for number in range(10):
+            path = spool / f"{number}.bin"
+            _as_room_comes(partial(path.write_bytes, bytes(20_000)), uploader)
+            uploader.put([path.name])
+    assert store.files(run) == {f"{number}.bin": 20_000 for number in range(10)}
+    with Uploader(Guarded(store, Claim(tmp_path / "claim", "any")), run, spool) as uploader:
+        write = partial((spool / "large.bin").write_bytes, bytes(100_000))
+        with pytest.raises(OSError, match="No space left"):
+            _as_room_comes(write, uploader)
+
+
+# At the end of epoch 1 somebody else fills the disk.
+FILL = """
+def filled(checkpoint, folder, save=held):
+    save(checkpoint, folder)
+    if checkpoint.epoch == 1 and (FOLDER / "fill").exists():
+        with open({filler!r}, "ab", buffering=0) as filler:
+            for size in (1 << 16, 1 << 12, 1):
+                try:
+                    while filler.write(bytes(size)):
+                        pass
+                except OSError:
+                    continue
+
+if "RAY_RAYLET_PID" in os.environ:
+    sweep.trial.save_checkpoint = filled
+"""
+
+
+def test_a_damaged_epoch_file_of_a_finished_run(sweep, tracker, reference):
+    code, _, err = sweep.run("--no-aggregate")
+    assert code == 0, err
+    _, found = cells(sweep.name, tracker.uri)
+    flipped, cut = (
+        tracker.artifacts(cell.trace.tracking_run) / "dynamics" / "epoch=0001.parquet"
+        for cell in (found.cells[0], found.cells[2])
+    )
+    flip(flipped)
+    halve(cut)
+    # A size that is wrong shows at once, a bit that is wrong when the file is read.
+    assert sweep.states() == {"done": 3, "missing": 1}
+    assert "epoch=0001.parquet: expected" in sweep.reasons[0]
+    code, out, _ = command("aggregate", sweep.name, "--tracking-uri", tracker.uri)
+    assert code == 1
+    assert "its digest differs from the manifest's" in out
+    assert sweep.states() == {"done": 2, "failed": 1, "missing": 1}
+    ends = sweep.ends()
+    assert len(ends) == 2
+    goes_on(sweep, reference, retrained=2 * (EPOCHS + 1), before=ends)
+
+
+def test_a_damaged_file_of_a_half_trained_run(sweep, tracker, reference):
+    runs = half_trained(sweep, tracker)
+    store, _ = cells(sweep.name, tracker.uri)
+    dynamics = [
+        tracker.artifacts(store.trace(run).tracking_run) / "dynamics" / "epoch=0002.parquet"
+        for run in runs
+    ]
+    # A bit in the store; a spooled file that is cut short; a checkpoint cut in half; a bit in one.
+    flip(dynamics[0])
+    spooled = sweep.storage / "spool" / runs[1] / "dynamics" / "epoch=0002.parquet"
+    spooled.parent.mkdir(parents=True, exist_ok=True)
+    dynamics[1].replace(spooled)
+    halve(spooled)
+    for run, damage in zip(runs[2:], (halve, flip), strict=True):
+        damage(checkpoints.newest_first(sweep.storage / "checkpoints" / run)[0][1])
+    assert sweep.states() == {"missing": 4}
+    code, _, err = sweep.run()
+    assert code == 0, err
+    # Each goes on from the checkpoint before the damage.
+    assert sweep.trained() == {f"{run} {epoch}": 1 for run in runs for epoch in (2, 3)}
+    goes_on(sweep, reference, retrained=0)
+
+
+def half_trained(sweep, tracker):
+    """Train each cell in this process up to epoch 2 and its checkpoint; returns the run ids."""
+    spec = experiment_file.check(experiment_file.read(sweep.file), str(sweep.file))
+    spec, dataset = driver.load(spec)
+    store = Store.create(tracker.uri, sweep.name)
+    content = driver.resolved(experiment_file.read(sweep.file), spec)
+    known = {"dataset_digest": spec.dataset_digest, "dataset_size": spec.dataset_size}
+    store.save_sweep({**content, **known}, {})
+    places = Places(
+        tracking_uri=store.uri,
+        experiment_id=store.experiment_id,
+        name=sweep.name,
+        storage_path=spec.storage_path,
+        recording=driver._recording(spec),
+        checkpoint_seconds=0,
+    )
+    runs = []
+    for number, proposal in enumerate(planning.proposals(spec, [], {})):
+        parent = store.save_configuration(proposal.configuration, {}, number)
+        for seed in spec.seeds:
+            pack = Pack(configuration=proposal.configuration, seeds=(seed,), parent_run=parent)
+            training = run_pack(pack, dataset, places)
+            while next(training).epoch < 3:
+                pass
+            runs.append(RunSpec(configuration=proposal.configuration, seed=seed).run_id)
+            spool = places.spool(runs[-1])
+            until(lambda spool=spool: not any(p.is_file() for p in spool.rglob("*")), what="upload")
+            training.close()
+    return runs
