@@ -23,7 +23,7 @@ demo: $(READY)  ## train, aggregate and compare on real digits, about three minu
 test: $(READY)  ## everything, with a real Ray and a real MLflow, on two processes
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-soak: $(READY)  ## 60 cells under random faults, on two nodes and a tracking server, under 25 minutes on two cores
+soak: $(READY)  ## 60 cells under random faults, on two nodes and a tracking server, 6 to 25 minutes on two cores
 	SOAK_CELLS=60 $(BIN)/pytest -s "tests/sweep/test_soak.py::test_a_soak"
 
 check: $(READY)  ## format, lint, types
