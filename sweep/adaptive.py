@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from hardness.metrics import METRICS
 from hardness.scoring import FOLD, rank_within_folds
 from hardness.sequential import Look, look_at
-from sweep import planning, score_cache
+from sweep import disk, planning, score_cache
 from sweep.planning import Due, Proposal
 from sweep.reduction import reduce_runs
 from sweep.spec import Cell, SweepSpec
@@ -116,9 +116,8 @@ def write(table: pd.DataFrame, folder: Path) -> None:
         (folder / FILE).unlink(missing_ok=True)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{FILE}.partial"
-    table.to_csv(partial, index=False)
-    partial.replace(folder / FILE)
+    with disk.whole(folder / FILE) as path:
+        table.to_csv(path, index=False)
 
 
 def lines(spec: SweepSpec, proposals: Sequence[Proposal], due: Mapping[str, Due]) -> list[str]:

@@ -51,7 +51,7 @@ from hardness.stability import (
 from hardness.truth import paired_differences, truth_table, winner
 from hardness.variance import variance_components
 from hardness.weighted import is_binary
-from sweep import arenas, planning, score_cache
+from sweep import arenas, disk, planning, score_cache
 from sweep.folders import Folders, Recorded
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
@@ -793,12 +793,11 @@ def write(result: Aggregate, folder: Path) -> list[Path]:
         (folder / file).unlink(missing_ok=True)
     for file, table in tables.items():
         target = folder / file
-        partial = target.with_name(f".{file}.partial")
-        if file.endswith(".parquet"):
-            table.to_parquet(partial, index=False)
-        else:
-            table.to_csv(partial, index=False)
-        partial.replace(target)
+        with disk.whole(target) as path:
+            if file.endswith(".parquet"):
+                table.to_parquet(path, index=False)
+            else:
+                table.to_csv(path, index=False)
         written.append(target)
     return written
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from sweep import arenas
+from sweep import arenas, disk
 from sweep.mistake import Mistake, hidden, refuse_unwritable, unknown_metric
 
 DONE, SOME_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -394,6 +394,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Mistake as error:
         _say(str(error))
         sys.exit(USER_ERROR)
+    except OSError as error:
+        if error.errno not in disk.FULL:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"{where}{os.strerror(error.errno)}; make room there and run the same command again")
+        sys.exit(SOME_FAILED)
 
 
 @contextlib.contextmanager

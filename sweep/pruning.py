@@ -16,7 +16,7 @@ from hardness.datasets import Dataset
 from hardness.pruning import Which, class_counts, digest_of, ranked_part
 from hardness.training.optimization import batches
 from hardness.weighted import is_binary
-from sweep import aggregate, planning
+from sweep import aggregate, disk, planning
 from sweep.aggregate import ConfigurationScores
 from sweep.driver import load
 from sweep.mistake import Mistake, unknown_metric
@@ -419,6 +419,5 @@ def _mean_interval(values: Sequence[float]) -> tuple[float, float]:
 def write(table: pd.DataFrame, folder: Path) -> None:
     """Write ``prune.csv`` into a folder, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / ".prune.csv.partial"
-    table.to_csv(partial, index=False)
-    partial.replace(folder / "prune.csv")
+    with disk.whole(folder / "prune.csv") as path:
+        table.to_csv(path, index=False)

@@ -26,6 +26,7 @@ from hardness.agreement import supervised_reference
 from hardness.metrics import METRICS
 from hardness.plan import TRUTH
 from hardness.stability import spearman_brown, spearman_pair_mean
+from sweep import disk
 from sweep.aggregate import MEMBERS, REFERENCE, Aggregate, ConfigurationScores, headline
 
 if TYPE_CHECKING:
@@ -391,9 +392,8 @@ def _figures(
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png")
-    partial.replace(path)
+    with disk.whole(path) as partial:
+        figure.savefig(partial, format="png")
     return path
 
 

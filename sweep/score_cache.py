@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from hardness.dynamics import UNREADABLE
 from hardness.scoring import scorable
+from sweep import disk
 from sweep.folders import Folders
 from sweep.reduction import VERSIONS, version, write_scores
 from sweep.spec import Cell, identity
@@ -54,16 +55,16 @@ def versions(path: Path) -> dict[str, str]:
 
 def merge(path: Path, content: bytes) -> None:
     """Put newly computed columns beside those that are cached."""
-    partial = path.with_suffix(".partial")
     cached = versions(path)
     if not cached:
-        partial.write_bytes(content)
-        partial.replace(path)
+        with disk.whole(path) as partial:
+            partial.write_bytes(content)
         return
     new, old = pq.read_table(pa.BufferReader(content)), pq.read_table(path)
     made = json.loads(new.schema.metadata[VERSIONS])
     for column in old.column_names:
         if column not in new.column_names:
             new = new.append_column(column, old[column])
-    write_scores(new.replace_schema_metadata({VERSIONS: json.dumps({**cached, **made})}), partial)
-    partial.replace(path)
+    table = new.replace_schema_metadata({VERSIONS: json.dumps({**cached, **made})})
+    with disk.whole(path) as partial:
+        write_scores(table, partial)

@@ -1,7 +1,6 @@
 """One pack, start to finish, in this process: train, spool, upload, checkpoint, commit."""
 
 import dataclasses
-import errno
 import json
 import shutil
 import time
@@ -35,6 +34,7 @@ from hardness.pruning import positions_of, pruned
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.passes import schedule
+from sweep import disk
 from sweep.claim import Claim, Guarded, Lost, claimed_for
 from sweep.experiment_file import options
 from sweep.spec import Pack, Places, Progress, RunSpec, canonical_json
@@ -43,7 +43,6 @@ from sweep.uploading import Uploader
 
 # Names, sizes and digests of the files that a half-trained run can go on from.
 LEDGER = "files.json"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _T = TypeVar("_T")
 _Prints = dict[str, tuple[int, str]]
 
@@ -78,7 +77,7 @@ def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]
             # Whoever has taken this run up goes on with the rest of the pack too.
             return
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if error.errno not in disk.FULL:
                 raise
             said = f"{error.strerror}; make room there and start the sweep again"
             raise OSError(error.errno, said, error.filename or places.storage_path) from error
@@ -202,7 +201,7 @@ def _as_room_comes(write: Callable[[], _T], uploader: Uploader) -> _T:
         try:
             return write()
         except OSError as error:
-            if error.errno not in _NO_ROOM or not waiting:
+            if error.errno not in disk.FULL or not waiting:
                 raise
         uploader.make_room()
 
@@ -217,11 +216,10 @@ def _checkpointed(checkpoint: Checkpoint, folder: Path, written: _Prints, noted:
         for path in folder.glob("*.safetensors"):
             if path.name not in noted:
                 noted[path.name] = fingerprint(path)
-        unfinished = folder / f"{LEDGER}.partial"
-        unfinished.write_text(json.dumps({**written, **noted}))
-        unfinished.replace(folder / LEDGER)
+        with disk.whole(folder / LEDGER) as unfinished:
+            unfinished.write_text(json.dumps({**written, **noted}))
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in disk.FULL:
             raise
         return False
     return True

@@ -1,5 +1,7 @@
 """Nothing is lost when a disk is full or a file is damaged: tables as if nothing had happened."""
 
+import contextlib
+import inspect
 import subprocess
 from functools import partial
 
@@ -43,7 +45,9 @@ def test_a_full_disk(sweep, disk, reference):
     sweep.file.write_text(sweep.file.read_text().replace(str(sweep.storage), str(disk)))
     sweep.storage = disk
     plugin = sweep.folder / "watch.py"
-    plugin.write_text(plugin.read_text() + FILL.format(filler=str(disk / "filler")))
+    plugin.write_text(
+        plugin.read_text() + FILL.format(filler=str(disk / "filler"), fill=inspect.getsource(fill))
+    )
     (sweep.control / "fill").touch()
     code, _, err = sweep.run("resources.max_failures=1")
     assert code == 1, err
@@ -56,6 +60,18 @@ def test_a_full_disk(sweep, disk, reference):
     (disk / "filler").unlink()
     # Of each cell and attempt that epoch, and where a neighbour filled the disk the one before.
     goes_on(sweep, reference, retrained=4 * CELLS)
+    tables = disk / sweep.name
+    before = {path: path.read_bytes() for path in tables.rglob("*.*") if path.is_file()}
+    fill(disk / "filler")
+    code, _, err = command("aggregate", sweep.name, "--tracking-uri", sweep.server.uri)
+    (line,) = err.splitlines()
+    assert code == 1
+    assert line.startswith(f"sweep: {tables}/")
+    assert line.endswith(
+        ": No space left on device; make room there and run the same command again"
+    )
+    (disk / "filler").unlink()
+    assert {path: path.read_bytes() for path in tables.rglob("*.*") if path.is_file()} == before
 
 
 def test_a_full_disk_that_uploads_empty(disk, tmp_path, tracker):
@@ -75,18 +91,27 @@ def test_a_full_disk_that_uploads_empty(disk, tmp_path, tracker):
             _as_room_comes(write, uploader)
 
 
+def fill(path):
+    """Write into a file until the disk is full."""
+    with path.open("ab", buffering=0) as filler:
+        for size in (1 << 16, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while filler.write(bytes(size)):
+                    pass
+
+
 # At the end of epoch 1 somebody else fills the disk.
 FILL = """
+import contextlib
+
+FILLER = Path({filler!r})
+
+{fill}
+
 def filled(checkpoint, folder, save=held):
     save(checkpoint, folder)
     if checkpoint.epoch == 1 and (FOLDER / "fill").exists():
-        with open({filler!r}, "ab", buffering=0) as filler:
-            for size in (1 << 16, 1 << 12, 1):
-                try:
-                    while filler.write(bytes(size)):
-                        pass
-                except OSError:
-                    continue
+        fill(FILLER)
 
 if "RAY_RAYLET_PID" in os.environ:
     sweep.trial.save_checkpoint = filled
