@@ -23,8 +23,8 @@ def whole(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        # A write that fails names no file.
-        error.filename = error.filename or str(path)
+        if error.errno and not error.filename:  # a write that fails names no file
+            error.filename = str(path)
         raise
     finally:
         partial.unlink(missing_ok=True)

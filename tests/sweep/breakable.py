@@ -27,7 +27,7 @@ regimens:
   contrastive:
     train: {{max_epochs: {epochs}, batch_size: 64}}
 seeds: {seeds}
-metrics: [aum, el2n, feature_norm_mean, msd_mean, ensemble_mi]
+metrics: [aum, el2n, feature_norm_mean, msd_mean, knn_distance]
 resources: {{checkpoint_seconds: 0}}
 tracking_uri: {uri}
 """
@@ -225,14 +225,14 @@ class Server:
 class Sweep:
     """One sweep that faults are tried on: its file, its places, and what its workers did."""
 
-    def __init__(self, folder, server, name, *, epochs=EPOCHS, seeds="2", storage=None):
-        self.name, self.server, self.folder = name, server, folder
+    def __init__(self, folder, uri, name, *, epochs=EPOCHS, seeds="2", storage=None):
+        self.name, self.uri, self.folder = name, uri, folder
         self.storage = storage or folder / "sweeps"
         self.control = folder / "control"
         self.control.mkdir(parents=True)
         (folder / "watch.py").write_text(WATCH.format(folder=str(self.control)))
         self.file = folder / f"{name}.yaml"
-        text = EXPERIMENT.format(name=name, epochs=epochs, seeds=seeds, uri=server.uri)
+        text = EXPERIMENT.format(name=name, epochs=epochs, seeds=seeds, uri=uri)
         self.file.write_text(text + f"storage_path: {self.storage}\nplugins: [watch.py]\n")
         self.epochs = epochs
         self._drivers = []
@@ -290,9 +290,7 @@ class Sweep:
 
     def states(self):
         """Cells by state, as ``sweep status`` says."""
-        code, out, err = command(
-            "status", self.name, "--tracking-uri", self.server.uri, "--format", "csv"
-        )
+        code, out, err = command("status", self.name, "--tracking-uri", self.uri, "--format", "csv")
         assert code in (0, 1), err
         table = pd.read_csv(pd.io.common.StringIO(out), keep_default_na=False)
         self.reasons = [r for r in table["reason"] if r]
@@ -308,7 +306,7 @@ class Sweep:
 
     def ends(self):
         """When each finished cell ended, by run id."""
-        store, sweep = cells(self.name, self.server.uri)
+        store, sweep = cells(self.name, self.uri)
         return {
             c.run.run_id: store.client.get_run(c.trace.tracking_run).info.end_time
             for c in sweep.cells
@@ -317,7 +315,7 @@ class Sweep:
 
     def is_in_order(self):
         """All is done, no run stands twice, and none is said to be running."""
-        store, sweep = cells(self.name, self.server.uri)
+        store, sweep = cells(self.name, self.uri)
         assert [c.state for c in sweep.cells] == ["done"] * len(sweep.cells)
         runs = store.client.search_runs([store.experiment_id], max_results=5000)
         assert [r.info.run_id for r in runs if r.info.status == "RUNNING"] == []

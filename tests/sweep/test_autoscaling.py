@@ -86,7 +86,7 @@ def node_of(worker):
 def test_workers_come_are_lost_and_go(tmp_path, tracker, cluster, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cluster.workers() == 0
-    sweep = Sweep(tmp_path / "lost", tracker, "spots")
+    sweep = Sweep(tmp_path / "lost", tracker.uri, "spots")
     sweep.hold(2)
     process = sweep.start(cluster, "--no-aggregate")
     held = sweep.held(MOST, process)

@@ -6,7 +6,7 @@ import re
 
 import pandas as pd
 import pytest
-from sweeps import cells, command, experiment
+from sweeps import FEW, cells, command, experiment
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
@@ -88,7 +88,7 @@ def test_a_sweep_trains_aggregates_and_says_where_to_look(workdir, tracked):
 
 
 def test_more_seeds_train_only_the_new_ones(workdir, tracked):
-    path = experiment(workdir, lrs="[0.1]", epochs=2)
+    path = experiment(workdir, lrs="[0.1]", epochs=2, metrics=FEW)
     assert command("run", path, "--seeds", "0:2", "--no-aggregate")[0] == 0
     before = tracked("small")
     assert command("run", path, "--seeds", "0:3", "--no-aggregate")[0] == 0
@@ -99,7 +99,7 @@ def test_more_seeds_train_only_the_new_ones(workdir, tracked):
 
 
 def test_what_a_process_left_that_was_lost_at_the_end_of_its_run_is_dropped(workdir, tracked):
-    path = experiment(workdir, lrs="[0.1]", epochs=2)
+    path = experiment(workdir, lrs="[0.1]", epochs=2, metrics=FEW)
     assert command("run", path, "seeds=1", "--no-aggregate")[0] == 0
     lost, others = tracked("small")
     # In the same storage another sweep trains a run of the same identity.
@@ -113,8 +113,8 @@ def test_what_a_process_left_that_was_lost_at_the_end_of_its_run_is_dropped(work
 
 
 def test_another_metric_trains_nothing(workdir, tracked):
-    path = experiment(workdir, lrs="[0.1]", epochs=2)
-    assert command("run", path, "metrics=[aum]", "seeds=3")[0] == 0
+    path = experiment(workdir, lrs="[0.1]", epochs=2, metrics=FEW)
+    assert command("run", path, "metrics=[aum]", "seeds=3", "--no-aggregate")[0] == 0
     before = tracked("small")
     plugin = workdir / "mine.py"
     plugin.write_text(
@@ -135,7 +135,7 @@ def test_another_metric_trains_nothing(workdir, tracked):
 
 
 def test_a_diverging_cell_is_named_and_everything_else_finishes(workdir, tracked):
-    path = experiment(workdir, lrs="[0.1, 1e6]", epochs=2)
+    path = experiment(workdir, lrs="[0.1, 1e6]", epochs=2, metrics=FEW)
     code, out, err = command("run", path, "resources.seeds_per_pack=2")
     assert code == 1
     assert "2 of 6 cells failed" in err
@@ -160,7 +160,7 @@ def test_a_diverging_cell_is_named_and_everything_else_finishes(workdir, tracked
 
 def test_one_failed_seed_is_named_in_every_table(workdir):
     # Some seeds of this learning rate leave the finite numbers and some do not.
-    path = experiment(workdir, lrs="[0.1]", epochs=2, seeds="3")
+    path = experiment(workdir, lrs="[0.1]", epochs=2, seeds="3", metrics=FEW)
     assert command("run", path, "--no-aggregate")[0] == 0
     store, sweep = cells("small")
     victim = sweep.cells[1]
@@ -187,7 +187,7 @@ def test_a_dry_run_says_what_would_run_and_creates_nothing(tmp_path, monkeypatch
 
 
 def test_bayes_goes_on_after_a_restart(workdir, tracked):
-    path = experiment(workdir, lrs="[0.1]", epochs=1, seeds="2", subset=60)
+    path = experiment(workdir, lrs="[0.1]", epochs=1, seeds="2", subset=60, metrics=FEW)
     search = [
         "method=bayes",
         "regimens.supervised.parameters.train.lr={min: 0.001, max: 1.0, distribution: log_uniform}",

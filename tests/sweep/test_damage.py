@@ -63,7 +63,7 @@ def test_a_full_disk(sweep, disk, reference):
     tables = disk / sweep.name
     before = {path: path.read_bytes() for path in tables.rglob("*.*") if path.is_file()}
     fill(disk / "filler")
-    code, _, err = command("aggregate", sweep.name, "--tracking-uri", sweep.server.uri)
+    code, _, err = command("aggregate", sweep.name, "--tracking-uri", sweep.uri)
     (line,) = err.splitlines()
     assert code == 1
     assert line.startswith(f"sweep: {tables}/")

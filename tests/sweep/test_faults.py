@@ -83,7 +83,7 @@ def test_an_interrupt(notice, sweep, cluster, reference):
     assert code == 130, err
     assert "interrupted; what is done is kept. Go on with: sweep run" in err
     assert sweep.states() == {"missing": 4}
-    store, _ = cells(sweep.name, sweep.server.uri)
+    store, _ = cells(sweep.name, sweep.uri)
     states = {r.info.status for r in store.client.search_runs([store.experiment_id])}
     assert states == {"FINISHED", "KILLED"}
     sweep.go()

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from sweeps import cells, command, experiment, stored
+from sweeps import FEW, cells, command, experiment, stored
 
 from sweep import driver, experiment_file, lease, planning
 from sweep.lease import Holder, Lease, Taken, held
@@ -158,7 +158,7 @@ def test_a_tracker_that_is_away_is_no_reason_to_stop(store, quick, workdir):
 @pytest.fixture
 def half_trained(workdir):
     """A sweep of one cell with its dataset and places, to be trained in this process."""
-    path = experiment(workdir, epochs=4, subset=100, seeds="1", lrs="[0.1]")
+    path = experiment(workdir, epochs=4, subset=100, seeds="1", lrs="[0.1]", metrics=FEW)
     content = experiment_file.read(path, ["metrics=[aum]"])
     spec = experiment_file.check(content, str(path))
     spec, dataset = driver.load(spec)

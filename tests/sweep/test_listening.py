@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import free_port, wait_for
 from listening import beyond_loopback, listening
-from sweeps import command, experiment
+from sweeps import FEW, command, experiment
 
 from sweep import fanout, tracking
 
@@ -37,7 +37,7 @@ def test_the_look_sees_who_listens_beyond_loopback():
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_a_sweep_on_this_machine_listens_on_loopback_alone(workdir):
-    path = experiment(workdir, epochs=2, lrs="[0.1]", seeds="1", subset=60)
+    path = experiment(workdir, epochs=2, lrs="[0.1]", seeds="1", subset=60, metrics=FEW)
     seen, ended = set(), threading.Event()
 
     def look():

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import pytest
 from conftest import SHARED_DATA
-from sweeps import command
+from sweeps import FEW, command
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
@@ -22,6 +22,8 @@ FILES = {
         f"dataset: {{name: parquet, root: {SHARED_DATA / 'cifar10'}, subset: 2000}}",
     ),
 }
+# Every metric once; an image costs one scoring pass as much as several epochs.
+METRICS = {"mnist": FEW, "cifar10": "all"}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -36,7 +38,7 @@ def test_two_thousand_images_three_epochs_two_seeds(name, workdir):
         "regimens:\n"
         "  supervised: {train: {max_epochs: 3, batch_size: 64, lr: 0.05}}\n"
         "  contrastive: {train: {max_epochs: 3, batch_size: 256}}\n"
-        "seeds: 2\n"
+        f"seeds: 2\nmetrics: {METRICS[name]}\n"
     )
     code, out, err = command("run", path)
     assert code == 0, err

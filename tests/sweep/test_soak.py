@@ -164,10 +164,12 @@ def test_a_soak(tmp_path, cluster, tracker, monkeypatch):
     count = int(os.environ.get("SOAK_CELLS", "20"))
     # Under this seed the few faults of `make test` are those that differ most.
     rng = random.Random(int(os.environ.get("SOAK_SEED", "44")))
-    undisturbed = Sweep(tmp_path / "undisturbed", tracker, f"undisturbed-{count}", seeds=count // 2)
+    undisturbed = Sweep(
+        tmp_path / "undisturbed", f"sqlite:///{tmp_path}/mlflow.db", "undisturbed", seeds=count // 2
+    )
     code, _, err = undisturbed.run()
     assert code == 0, err
-    sweep = Sweep(tmp_path / "soak", tracker, f"soak-{count}", seeds=count // 2)
+    sweep = Sweep(tmp_path / "soak", tracker.uri, f"soak-{count}", seeds=count // 2)
     soak = Soak(sweep, cluster, tracker, rng)
     rounds = [rng.sample(sorted(soak.kinds), len(soak.kinds)) for _ in range(count)]
     kinds = [kind for of_each in rounds for kind in of_each][: count // 3]

@@ -9,7 +9,7 @@ import uuid
 import numpy as np
 import pytest
 from stores import CONFIGURATION, started
-from sweeps import cells, command, experiment
+from sweeps import FEW, cells, command, experiment
 
 from hardness.dynamics import (
     INIT,
@@ -222,7 +222,7 @@ def test_what_was_trained_offline_is_found_without_its_address(offline, workdir)
 @pytest.mark.usefixtures("ray_session")
 def test_a_sweep_without_a_tracker_is_done_once_for_all_trackers(workdir, server):
     name = f"offline-{uuid.uuid4().hex[:8]}"
-    path = experiment(workdir, name=name, epochs=2, lrs="[0.1]", subset=100)
+    path = experiment(workdir, name=name, epochs=2, lrs="[0.1]", subset=100, metrics=FEW)
     places = ("tracking_uri=offline", f"artifacts=fsspec+file://{workdir}/far")
     code, _, err = command("run", path, *places, "--no-aggregate")
     assert code == 0, err
@@ -262,7 +262,7 @@ finally:
 
 @pytest.mark.slow
 def test_several_nodes_have_no_store_offline(workdir):
-    path = experiment(workdir, epochs=1)
+    path = experiment(workdir, epochs=1, metrics=FEW)
     (workdir / "sweeps").mkdir()
     shutil.copy(workdir / "mlflow.db", workdir / "sweeps" / "offline.db")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}

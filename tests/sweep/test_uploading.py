@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 from stores import Line, started, until
-from sweeps import experiment
+from sweeps import FEW, experiment
 
 from hardness.dynamics import EpochRecord, epoch_file, write_epoch
 from sweep import driver, experiment_file, standing, tables
@@ -148,7 +148,7 @@ def test_asking_patiently_outlasts_an_outage(line, store):
 
 
 def test_status_says_what_waits_and_of_which_cells(workdir, capsys):
-    path = experiment(workdir, name="waits", lrs="[0.1]", seeds="2")
+    path = experiment(workdir, name="waits", lrs="[0.1]", seeds="2", metrics=FEW)
     spec, _ = driver.load(experiment_file.check(experiment_file.read(path), str(path)))
     sweep = standing.look(spec, Store.create(default_uri(), "waits"))
     assert tables.status(sweep)["waiting_files"].isna().all()
