@@ -77,7 +77,7 @@ def main() -> None:
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(asked.at_a_time, spawn) as pool:
         futures = [pool.submit(train, *job, dataset, keys, asked.output) for job in jobs]
-        for future in futures:
+        for future in concurrent.futures.as_completed(futures):
             print(future.result(), flush=True)
     table = compared([run for run, _ in jobs], asked.output, dataset)
     table.to_csv(asked.output / "one_gpu.csv", index=False, float_format="%.5g")

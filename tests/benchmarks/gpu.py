@@ -161,9 +161,8 @@ def minimal(dataset, seed):
     network = build(
         MODEL, image_shape=tuple(images.shape[1:]), n_classes=10, streams=setting.streams(seed)
     ).cuda()
-    unit = dataset.train.images.float() / 255
-    mean = unit.mean((0, 2, 3)).view(1, -1, 1, 1).cuda()
-    std = unit.std((0, 2, 3)).view(1, -1, 1, 1).cuda()
+    unit = images.float() / 255
+    mean, std = (m.view(1, -1, 1, 1) for m in (unit.mean((0, 2, 3)), unit.std((0, 2, 3))))
     optimizer = torch.optim.SGD(
         network.parameters(), TRAIN.lr, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
