@@ -168,9 +168,14 @@ class Uploader:
         of_training = kind is None or issubclass(kind, Exception)
         if of_training and not issubclass(kind or Exception, OSError):
             self.close()
-        else:
-            # The process may serve other runs, and another one this run.
-            self._abandoned.set()
+            return
+        # The process may serve other runs, and another one this run.
+        self._abandoned.set()
+        self._items.put(None)
+        if of_training:
+            # Or this process again: a file that is under way leaves the spool once it is stored,
+            # and would leave it after the next attempt has written it anew.
+            self._thread.join()
 
     @contextmanager
     def _idle(self) -> Iterator[None]:

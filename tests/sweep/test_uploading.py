@@ -129,6 +129,21 @@ def test_a_training_that_is_told_to_stop_leaves_no_thread_behind(line, store, tm
     assert waiting(tmp_path)[0] == 1
 
 
+@pytest.mark.parametrize("nothing_waits", [True, False])
+def test_storage_that_fails_leaves_no_upload_under_way(line, store, tmp_path, nothing_waits):
+    """The next attempt of the same process writes the same files, and nobody drops them."""
+    run = started(store)
+    uploader = Uploader(store, run, tmp_path)
+    put(uploader, tmp_path, 0)
+    if nothing_waits:
+        until(lambda: not uploader.waits)
+    uploader.__exit__(OSError)
+    assert not uploader._thread.is_alive()
+    files, _ = spooled(tmp_path, 0)
+    time.sleep(0.3)
+    assert all((tmp_path / name).exists() for name in files)
+
+
 def test_a_file_that_vanished_is_not_waited_for(line, store, tmp_path):
     run = started(store)
     uploader = Uploader(store, run, tmp_path)
