@@ -23,6 +23,10 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.load_profile("default")
 
+# Two processes test on two cores. A Ray that takes one of them starts one worker where it would
+# start two, each of which imports for longer than most tests train.
+os.environ.setdefault("RAY_OVERRIDE_RESOURCES", '{"CPU": 1}')
+
 # Ray's workers would compile torch and mlflow anew in every process.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
