@@ -46,6 +46,9 @@ _TRUTH = click.option(
 )  # fmt: skip
 
 
+_NO_FIGURES = click.option("--no-figures", is_flag=True, help="Tables alone.")
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Which samples are hard, rare or wrong, and would another seed agree?"""
@@ -57,6 +60,7 @@ def cli() -> None:
 @click.option("--seeds", help="10, or 0:10; overrides the file.")
 @click.option("--dry-run", is_flag=True, help="Say what would run, and start nothing.")
 @click.option("--no-aggregate", is_flag=True, help="Train only.")
+@_NO_FIGURES
 @click.option("--retry-failed", is_flag=True, help="Also start failed cells again.")
 def run(
     file: Path,
@@ -65,6 +69,7 @@ def run(
     seeds: str | None,
     dry_run: bool,
     no_aggregate: bool,
+    no_figures: bool,
     retry_failed: bool,
 ) -> None:
     """Train what is missing of a sweep, then aggregate.
@@ -103,7 +108,7 @@ def run(
             adaptive.write(adaptive.table(*_due(sweep)), _folder(spec))
             _print_seeds(sweep)
         else:
-            _aggregate(sweep, store, dataset, intervals=True)
+            _aggregate(sweep, store, dataset, intervals=True, figures=not no_figures)
     _exit(standing.look(spec, store), unfinished=True)
 
 
@@ -127,6 +132,7 @@ def status(name: str, tracking_uri: str | None, form: Any) -> None:
 @cli.command()
 @click.argument("name", metavar="NAME|PATH")
 @click.option("--no-intervals", is_flag=True, help="Point estimates of agreement only.")
+@_NO_FIGURES
 @_SCORES
 @_LOW
 @_TRUTH
@@ -141,6 +147,7 @@ def aggregate(
     tracking_uri: str | None,
     *,
     no_intervals: bool,
+    no_figures: bool,
 ) -> None:
     """Scores, stability, agreement and truth of what is done; tables and figures.
 
@@ -158,7 +165,8 @@ def aggregate(
         dataset = None if recorded else _dataset(sweep.spec)
         result = _aggregate(
             sweep, store, dataset,
-            intervals=not no_intervals, given=given, given_truths=given_truths,
+            intervals=not no_intervals, figures=not no_figures,
+            given=given, given_truths=given_truths,
         )  # fmt: skip
     if recorded:
         _exit_recorded(sweep, result)
@@ -579,6 +587,7 @@ def _aggregate(
     dataset: Any,
     *,
     intervals: bool,
+    figures: bool,
     given: Any = None,
     given_truths: Any = None,
 ) -> Any:
@@ -601,9 +610,14 @@ def _aggregate(
         one.configuration.configuration_id
         for one in aggregation.best_of_each_regimen(sweep, result.scores)
     ]
-    from sweep import report  # noqa: PLC0415 - Matplotlib, once the aggregation needs no memory
+    if figures:
+        from sweep import report  # noqa: PLC0415 - Matplotlib, once the aggregation needs no memory
 
-    report.draw(result, best, folder / "figures", dataset)
+        report.draw(result, best, folder / "figures", dataset)
+    else:
+        # Lest those of an earlier aggregation pass for its own.
+        for path in (folder / "figures").glob("*.png"):
+            path.unlink()
     recorded = isinstance(sweep, folders.Recorded)
     if not recorded:
         adaptive.write(adaptive.table(*_due(sweep)), folder)
@@ -618,7 +632,8 @@ def _aggregate(
     more = "".join(f"{file}, " for file, table in some.items() if not table.empty)
     more += "seeds.csv, " if looks else ""
     click.echo(f"tables    {folder}/stability.csv, agreement.csv, {more}samples.parquet, notes.csv")
-    click.echo(f"figures   {folder}/figures/")
+    if figures:
+        click.echo(f"figures   {folder}/figures/")
     if not recorded:
         uri = hidden(store.uri)
         where = "" if uri == tracking.default_uri() else f" --tracking-uri {uri}"

@@ -45,8 +45,10 @@ def test_a_sweep_trains_aggregates_and_says_where_to_look(workdir, tracked):
 
     first = tracked("small")
     assert len(first) == 6
-    code, out, err = command("run", path)
+    code, out, err = command("run", path, "--no-figures")
     assert code == 0, err
+    # The tables are new, so figures of old ones would mislead.
+    assert ("figures" in out, list((folder / "figures").iterdir())) == (False, [])
     assert "6 of 6 cells are done already" in err
     assert tracked("small") == first
 
@@ -73,7 +75,9 @@ def test_a_sweep_trains_aggregates_and_says_where_to_look(workdir, tracked):
     assert out.splitlines()[1].startswith("aum.supervised,label.votes,96,0,2.0,0.0,")
 
     # The stored runs as mere folders give the numbers that the tracker gives.
-    code, _, err = command("aggregate", "./mlartifacts", "--output", "again", "--no-intervals")
+    code, _, err = command(
+        "aggregate", "./mlartifacts", "--output", "again", "--no-intervals", "--no-figures"
+    )
     assert code == 0, err
     rows = ["configuration_id", "metric"]
     again = pd.read_csv(workdir / "again" / "stability.csv").drop(columns="parameters")
@@ -82,8 +86,7 @@ def test_a_sweep_trains_aggregates_and_says_where_to_look(workdir, tracked):
         stability.drop(columns="parameters").sort_values(rows, ignore_index=True),
     )
 
-    code, _, err = command("compare", "small", "aum", "nonsense")
-    assert code == 2
+    err = command("compare", "small", "aum", "nonsense")[2]
     assert err.startswith("sweep: unknown metric 'nonsense'; known: ")
 
 
@@ -125,7 +128,7 @@ def test_another_metric_trains_nothing(workdir, tracked):
         "    return loss.astype('float64').max(axis=0)\n"
     )
     more = ["metrics=[aum, worst_loss]", "plugins=[mine.py]"]
-    code, out, err = command("run", path, "seeds=3", *more)
+    code, out, err = command("run", path, "seeds=3", "--no-figures", *more)
     assert code == 0, err
     assert tracked("small") == before
     assert "worst_loss" in out
@@ -136,7 +139,7 @@ def test_another_metric_trains_nothing(workdir, tracked):
 
 def test_a_diverging_cell_is_named_and_everything_else_finishes(workdir, tracked):
     path = experiment(workdir, lrs="[0.1, 1e6]", epochs=2, metrics=FEW)
-    code, out, err = command("run", path, "resources.seeds_per_pack=2")
+    code, out, err = command("run", path, "--no-figures", "resources.seeds_per_pack=2")
     assert code == 1
     assert "2 of 6 cells failed" in err
     _, sweep = cells("small")
@@ -165,7 +168,7 @@ def test_one_failed_seed_is_named_in_every_table(workdir):
     store, sweep = cells("small")
     victim = sweep.cells[1]
     store.fail(victim.trace.tracking_run, "the training loss became nan in epoch 1", final=True)
-    code, _, err = command("aggregate", "small", "--no-intervals")
+    code, _, err = command("aggregate", "small", "--no-intervals", "--no-figures")
     assert code == 1, err
     folder = workdir / "sweeps" / "small"
     stability = pd.read_csv(folder / "stability.csv").query("regimen == 'supervised'")
