@@ -8,6 +8,9 @@ unexport PYTHONDONTWRITEBYTECODE
 # Ray would rebuild an environment for every worker under `uv run`; ours is already the right one.
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV = 0
 
+# Small arrays: a thread for each core costs more than it brings, and two processes test at once.
+test soak: export OMP_NUM_THREADS = 1
+
 .PHONY: demo test soak check bench lock clean
 
 $(READY): requirements.txt pyproject.toml

@@ -240,7 +240,7 @@ class Sweep:
     def start(self, cluster, *more):
         """``sweep run`` as a process of its own, on the cluster."""
         driver = subprocess.Popen(
-            [sys.executable, "-m", "sweep", "run", str(self.file), *more],
+            [sys.executable, "-m", "sweep", "run", str(self.file), "--no-figures", *more],
             env=cluster.environment, cwd=self.folder, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -255,7 +255,7 @@ class Sweep:
 
     def run(self, *more):
         """The same command in this process, on this process's Ray; code, output, complaints."""
-        return command("run", self.file, *more)
+        return command("run", self.file, "--no-figures", *more)
 
     def hold(self, epoch):
         """Let workers stop before the checkpoint of that epoch."""

@@ -562,7 +562,7 @@ def only(due):
 def test_a_sweep_ends_before_its_most_seeds_and_goes_on_the_same_after_kill_9(workdir, ray_session):
     path = workdir / "first.yaml"
     path.write_text(EXPERIMENT)
-    code, out, err = command("run", path)
+    code, out, err = command("run", path, "--no-figures")
     assert code == 0, err
     assert "look 1 of 4: supervised: 4 seeds, reliability of mean_loss" in err
     assert "look 2 of 4: supervised: 6 seeds, " in err
@@ -592,7 +592,7 @@ def test_a_sweep_ends_before_its_most_seeds_and_goes_on_the_same_after_kill_9(wo
     assert marker.exists()
     assert b"look 1 of 4: supervised: 4 seeds" in done.stderr
     assert b"look 2" not in done.stderr
-    code, out, err = command("run", path, "name=second")
+    code, out, err = command("run", path, "name=second", "--no-figures")
     assert code == 0, err
     assert "look 1 of 4" not in err
     other_store, again = find("second")

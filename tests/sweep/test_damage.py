@@ -133,7 +133,7 @@ def test_a_damaged_epoch_file_of_a_finished_run(sweep, tracker, reference):
     # A size that is wrong shows at once, a bit that is wrong when the file is read.
     assert sweep.states() == {"done": 3, "missing": 1}
     assert "epoch=0001.parquet: expected" in sweep.reasons[0]
-    code, out, _ = command("aggregate", sweep.name, "--tracking-uri", tracker.uri)
+    code, out, _ = command("aggregate", sweep.name, "--no-figures", "--tracking-uri", tracker.uri)
     assert code == 1
     assert "its digest differs from the manifest's" in out
     assert sweep.states() == {"done": 2, "failed": 1, "missing": 1}

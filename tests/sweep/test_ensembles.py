@@ -29,7 +29,7 @@ def test_ensembles_share_no_run_and_are_of_one_size(runs):
 
 def test_six_seeds_make_two_ensembles_of_three(ray_session, workdir):
     path = experiment(workdir, subset=150, epochs=2, lrs="[0.05]", seeds="6")
-    code, out, err = command("run", path, f"metrics={KEYS}")
+    code, out, err = command("run", path, "--no-figures", f"metrics={KEYS}")
     assert code == 0, err
     store, sweep = cells("small")
     supervised = [c for c in sweep.cells if c.run.configuration.regimen == "supervised"]
@@ -87,7 +87,7 @@ def test_runs_meet_ensembles_in_the_ensembles_own_groups():
 def test_a_damaged_member_is_named_and_the_others_team_up_without_it(ray_session, workdir):
     """Its own scores are cached, so that only the ensemble reads its files again."""
     path = experiment(workdir, subset=100, epochs=1, lrs="[0.05]", seeds="4")
-    assert command("run", path, f"metrics={KEYS}")[0] == 0
+    assert command("run", path, "--no-figures", f"metrics={KEYS}")[0] == 0
     store, sweep = cells("small")
     supervised = [c for c in sweep.cells if c.run.configuration.regimen == "supervised"]
     kept = [Dynamics(store.local_folder(c.trace.tracking_run)) for c in supervised]
@@ -98,7 +98,7 @@ def test_a_damaged_member_is_named_and_the_others_team_up_without_it(ray_session
     runs = {cell.run.run_id for cell in sweep.cells}
     (cached,) = (f for f in (folder / "scores").glob("[0-9a-f]*.parquet") if f.stem not in runs)
     cached.unlink()
-    code, _, err = command("aggregate", "small", "--no-intervals")
+    code, _, err = command("aggregate", "small", "--no-intervals", "--no-figures")
     assert code == 1
     assert "1 of 8 cells failed" in err
     samples = pd.read_parquet(folder / "samples.parquet").query("regimen == 'supervised'")

@@ -29,7 +29,7 @@ def head():
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
     start = [
-        RAY, "start", "--head", "--num-cpus=2", f"--port={ports[0]}", f"--temp-dir={folder}",
+        RAY, "start", "--head", "--num-cpus=1", f"--port={ports[0]}", f"--temp-dir={folder}",
         "--dashboard-host=127.0.0.1", f"--dashboard-port={ports[1]}", "--include-dashboard=true",
         f"--dashboard-agent-listen-port={ports[2]}", "--block",
     ]  # fmt: skip
@@ -80,7 +80,7 @@ def test_a_job_that_is_stopped_goes_on_and_once_done_trains_nothing(
     path = experiment(tmp_path, name=name, epochs=25, lrs="[0.1]", subset=200, metrics=FEW)
     places = [f"tracking_uri={server}", f"storage_path={tmp_path / 'storage'}"]
     places += ["resources.checkpoint_seconds=0"]
-    first = submit(head, "run", path, *places, waits=False)
+    first = submit(head, "run", path, "--no-figures", *places, waits=False)
     wait_for_a_stored_epoch(name, server)
     code, log = jobs(head, "stop", first)
     assert code == 0, log
@@ -89,7 +89,7 @@ def test_a_job_that_is_stopped_goes_on_and_once_done_trains_nothing(
     begun = {c.run.run_id: c.trace.epochs for c in sweep.cells if c.trace}
     assert 0 < sum(begun.values()) < 4 * 25
 
-    code, log = submit(head, "run", path, *places)
+    code, log = submit(head, "run", path, "--no-figures", *places)
     assert code == 0, log
     assert "Stability across 2 seeds" in log
     # This head listens on the machine's own address, and asks for no token.
@@ -126,6 +126,6 @@ def wait_for_a_stored_epoch(name, uri):
 
 def test_a_job_asks_for_the_places_that_it_needs(head, tmp_path):
     path = experiment(tmp_path, name="nowhere")
-    code, log = submit(head, "run", path)
+    code, log = submit(head, "run", path, "--no-figures")
     assert code != 0
     assert "a Ray job needs tracking_uri: http://HOST:PORT" in log

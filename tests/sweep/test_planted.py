@@ -153,7 +153,7 @@ def test_a_sweep_with_planted_noise(workdir):
     code, out, err = command("run", path, "--dry-run")
     assert code == 0, err
     assert "  planted: noise_symmetric in 32 of 320 samples (10.00%)\n" in out
-    code, _, err = command("run", path)
+    code, _, err = command("run", path, "--no-figures")
     assert code == 0, err
     store, sweep = cells("noisy")
     assert [c.state for c in sweep.cells] == ["done", "done"]

@@ -197,7 +197,7 @@ class TestPrune:
         assert code == 0
         assert ended(*cells("small-prune")) == runs
         assert again.splitlines()[0] == out.splitlines()[0]
-        code, _, err = command("aggregate", "small-prune")
+        code, _, err = command("aggregate", "small-prune", "--no-figures")
         assert (code, err) == (
             2,
             "sweep: small-prune: expected a sweep with scores; came one that prunes\n",
