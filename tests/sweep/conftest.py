@@ -16,7 +16,7 @@ def cluster():
         cluster.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tracker(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("tracker"))
     try:

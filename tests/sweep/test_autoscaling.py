@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from breakable import EPOCHS, Cluster, Server, Sweep, descendants, kill, until
+from breakable import EPOCHS, Cluster, Sweep, descendants, kill, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 MOST = 2
@@ -35,15 +35,6 @@ def cluster(tmp_path):
         yield cluster
     finally:
         cluster.close()
-
-
-@pytest.fixture
-def tracker(tmp_path):
-    server = Server(tmp_path)
-    try:
-        yield server
-    finally:
-        server.kill()
 
 
 class Spots(Cluster):
