@@ -26,6 +26,8 @@ hypothesis.settings.load_profile("default")
 # Two processes test on two cores. A Ray that takes one of them starts one worker where it would
 # start two, each of which imports for longer than most tests train.
 os.environ.setdefault("RAY_OVERRIDE_RESOURCES", '{"CPU": 1}')
+# And keeps it: what reduced the runs of one test reduces those of the next, or trains.
+os.environ.setdefault("RAY_num_workers_soft_limit", "1")
 
 # Ray's workers would compile torch and mlflow anew in every process.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
