@@ -1,8 +1,9 @@
 """Tables and figures of RESULTS.md, made anew from the sweeps of the small grid.
 
 ``python experiments/results.py FOLDER`` with the folder of tables, ``sweeps`` by default. Whatever
-stands in RESULTS.md between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is replaced by the table NAME;
-``truths.csv`` beside it holds every metric against every truth.
+stands in RESULTS.md between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is replaced by the table NAME,
+if all sweeps that it is made of are there; ``truths.csv`` beside it holds every metric against
+every truth, those of sweeps that are not there as it held them before.
 """
 
 import shutil
@@ -68,6 +69,7 @@ EVERY = (*SUPERVISED, *IN_SAMPLE, *UNCERTAINTY, *LABEL_FREE, *PIXELS)
 CHANCE = 0.5
 SHARES = ("sample", "sample_by_configuration", "seed")
 SYMMETRIC = "truth_noise_symmetric"
+ABOUT = ["family", "labels_used"]
 # At 5 % symmetric noise on CIFAR-10 (Ravikumar et al., 2025).
 PUBLISHED = {
     "mean_loss.supervised": "0.987",
@@ -86,15 +88,16 @@ class Grid:
         self.folder = folder
 
     def table(self, sweep: str, file: str) -> pd.DataFrame:
-        """One table of a sweep, empty if there is none."""
-        path = self.folder / sweep / file
-        return pd.read_csv(path) if path.exists() else pd.DataFrame()
+        """One table of a sweep.
+
+        Raises:
+            FileNotFoundError: If the sweep is not there.
+        """
+        return pd.read_csv(self.folder / sweep / file)
 
     def truth(self, sweep: str, truth: str, statistic: str) -> Cells:
         """Score to its statistic with the 95 % bootstrap interval over samples."""
         table = self.table(sweep, "truth.csv")
-        if table.empty:
-            return {}
         mine = table[table["truth"] == truth].set_index("score")
         ends = (f"{statistic}_low", f"{statistic}_high")
         return {str(one): _interval(row, statistic, *ends) for one, row in mine.iterrows()}
@@ -102,8 +105,6 @@ class Grid:
     def stability(self, sweep: str, statistic: str, ends: tuple[str, ...] = ()) -> Cells:
         """Score to a statistic over seeds."""
         table = self.table(sweep, "stability.csv")
-        if table.empty:
-            return {}
         mine = table.set_index(table["metric"] + "." + table["regimen"])
         return {str(one): _interval(row, statistic, *ends) for one, row in mine.iterrows()}
 
@@ -112,8 +113,6 @@ class Grid:
     ) -> Cells:
         """Score to its agreement with another one."""
         table = self.table(sweep, "agreement.csv")
-        if table.empty:
-            return {}
         right = table["right"].where(~table["right"].str.startswith(REFERENCE), REFERENCE)
         found: dict[str, str] = {}
         for mine, theirs in ((table["left"], right), (right, table["left"])):
@@ -169,8 +168,6 @@ def leakage(grid: Grid) -> str:
     lines = []
     for sweep in (f"small-{d}-symmetric{r}" for d in ("cifar10", "mnist") for r in ("05", "20")):
         table = grid.table(sweep, "truth.csv")
-        if table.empty:
-            continue
         free = table[(table["truth"] == SYMMETRIC) & (table["labels_used"] == "none")]
         free = free[free["auroc"].notna()]
         outside = free[(free["auroc_least"] > CHANCE) | (free["auroc_most"] < CHANCE)]
@@ -179,7 +176,7 @@ def leakage(grid: Grid) -> str:
             f"{free['auroc'].max():.3f}; simultaneous intervals without 0.5: "
             f"{', '.join(outside['score']) or 'none'}."
         )
-    return "\n".join(lines) or "Not run."
+    return "\n".join(lines)
 
 
 def human_noise(grid: Grid) -> str:
@@ -201,7 +198,7 @@ def human_uncertainty(grid: Grid) -> str:
     sweep = "small-cifar10h"
     table = grid.table(sweep, "truth.csv")
     columns: Columns = []
-    for truth in [] if table.empty else dict.fromkeys(table["truth"]):
+    for truth in dict.fromkeys(table["truth"]):
         name = truth.removeprefix("truth_").replace("_", " ")
         columns += [
             (f"{name}: Spearman", grid.truth(sweep, truth, "spearman")),
@@ -226,8 +223,6 @@ def images(grid: Grid) -> str:
 def pruning(grid: Grid) -> str:
     """Accuracy after training on parts."""
     table = grid.table("small-cifar10-prune", "prune.csv")
-    if table.empty:
-        return "Not run."
     rows = ["| by | keep | arm | samples | accuracy | less its random part |", "| --- " * 6 + "|"]
     for _, row in table.fillna({"by": ""}).iterrows():
         cells = (
@@ -245,8 +240,6 @@ def pruning(grid: Grid) -> str:
 def sensitivity(grid: Grid) -> str:
     """Shares of sample, configuration and seed in the variance of digits' scores."""
     table = grid.table("digits", "variance.csv")
-    if table.empty:
-        return "Not run."
     mine = table.set_index(table["metric"] + "." + table["regimen"])
     columns: Columns = [
         (
@@ -258,10 +251,15 @@ def sensitivity(grid: Grid) -> str:
     return _markdown(columns, [key for key in EVERY if key in mine.index])
 
 
-def every_truth(grid: Grid) -> pd.DataFrame:
-    """Every metric against every truth: AUROC of binary ones, Spearman's correlation of others."""
-    columns: dict[str, pd.Series[Any]] = {}
-    about: dict[str, dict[str, str]] = {}
+def every_truth(grid: Grid, before: pd.DataFrame) -> pd.DataFrame:
+    """Every metric against every truth: AUROC of binary ones, Spearman's correlation of others.
+
+    Args:
+        grid: Has the sweeps whose columns are made anew.
+        before: The table so far.
+    """
+    columns = {str(name): column for name, column in before.drop(columns=ABOUT).items()}
+    about = before[ABOUT].to_dict("index")
     for path in sorted(grid.folder.glob("small-*/truth.csv")):
         table = pd.read_csv(path)
         for truth, mine in table.groupby("truth", sort=False):
@@ -269,13 +267,10 @@ def every_truth(grid: Grid) -> pd.DataFrame:
             graded = (by_score["kind"] == "graded").all()
             statistic = "spearman" if graded else "auroc"
             columns[f"{path.parent.name} {truth} {statistic}"] = by_score[statistic].round(4)
-            for score, row in by_score[["family", "labels_used"]].iterrows():
-                about[str(score)] = {"family": row["family"], "labels_used": row["labels_used"]}
-    if not columns:
-        return pd.DataFrame()
-    table = pd.DataFrame([*about.values()], index=[*about]).join(pd.DataFrame(columns))
-    table = table.rename_axis("score")
-    return table.sort_values(["labels_used", "family"], kind="stable")
+            about |= by_score[ABOUT].to_dict("index")
+    table = pd.DataFrame.from_dict(about, orient="index", columns=ABOUT)
+    table = table.join(pd.DataFrame({name: columns[name] for name in sorted(columns)}))
+    return table.rename_axis("score").sort_values(["labels_used", "family", "score"])
 
 
 TABLES: dict[str, Callable[[Grid], str]] = {
@@ -339,8 +334,6 @@ def _interval(
 def _markdown(columns: Columns, rows: Iterable[str]) -> str:
     """A table of the rows that have any number, without columns that have none."""
     kept = [(title, cells) for title, cells in columns if cells]
-    if not kept:
-        return "Not run."
     lines = [
         f"| metric | {' | '.join(title for title, _ in kept)} |",
         "| --- " * (len(kept) + 1) + "|",
@@ -353,7 +346,7 @@ def _markdown(columns: Columns, rows: Iterable[str]) -> str:
 
 
 def filled(text: str, grid: Grid) -> str:
-    """RESULTS.md with every table made anew.
+    """RESULTS.md with every table made anew whose sweeps are there.
 
     Raises:
         ValueError: If a table has no place in it.
@@ -362,22 +355,26 @@ def filled(text: str, grid: Grid) -> str:
         opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         if not 0 <= text.find(opening) < text.find(closing):
             raise ValueError(f"RESULTS.md: expected {opening.strip()} and then {closing}")
+        try:
+            table = make(grid)
+        except FileNotFoundError as missing:
+            print(f"{name}: left as it is, for want of {missing.filename}")
+            continue
         before, rest = text.split(opening)
-        text = f"{before}{opening}{make(grid)}\n{closing}{rest.split(closing)[1]}"
+        text = f"{before}{opening}{table}\n{closing}{rest.split(closing)[1]}"
     return text
 
 
 def main(folder: Path) -> None:
     """Put the tables into RESULTS.md, and its figures and ``truths.csv`` beside it."""
     grid = Grid(folder)
+    truths = HERE / "truths.csv"
+    every_truth(grid, pd.read_csv(truths, index_col="score")).to_csv(truths)
     path = HERE / "RESULTS.md"
     path.write_text(filled(path.read_text(), grid))
     for source, target in FIGURES.items():
         if (folder / source).exists():
             shutil.copy(folder / source, HERE / "figures" / target)
-    truths = every_truth(grid)
-    if not truths.empty:
-        truths.to_csv(HERE / "truths.csv")
 
 
 if __name__ == "__main__":

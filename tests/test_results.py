@@ -19,16 +19,14 @@ def results():
     return module
 
 
-def test_without_sweeps_every_table_says_so_and_the_text_stays(results, tmp_path):
-    filled = results.filled(TEXT, results.Grid(tmp_path))
-    tables = re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- /\1 -->", filled, re.DOTALL)
-    assert [name for name, _ in tables] == [*results.TABLES]
-    # What was published stands there without any sweep.
-    assert {name for name, table in tables if table != "Not run."} == {"label_noise"}
-    assert re.sub(r"-->\n.*?<!-- /", "", filled, flags=re.DOTALL) == re.sub(
-        r"-->\n.*?<!-- /", "", TEXT, flags=re.DOTALL
-    )
-    assert results.every_truth(results.Grid(tmp_path)).empty
+def test_without_sweeps_all_stays_as_it_is(results, tmp_path, capsys):
+    truths = pd.read_csv(EXPERIMENTS / "truths.csv", index_col="score")
+    grid = results.Grid(tmp_path)
+    assert results.filled(TEXT, grid) == TEXT
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in said] == [*results.TABLES]
+    assert f"for want of {tmp_path}/small-cifar10/stability.csv" in said[0]
+    pd.testing.assert_frame_equal(results.every_truth(grid, truths), truths)
 
 
 def test_a_text_without_a_place_for_a_table_is_told(results, tmp_path):
@@ -37,9 +35,9 @@ def test_a_text_without_a_place_for_a_table_is_told(results, tmp_path):
 
 
 def test_worked_example(results, tmp_path):
-    sweep = tmp_path / "small-cifar10"
-    sweep.mkdir()
-    pd.DataFrame(
+    for name in ("small-cifar10", "small-mnist", "digits"):
+        (tmp_path / name).mkdir()
+    agreement = pd.DataFrame(
         {
             "left": ["knn_distance.contrastive", "image_l2_norm", "max_softmax.cross_fit"],
             "right": ["supervised_reference", "supervised_reference without aum", "image_l2_norm"],
@@ -49,13 +47,15 @@ def test_worked_example(results, tmp_path):
             "spearman_within_class": [0.1, None, 0.2],
             "disattenuated": [0.2, 0.3, 0.4],
         }
-    ).to_csv(sweep / "agreement.csv")
+    )
+    agreement.to_csv(tmp_path / "small-cifar10" / "agreement.csv")
+    agreement[:1].to_csv(tmp_path / "small-mnist" / "agreement.csv")
+    agreement[:0].to_csv(tmp_path / "digits" / "agreement.csv")
     grid = results.Grid(tmp_path)
-    assert results.label_free(grid).splitlines() == [
-        "| metric | CIFAR-10: Spearman | within class | seed noise divided out |",
-        "| --- | --- | --- | --- |",
-        "| `knn_distance.contrastive` | 0.12 [0.10, 0.15] | 0.10 | 0.20 |",
-        "| `image_l2_norm` | -0.40 [-0.50, -0.30] |  | 0.30 |",
+    found = [line.split(" | ") for line in results.label_free(grid).splitlines()]
+    assert [row[1:5] for row in found if "`" in row[0]] == [
+        ["0.12 [0.10, 0.15]", "0.10", "0.20", "0.12 [0.10, 0.15]"],
+        ["-0.40 [-0.50, -0.30]", "", "0.30", ""],
     ]
     assert "| `max_softmax.cross_fit` |  |  |  |  | 0.25 |" in results.uncertainty(grid)
 
@@ -69,16 +69,26 @@ def test_worked_example(results, tmp_path):
             "family": "supervised",
             "labels_used": "own",
         }
-    ).to_csv(sweep / "truth.csv")
-    assert results.every_truth(grid).reset_index().to_dict("records") == [
+    ).to_csv(tmp_path / "small-cifar10" / "truth.csv")
+    before = pd.DataFrame(
         {
-            "score": "aum.supervised",
-            "family": "supervised",
-            "labels_used": "own",
-            "small-cifar10 truth_human_errors spearman": 0.5,
-            "small-cifar10 differs auroc": 0.75,
-        }
-    ]
+            "family": ["supervised", "unsupervised"],
+            "labels_used": ["own", "none"],
+            "small-cifar10 differs auroc": [0.25, 0.5],
+            "small-mnist differs auroc": [1.0, 0.5],
+        },
+        index=pd.Index(["aum.supervised", "lid_mle.contrastive"], name="score"),
+    )
+    truths = results.every_truth(grid, before).drop(columns=["family", "labels_used"])
+    assert truths.loc["aum.supervised"].to_dict() == {
+        "small-cifar10 truth_human_errors spearman": 0.5,
+        "small-cifar10 differs auroc": 0.75,
+        "small-mnist differs auroc": 1.0,
+    }
+    # A sweep that is there is what its table says now, and one that is not as it was.
+    assert truths.loc["lid_mle.contrastive"].dropna().to_dict() == {
+        "small-mnist differs auroc": 0.5
+    }
 
 
 def test_its_links_lead_somewhere():
