@@ -193,6 +193,7 @@ def test_bayes_goes_on_after_a_restart(workdir, tracked):
     path = experiment(workdir, lrs="[0.1]", epochs=1, seeds="2", subset=60, metrics=FEW)
     search = [
         "method=bayes",
+        "resources.seeds_per_pack=2",
         "regimens.supervised.parameters.train.lr={min: 0.001, max: 1.0, distribution: log_uniform}",
     ]
     contrastive = "  contrastive:\n    train: {max_epochs: 1, batch_size: 64}\n"

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_an_interrupted_sweep_goes_on(workdir):
-    path = experiment(workdir, epochs=25, seeds="2", lrs="[0.1]", subset=200, metrics=FEW)
+    path = experiment(workdir, epochs=12, seeds="2", lrs="[0.1]", subset=200, metrics=FEW)
     line = [sys.executable, "-m", "sweep", "run", str(path), "--no-aggregate"]
     slow = [*line, "resources.checkpoint_seconds=0"]
     process = subprocess.Popen(
