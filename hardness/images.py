@@ -48,7 +48,7 @@ MOST_BYTES = 1 << 28
 # an array; our own work stands outside of what catches it.
 _NOT_AN_IMAGE = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError,
-    EOFError, MemoryError, AssertionError, RuntimeError, NotImplementedError, struct.error,
+    EOFError, MemoryError, AssertionError, RuntimeError, struct.error,
     zlib.error,
 )  # fmt: skip
 
