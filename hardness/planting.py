@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float64, Int64, Shaped, UInt8, UInt64
-from scipy import special, stats
+from scipy import special
 from torch import Tensor
 
 from hardness import distortion
@@ -423,7 +423,8 @@ def _human_votes(ground: _Ground, _kind: str, options: HumanVotes) -> None:
     asked = total > 0
     shares = np.full_like(votes, math.nan)
     shares[asked] = votes[asked] / total[asked, None]
-    ground.truth["human_entropy"] = np.asarray(stats.entropy(shares, axis=1))
+    # Sorted, so that the same votes for other classes give the same bits, which is a tie.
+    ground.truth["human_entropy"] = special.entr(np.sort(shares, axis=1)).sum(axis=1)
     ground.truth["human_disagreement"] = 1 - shares[np.arange(len(ground)), ground.true_labels]
 
 

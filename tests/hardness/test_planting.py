@@ -396,6 +396,13 @@ class TestPeople:
             [0, 0.5, 0.75, math.nan], nan_ok=True
         )
 
+    def test_the_same_votes_for_other_classes_are_a_tie(self):
+        rng = np.random.default_rng(0)
+        votes = rng.permuted(np.tile([31, 11, 5, 2, 1, 1, 0, 0, 0, 0], (200, 1)), axis=1)
+        base = made([*range(10)] * 20, columns={"votes": [*votes]})
+        found = plant(base, Planting(human_votes=HumanVotes(column="votes")))
+        assert len({*truth(found, "human_entropy")}) == 1
+
     def test_votes_are_kept_with_the_run(self, tmp_path):
         votes = [np.array([4, 0]), np.array([1, 3])]
         base = made([0, 1], columns={"votes": votes})
