@@ -23,10 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-import torchvision
 from jaxtyping import Int64, UInt8, UInt64
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
 from hardness.dynamics import UNREADABLE
 from hardness.images import Cache, ImageFiles, Picture, contents, decoded, decoding_threads
@@ -402,26 +400,26 @@ def _array_part(labels: Any, images: _Images) -> _Part:
 
 def _mnist(options: DatasetOptions) -> _Source:
     def part(train: bool) -> tuple[Any, _Part]:
-        data = _fetched(torchvision.datasets.MNIST, "MNIST/raw", options, train)
+        data = _fetched("MNIST", "MNIST/raw", options, train)
         return data, _array_part(data.targets, data.data.numpy()[:, None])
 
     return _torchvision(part)
 
 
-def _cifar(kind: Callable[..., Any], folder: str, options: DatasetOptions) -> _Source:
+def _cifar(name: str, folder: str, options: DatasetOptions) -> _Source:
     def part(train: bool) -> tuple[Any, _Part]:
-        data = _fetched(kind, folder, options, train)
+        data = _fetched(name, folder, options, train)
         return data, _array_part(data.targets, data.data.transpose(0, 3, 1, 2))
 
     return _torchvision(part)
 
 
 def _cifar10(options: DatasetOptions) -> _Source:
-    return _cifar(torchvision.datasets.CIFAR10, "cifar-10-batches-py", options)
+    return _cifar("CIFAR10", "cifar-10-batches-py", options)
 
 
 def _cifar100(options: DatasetOptions) -> _Source:
-    return _cifar(torchvision.datasets.CIFAR100, "cifar-100-python", options)
+    return _cifar("CIFAR100", "cifar-100-python", options)
 
 
 def _torchvision(part: Callable[[bool], tuple[Any, _Part]]) -> _Source:
@@ -429,9 +427,11 @@ def _torchvision(part: Callable[[bool], tuple[Any, _Part]]) -> _Source:
     return _Source(classes=tuple(data.classes), train=train, test=lambda: part(False)[1])
 
 
-def _fetched(kind: Callable[..., Any], folder: str, options: DatasetOptions, train: bool) -> Any:
+def _fetched(name: str, folder: str, options: DatasetOptions, train: bool) -> Any:
+    from torchvision import datasets  # noqa: PLC0415 - with its networks, longer than torch itself
+
     try:
-        return kind(options.place, train=train, download=options.download)
+        return getattr(datasets, name)(options.place, train=train, download=options.download)
     except (RuntimeError, AssertionError, struct.error, *UNREADABLE) as error:
         why = "and `download: true` fetches them"
         if options.download:
@@ -668,6 +668,8 @@ def _imagenet(options: DatasetOptions) -> _Source:
 
 
 def _classes(folder: Path, expected: str) -> tuple[list[str], dict[str, int]]:
+    from torchvision.datasets.folder import find_classes  # noqa: PLC0415 - as above
+
     try:
         return find_classes(folder)
     except OSError as error:
@@ -687,6 +689,8 @@ def _check_cache_folder(options: DatasetOptions, train: Path) -> None:
 
 
 def _folder_test(folder: Path, index: dict[str, int], options: DatasetOptions) -> _Part:
+    from torchvision.datasets.folder import find_classes  # noqa: PLC0415 - as above
+
     unknown = sorted(set(find_classes(folder)[0]) - set(index))
     if unknown:
         raise ValueError(f"{folder}: expected the classes of train; came also {unknown[0]!r}")
@@ -699,6 +703,8 @@ def _folder_test(folder: Path, index: dict[str, int], options: DatasetOptions) -
 def _folder_part(
     folder: Path, index: dict[str, int], options: DatasetOptions, *, allow_empty: bool = False
 ) -> _Part:
+    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset  # noqa: PLC0415 - as above
+
     try:
         found = make_dataset(folder, index, extensions=IMG_EXTENSIONS, allow_empty=allow_empty)
     except FileNotFoundError as error:

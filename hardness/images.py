@@ -26,7 +26,6 @@ import torch
 from jaxtyping import Int64, Shaped, UInt8, UInt64
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms import functional
 
 # Raised when the same files come to give other pixels.
 DECODING_VERSION = 1
@@ -125,6 +124,8 @@ def contents(path: Path) -> bytes:
 def _resized(image: Image.Image, size: int | None) -> Image.Image:
     if size is None:
         return image
+    from torchvision.transforms import functional  # noqa: PLC0415 - longer than torch itself
+
     return functional.center_crop(functional.resize(image, [size]), [size, size])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from hardness import datasets, models
+from hardness import datasets
 from hardness.datasets import Dataset
 from hardness.dynamics import Recording
 from hardness.options import DatasetOptions, ModelOptions
@@ -89,6 +89,8 @@ def prepare(
             with _in_one_line("dataset"):
                 cache.write()
     for model in planning.pretrained(planning.proposals(spec, [], {})):
+        from hardness import models  # noqa: PLC0415 - torchvision, whose these are
+
         with _in_one_line("model"):
             models.fetch(model)
     return dataclasses.replace(dataset, caches=())

@@ -81,5 +81,10 @@ def test_an_aggregation_loads_torch_and_figures_only_once_it_needs_them():
     assert heavy("sweep.fanout", "sweep.folders", "sweep.aggregate", "sweep.tables") == set()
 
 
+def test_a_driver_loads_images_and_no_networks():
+    # torchvision's networks load torch's compiler, which takes as long as torch itself.
+    assert heavy("sweep.driver") == {"torch"}
+
+
 def test_the_look_for_heavy_packages_sees_each():
-    assert heavy("sweep.driver", "sweep.bayes", "sweep.report") == HEAVY
+    assert heavy("hardness.models", "sweep.bayes", "sweep.report") == HEAVY
