@@ -70,6 +70,8 @@ CHANCE = 0.5
 SHARES = ("sample", "sample_by_configuration", "seed")
 SYMMETRIC = "truth_noise_symmetric"
 ABOUT = ["family", "labels_used"]
+# One for each ``data_seed``.
+DRAWS = [f"small-cifar10-symmetric20{draw}" for draw in ("", "-draw1", "-draw2")]
 # At 5 % symmetric noise on CIFAR-10 (Ravikumar et al., 2025).
 PUBLISHED = {
     "mean_loss.supervised": "0.987",
@@ -82,10 +84,15 @@ Columns = list[tuple[str, Cells]]  # each with its title
 
 
 class Grid:
-    """The folder of tables, one folder a sweep."""
+    """The folder of tables, one folder a sweep, and what is known of every metric and truth.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: Of tables.
+        truths: As ``truths.csv`` holds it, of these and of other sweeps.
+    """
+
+    def __init__(self, folder: Path, truths: pd.DataFrame) -> None:
+        self.folder, self.truths = folder, every_truth(folder, truths)
 
     def table(self, sweep: str, file: str) -> pd.DataFrame:
         """One table of a sweep.
@@ -179,6 +186,18 @@ def leakage(grid: Grid) -> str:
     return "\n".join(lines)
 
 
+def draws(grid: Grid) -> str:
+    """AUROC for labels that were replaced, over draws of images and of the labels among them."""
+    table = grid.truths.set_axis(grid.truths.columns.str.removesuffix(" auroc"), axis=1)
+    drawn = table[[f"{sweep} {SYMMETRIC}" for sweep in DRAWS]].dropna()
+    columns = [(f"`data_seed` {n}", _plain(drawn[name])) for n, name in enumerate(drawn)]
+    columns += [
+        ("mean", _plain(drawn.mean(axis=1))),
+        ("standard deviation", _plain(drawn.std(axis=1))),
+    ]
+    return _markdown(columns, EVERY)
+
+
 def human_noise(grid: Grid) -> str:
     """Metrics against what people said of CIFAR-10's training images."""
     clean, aggregate = "small-cifar10", "aggregate_disagreement.aggregate"
@@ -251,16 +270,16 @@ def sensitivity(grid: Grid) -> str:
     return _markdown(columns, [key for key in EVERY if key in mine.index])
 
 
-def every_truth(grid: Grid, before: pd.DataFrame) -> pd.DataFrame:
+def every_truth(folder: Path, before: pd.DataFrame) -> pd.DataFrame:
     """Every metric against every truth: AUROC of binary ones, Spearman's correlation of others.
 
     Args:
-        grid: Has the sweeps whose columns are made anew.
+        folder: Has the tables of the sweeps whose columns are made anew.
         before: The table so far.
     """
     columns = {str(name): column for name, column in before.drop(columns=ABOUT).items()}
     about = before[ABOUT].to_dict("index")
-    for path in sorted(grid.folder.glob("small-*/truth.csv")):
+    for path in sorted(folder.glob("small-*/truth.csv")):
         table = pd.read_csv(path)
         for truth, mine in table.groupby("truth", sort=False):
             by_score = mine.set_index("score")
@@ -279,6 +298,7 @@ TABLES: dict[str, Callable[[Grid], str]] = {
     "uncertainty": uncertainty,
     "label_noise": label_noise,
     "leakage": leakage,
+    "draws": draws,
     "human_noise": human_noise,
     "human_uncertainty": human_uncertainty,
     "images": images,
@@ -316,6 +336,10 @@ def _with_reference(
             ("seed noise divided out", grid.agreement(sweep, REFERENCE, "disattenuated")),
         ]
     return columns
+
+
+def _plain(values: "pd.Series[Any]") -> Cells:
+    return {str(one): f"{value:.3f}" for one, value in values.items()}
 
 
 def _interval(
@@ -367,9 +391,9 @@ def filled(text: str, grid: Grid) -> str:
 
 def main(folder: Path) -> None:
     """Put the tables into RESULTS.md, and its figures and ``truths.csv`` beside it."""
-    grid = Grid(folder)
     truths = HERE / "truths.csv"
-    every_truth(grid, pd.read_csv(truths, index_col="score")).to_csv(truths)
+    grid = Grid(folder, pd.read_csv(truths, index_col="score"))
+    grid.truths.to_csv(truths)
     path = HERE / "RESULTS.md"
     path.write_text(filled(path.read_text(), grid))
     for source, target in FIGURES.items():

@@ -19,19 +19,23 @@ def results():
     return module
 
 
+NOTHING = pd.DataFrame(columns=["family", "labels_used"])
+
+
 def test_without_sweeps_all_stays_as_it_is(results, tmp_path, capsys):
     truths = pd.read_csv(EXPERIMENTS / "truths.csv", index_col="score")
-    grid = results.Grid(tmp_path)
+    grid = results.Grid(tmp_path, truths)
     assert results.filled(TEXT, grid) == TEXT
     said = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in said] == [*results.TABLES]
+    # What was drawn several times is compared by what is known already.
+    assert [line.partition(":")[0] for line in said] == [n for n in results.TABLES if n != "draws"]
     assert f"for want of {tmp_path}/small-cifar10/stability.csv" in said[0]
-    pd.testing.assert_frame_equal(results.every_truth(grid, truths), truths)
+    pd.testing.assert_frame_equal(grid.truths, truths)
 
 
 def test_a_text_without_a_place_for_a_table_is_told(results, tmp_path):
     with pytest.raises(ValueError, match="expected <!-- stability -->"):
-        results.filled("", results.Grid(tmp_path))
+        results.filled("", results.Grid(tmp_path, NOTHING))
 
 
 def test_worked_example(results, tmp_path):
@@ -51,7 +55,7 @@ def test_worked_example(results, tmp_path):
     agreement.to_csv(tmp_path / "small-cifar10" / "agreement.csv")
     agreement[:1].to_csv(tmp_path / "small-mnist" / "agreement.csv")
     agreement[:0].to_csv(tmp_path / "digits" / "agreement.csv")
-    grid = results.Grid(tmp_path)
+    grid = results.Grid(tmp_path, NOTHING)
     found = [line.split(" | ") for line in results.label_free(grid).splitlines()]
     assert [row[1:5] for row in found if "`" in row[0]] == [
         ["0.12 [0.10, 0.15]", "0.10", "0.20", "0.12 [0.10, 0.15]"],
@@ -79,7 +83,7 @@ def test_worked_example(results, tmp_path):
         },
         index=pd.Index(["aum.supervised", "lid_mle.contrastive"], name="score"),
     )
-    truths = results.every_truth(grid, before).drop(columns=["family", "labels_used"])
+    truths = results.Grid(tmp_path, before).truths.drop(columns=["family", "labels_used"])
     assert truths.loc["aum.supervised"].to_dict() == {
         "small-cifar10 truth_human_errors spearman": 0.5,
         "small-cifar10 differs auroc": 0.75,
@@ -89,6 +93,18 @@ def test_worked_example(results, tmp_path):
     assert truths.loc["lid_mle.contrastive"].dropna().to_dict() == {
         "small-mnist differs auroc": 0.5
     }
+
+
+def test_draws_of_the_data_are_compared(results, tmp_path):
+    truths = pd.DataFrame(
+        {
+            f"{sweep} truth_noise_symmetric auroc": [0.5 + n / 10]
+            for n, sweep in enumerate(results.DRAWS)
+        },
+        index=pd.Index(["aum.supervised"], name="score"),
+    ).assign(family="supervised", labels_used="own")
+    (row,) = results.draws(results.Grid(tmp_path, truths)).splitlines()[2:]
+    assert row == "| `aum.supervised` | 0.500 | 0.600 | 0.700 | 0.600 | 0.100 |"
 
 
 def test_its_links_lead_somewhere():
