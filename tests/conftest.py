@@ -1,12 +1,9 @@
 """What the tests share: one Ray, a migrated tracking store, small real data."""
 
-import contextlib
 import os
 import shutil
 import socket
-import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -83,77 +80,6 @@ def workdir(tmp_path, migrated, monkeypatch):
     shutil.copy(migrated, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """A real ``mlflow server`` on SQLite with proxied artifacts; gives its address."""
-    folder = tmp_path_factory.mktemp("server")
-    with serving(folder, f"sqlite:///{folder / 'mlflow.db'}") as address:
-        yield address
-
-
-@contextlib.contextmanager
-def serving(folder, backend):
-    """An ``mlflow server`` on a database; gives its address."""
-    port = free_port()
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-        "--backend-store-uri", backend,
-        "--artifacts-destination", str(folder / "artifacts"), "--workers", "1",
-    ]  # fmt: skip
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(f"{address}/health", 120, process)
-        yield address
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, 15)
-        process.wait(30)
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    """A fresh PostgreSQL on loopback; gives the address of its database."""
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    pg_ctl = shutil.which("pg_ctl") or next(reversed(installed), None)
-    if pg_ctl is None:
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    pytest.importorskip("psycopg2", reason="needs a driver for PostgreSQL: psycopg2-binary")
-    folder = Path(tempfile.mkdtemp(prefix="postgres", dir="/tmp"))
-    command = [str(pg_ctl), "--pgdata", str(folder / "data")]
-    if os.getuid() == 0:
-        # It refuses to run as root.
-        command = ["runuser", "-u", "postgres", "--", *command]
-        shutil.chown(folder, "postgres")
-
-    def control(*arguments):
-        # Its log goes to a file: the server would keep a pipe open for as long as it runs.
-        with (folder / "out").open("a") as out:
-            subprocess.run([*command, *arguments], check=True, cwd=folder, stdout=out, stderr=out)
-
-    control("init", "-o", "--auth=trust --username=postgres --encoding=UTF8 --no-sync")
-    port = free_port()
-    try:
-        options = f"-c listen_addresses=127.0.0.1 -p {port} -k '' -c fsync=off"
-        control("start", "--wait", "--log", str(folder / "log"), "-o", options)
-        # A driver is named, since which one is the default depends on SQLAlchemy's version.
-        yield f"postgresql+psycopg2://postgres@127.0.0.1:{port}/postgres"
-        control("stop", "--mode", "immediate")
-    finally:
-        shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
-def server_on_postgres(postgres, tmp_path_factory):
-    """A real ``mlflow server`` on PostgreSQL with proxied artifacts; gives its address."""
-    with serving(tmp_path_factory.mktemp("server-on-postgres"), postgres) as address:
-        yield address
 
 
 def free_port():

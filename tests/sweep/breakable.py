@@ -15,7 +15,7 @@ from conftest import ROOT, free_port, wait_for
 from sweeps import cells, command
 
 RAY = Path(sys.executable).with_name("ray")
-CELLS, EPOCHS = 4, 4
+CELLS, EPOCHS = 4, 5
 EXPERIMENT = """
 name: {name}
 dataset: {{name: digits, subset: 120}}
@@ -33,7 +33,7 @@ tracking_uri: {uri}
 """
 
 # In the workers of a sweep: notes each epoch that is trained, in "trained"; stops before the
-# checkpoint of the epoch that "hold" names until "hold" is gone, with its process in "at.PID".
+# checkpoint of the epoch that "hold" names until it names another, as "at.EPOCH.PID" says.
 WATCH = """
 import os, time
 from pathlib import Path
@@ -56,7 +56,7 @@ def watched(spool, record, write=sweep.trial.write_epoch):
 
 def held(checkpoint, folder, save=sweep.trial.save_checkpoint):
     while held_at(checkpoint.epoch):
-        (FOLDER / f"at.{{os.getpid()}}").touch()
+        (FOLDER / f"at.{{checkpoint.epoch}}.{{os.getpid()}}").touch()
         time.sleep(0.02)
     save(checkpoint, folder)
 
@@ -188,8 +188,9 @@ class Cluster:
 class Server:
     """A real MLflow server with proxied artifacts, that comes back on its port and its store."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, backend=None):
         self.folder, self.port = folder, free_port()
+        self.backend = backend or f"sqlite:///{folder}/mlflow.db"
         self.uri = f"http://127.0.0.1:{self.port}"
         self.process = None
         self.start()
@@ -200,7 +201,7 @@ class Server:
             return
         line = [
             sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1",
-            "--port", str(self.port), "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db",
+            "--port", str(self.port), "--backend-store-uri", self.backend,
             "--artifacts-destination", str(self.folder / "artifacts"), "--workers", "1",
         ]  # fmt: skip
         with (self.folder / "log").open("a") as log:
@@ -208,7 +209,7 @@ class Server:
                 line, env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        wait_for(f"{self.uri}/health", 180)
+        wait_for(f"{self.uri}/health", 180, self.process)
 
     def kill(self):
         """Kill -9."""
@@ -258,8 +259,9 @@ class Sweep:
         return command("run", self.file, "--no-figures", *more)
 
     def hold(self, epoch):
-        """Let workers stop before the checkpoint of that epoch."""
-        (self.control / "hold").write_text(str(epoch))
+        """Let workers stop before the checkpoint of that epoch, and at none before or after."""
+        (self.control / "next").write_text(str(epoch))
+        (self.control / "next").replace(self.control / "hold")
 
     def held(self, count, process=None):
         """Wait until so many workers stand there; returns their process ids."""
@@ -267,7 +269,8 @@ class Sweep:
         def standing():
             if process is not None:
                 assert process.poll() is None, process.communicate()
-            found = [int(p.suffix[1:]) for p in self.control.glob("at.*")]
+            epoch = (self.control / "hold").read_text()
+            found = [int(p.suffix[1:]) for p in self.control.glob(f"at.{epoch}.*")]
             found = [pid for pid in found if Path(f"/proc/{pid}").exists()]
             return found if len(found) >= count else None
 
@@ -276,8 +279,6 @@ class Sweep:
     def go(self):
         """Let them go on."""
         (self.control / "hold").unlink(missing_ok=True)
-        for path in self.control.glob("at.*"):
-            path.unlink()
 
     def trained(self):
         """How often each epoch of each run was trained, epoch -1 being what is before training."""

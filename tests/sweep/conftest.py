@@ -1,9 +1,15 @@
-"""What tests of faults share: two nodes, a tracking server, and tables that nothing disturbed."""
+"""What tests of sweeps share: tracking servers, two nodes, and tables that nothing disturbed."""
 
+import os
 import pickle
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 from breakable import CELLS, EPOCHS, Cluster, Server, Sweep
+from conftest import free_port
 from filelock import FileLock
 
 
@@ -18,11 +24,60 @@ def cluster():
 
 @pytest.fixture(scope="session")
 def tracker(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("tracker"))
+    """A real ``mlflow server`` on SQLite with proxied artifacts, which may be killed."""
+    server = Server(tmp_path_factory.mktemp("server"))
     try:
         yield server
     finally:
         server.start()
+        server.kill()
+
+
+@pytest.fixture
+def server(tracker):
+    """The address of the same one, for tests that leave it alone."""
+    return tracker.uri
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A fresh PostgreSQL on loopback; gives the address of its database."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    pg_ctl = shutil.which("pg_ctl") or next(reversed(installed), None)
+    if pg_ctl is None:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    pytest.importorskip("psycopg2", reason="needs a driver for PostgreSQL: psycopg2-binary")
+    folder = Path(tempfile.mkdtemp(prefix="postgres", dir="/tmp"))
+    command = [str(pg_ctl), "--pgdata", str(folder / "data")]
+    if os.getuid() == 0:
+        # It refuses to run as root.
+        command = ["runuser", "-u", "postgres", "--", *command]
+        shutil.chown(folder, "postgres")
+
+    def control(*arguments):
+        # Its log goes to a file: the server would keep a pipe open for as long as it runs.
+        with (folder / "out").open("a") as out:
+            subprocess.run([*command, *arguments], check=True, cwd=folder, stdout=out, stderr=out)
+
+    control("init", "-o", "--auth=trust --username=postgres --encoding=UTF8 --no-sync")
+    port = free_port()
+    try:
+        options = f"-c listen_addresses=127.0.0.1 -p {port} -k '' -c fsync=off"
+        control("start", "--wait", "--log", str(folder / "log"), "-o", options)
+        # A driver is named, since which one is the default depends on SQLAlchemy's version.
+        yield f"postgresql+psycopg2://postgres@127.0.0.1:{port}/postgres"
+        control("stop", "--mode", "immediate")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def server_on_postgres(postgres, tmp_path_factory):
+    """The address of a real ``mlflow server`` on PostgreSQL with proxied artifacts."""
+    server = Server(tmp_path_factory.mktemp("server-on-postgres"), postgres)
+    try:
+        yield server.uri
+    finally:
         server.kill()
 
 

@@ -6,7 +6,10 @@ import io
 import numpy as np
 
 from hardness.dynamics import Dynamics
-from sweep import cli, standing
+from sweep import cli, driver, experiment_file, planning, standing
+from sweep.spec import Pack, Places, RunSpec
+from sweep.tracking import Store
+from sweep.trial import run_pack
 
 EXPERIMENT = """
 name: {name}
@@ -44,6 +47,41 @@ def command(*arguments):
         except SystemExit as error:
             code = error.code
     return code or 0, out.getvalue(), err.getvalue()
+
+
+def by_hand(path, *overrides, checkpoint_seconds=60.0):
+    """Each run of an experiment file, its places and its training, which a worker would run.
+
+    What Ray does is another subject of the tests, and a process of its own costs seconds.
+    """
+    content = experiment_file.read(path, overrides)
+    spec, dataset = driver.load(experiment_file.check(content, str(path)))
+    store = Store.create(driver.places(content, spec)[0], spec.name)
+    known = {"dataset_digest": spec.dataset_digest, "dataset_size": spec.dataset_size}
+    store.save_sweep({**driver.resolved(content, spec), **known}, {})
+    places = Places(
+        tracking_uri=store.uri,
+        experiment_id=store.experiment_id,
+        name=spec.name,
+        storage_path=spec.storage_path,
+        recording=driver._recording(spec),
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    for proposal in planning.proposals(spec, [], {}):
+        parent = store.save_configuration(
+            proposal.configuration, proposal.parameters, proposal.number
+        )
+        for seed in spec.seeds:
+            pack = Pack(configuration=proposal.configuration, seeds=(seed,), parent_run=parent)
+            run = RunSpec(configuration=proposal.configuration, seed=seed)
+            yield run, places, run_pack(pack, dataset, places)
+
+
+def train(path, *overrides):
+    """Train all runs of an experiment file in this process."""
+    for run, _, training in by_hand(path, *overrides):
+        *_, last = training
+        assert last.state == "done", (run, last)
 
 
 def stored(store, tracking_run, names=None):

@@ -6,7 +6,7 @@ import re
 
 import pandas as pd
 import pytest
-from sweeps import FEW, cells, command, experiment
+from sweeps import FEW, cells, command, experiment, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
@@ -92,7 +92,7 @@ def test_a_sweep_trains_aggregates_and_says_where_to_look(workdir, tracked):
 
 def test_more_seeds_train_only_the_new_ones(workdir, tracked):
     path = experiment(workdir, lrs="[0.1]", epochs=2, metrics=FEW)
-    assert command("run", path, "--seeds", "0:2", "--no-aggregate")[0] == 0
+    train(path, "seeds=2")
     before = tracked("small")
     assert command("run", path, "--seeds", "0:3", "--no-aggregate")[0] == 0
     after = tracked("small")
@@ -103,7 +103,7 @@ def test_more_seeds_train_only_the_new_ones(workdir, tracked):
 
 def test_what_a_process_left_that_was_lost_at_the_end_of_its_run_is_dropped(workdir, tracked):
     path = experiment(workdir, lrs="[0.1]", epochs=2, metrics=FEW)
-    assert command("run", path, "seeds=1", "--no-aggregate")[0] == 0
+    train(path, "seeds=1")
     lost, others = tracked("small")
     # In the same storage another sweep trains a run of the same identity.
     for run, name in ((lost, "small"), (others, "another")):
@@ -117,7 +117,7 @@ def test_what_a_process_left_that_was_lost_at_the_end_of_its_run_is_dropped(work
 
 def test_another_metric_trains_nothing(workdir, tracked):
     path = experiment(workdir, lrs="[0.1]", epochs=2, metrics=FEW)
-    assert command("run", path, "metrics=[aum]", "seeds=3", "--no-aggregate")[0] == 0
+    train(path, "metrics=[aum]", "seeds=3")
     before = tracked("small")
     plugin = workdir / "mine.py"
     plugin.write_text(
@@ -163,8 +163,7 @@ def test_a_diverging_cell_is_named_and_everything_else_finishes(workdir, tracked
 
 def test_one_failed_seed_is_named_in_every_table(workdir):
     # Some seeds of this learning rate leave the finite numbers and some do not.
-    path = experiment(workdir, lrs="[0.1]", epochs=2, seeds="3", metrics=FEW)
-    assert command("run", path, "--no-aggregate")[0] == 0
+    train(experiment(workdir, lrs="[0.1]", epochs=2, seeds="3", metrics=FEW))
     store, sweep = cells("small")
     victim = sweep.cells[1]
     store.fail(victim.trace.tracking_run, "the training loss became nan in epoch 1", final=True)

@@ -7,14 +7,12 @@ from functools import partial
 
 import pytest
 from breakable import CELLS, EPOCHS, flip, goes_on, halve, until
-from sweeps import cells, command
+from sweeps import by_hand, cells, command
 
 from hardness import checkpoint as checkpoints
-from sweep import driver, experiment_file, planning
 from sweep.claim import Claim, Guarded
-from sweep.spec import Pack, Places, RunSpec
 from sweep.tracking import Store
-from sweep.trial import _as_room_comes, run_pack
+from sweep.trial import _as_room_comes
 from sweep.uploading import Uploader
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -146,7 +144,7 @@ def test_a_damaged_epoch_file_of_a_finished_run(sweep, tracker, reference):
 
 
 def test_a_damaged_file_of_a_half_trained_run(sweep, tracker, reference):
-    runs = half_trained(sweep, tracker)
+    runs = half_trained(sweep)
     store, _ = cells(sweep.name, tracker.uri)
     dynamics = [
         tracker.artifacts(store.trace(run).tracking_run) / "dynamics" / "epoch=0002.parquet"
@@ -164,36 +162,18 @@ def test_a_damaged_file_of_a_half_trained_run(sweep, tracker, reference):
     code, _, err = sweep.run()
     assert code == 0, err
     # Each goes on from the checkpoint before the damage.
-    assert sweep.trained() == {f"{run} {epoch}": 1 for run in runs for epoch in (2, 3)}
+    assert sweep.trained() == {f"{run} {epoch}": 1 for run in runs for epoch in range(2, EPOCHS)}
     goes_on(sweep, reference, retrained=0)
 
 
-def half_trained(sweep, tracker):
+def half_trained(sweep):
     """Train each cell in this process up to epoch 2 and its checkpoint; returns the run ids."""
-    spec = experiment_file.check(experiment_file.read(sweep.file), str(sweep.file))
-    spec, dataset = driver.load(spec)
-    store = Store.create(tracker.uri, sweep.name)
-    content = driver.resolved(experiment_file.read(sweep.file), spec)
-    known = {"dataset_digest": spec.dataset_digest, "dataset_size": spec.dataset_size}
-    store.save_sweep({**content, **known}, {})
-    places = Places(
-        tracking_uri=store.uri,
-        experiment_id=store.experiment_id,
-        name=sweep.name,
-        storage_path=spec.storage_path,
-        recording=driver._recording(spec),
-        checkpoint_seconds=0,
-    )
     runs = []
-    for number, proposal in enumerate(planning.proposals(spec, [], {})):
-        parent = store.save_configuration(proposal.configuration, {}, number)
-        for seed in spec.seeds:
-            pack = Pack(configuration=proposal.configuration, seeds=(seed,), parent_run=parent)
-            training = run_pack(pack, dataset, places)
-            while next(training).epoch < 3:
-                pass
-            runs.append(RunSpec(configuration=proposal.configuration, seed=seed).run_id)
-            spool = places.spool(runs[-1])
-            until(lambda spool=spool: not any(p.is_file() for p in spool.rglob("*")), what="upload")
-            training.close()
+    for run, places, training in by_hand(sweep.file, checkpoint_seconds=0):
+        while next(training).epoch < 3:
+            pass
+        runs.append(run.run_id)
+        spool = places.spool(run.run_id)
+        until(lambda spool=spool: not any(p.is_file() for p in spool.rglob("*")), what="upload")
+        training.close()
     return runs

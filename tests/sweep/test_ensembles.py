@@ -5,7 +5,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
-from sweeps import cells, command, experiment
+from sweeps import cells, command, experiment, train
 
 from hardness.agreement import ScoreSet
 from hardness.dynamics import Dynamics
@@ -29,7 +29,8 @@ def test_ensembles_share_no_run_and_are_of_one_size(runs):
 
 def test_six_seeds_make_two_ensembles_of_three(ray_session, workdir):
     path = experiment(workdir, subset=150, epochs=2, lrs="[0.05]", seeds="6")
-    code, out, err = command("run", path, "--no-figures", f"metrics={KEYS}")
+    train(path, f"metrics={KEYS}")
+    code, out, err = command("aggregate", "small", "--no-figures")
     assert code == 0, err
     store, sweep = cells("small")
     supervised = [c for c in sweep.cells if c.run.configuration.regimen == "supervised"]
@@ -87,7 +88,8 @@ def test_runs_meet_ensembles_in_the_ensembles_own_groups():
 def test_a_damaged_member_is_named_and_the_others_team_up_without_it(ray_session, workdir):
     """Its own scores are cached, so that only the ensemble reads its files again."""
     path = experiment(workdir, subset=100, epochs=1, lrs="[0.05]", seeds="4")
-    assert command("run", path, "--no-figures", f"metrics={KEYS}")[0] == 0
+    train(path, f"metrics={KEYS}")
+    assert command("aggregate", "small", "--no-figures")[0] == 0
     store, sweep = cells("small")
     supervised = [c for c in sweep.cells if c.run.configuration.regimen == "supervised"]
     kept = [Dynamics(store.local_folder(c.trace.tracking_run)) for c in supervised]

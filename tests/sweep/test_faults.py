@@ -8,54 +8,23 @@ import signal
 import time
 
 import pytest
-from breakable import EPOCHS, ended, goes_on, kill
+from breakable import EPOCHS, ended, goes_on, kill, until
 from sweeps import cells, command
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
 
-def test_kill_9_of_a_worker(sweep, cluster, reference):
-    sweep.hold(2)
+def test_kill_9_of_a_worker_of_a_node_and_of_the_tracker(sweep, cluster, tracker, reference):
+    sweep.hold(1)
     process = sweep.start(cluster, "--no-aggregate")
-    first, _ = sweep.held(2, process)[:2]
+    first, _ = sweep.held(2, process)
     assert sweep.states() == {"running": 2, "missing": 2}
     kill(first)
-    sweep.go()
-    assert ended(process)[0] == 0
-    # The run goes on in another process, from its last checkpoint: one epoch is trained again.
-    goes_on(sweep, reference, retrained=1)
-
-
-def test_kill_9_of_the_driver(sweep, cluster, reference):
     sweep.hold(2)
-    process = sweep.start(cluster)
-    sweep.held(2, process)
-    assert sweep.states() == {"running": 2, "missing": 2}
-    kill(process.pid)
-    # Its workers may be at work for a moment; nobody drives the sweep, so none of it runs.
-    assert sweep.states() == {"missing": 4}
-    assert sweep.reasons == ["cut off after 3 epochs; sweep run goes on"] * 2
-    process.communicate()
-    sweep.go()
-    goes_on(sweep, reference, retrained=2 * (EPOCHS - 2))
-
-
-def test_kill_9_of_the_second_node(sweep, cluster, reference):
-    sweep.hold(2)
-    process = sweep.start(cluster, "--no-aggregate")
     sweep.held(2, process)
     cluster.lose()
-    sweep.go()
-    try:
-        assert ended(process)[0] == 0
-    finally:
-        cluster.join()
-    goes_on(sweep, reference, retrained=2)
-
-
-def test_kill_9_of_the_tracker_and_its_return(sweep, cluster, tracker, reference):
-    sweep.hold(2)
-    process = sweep.start(cluster, "--no-aggregate")
+    cluster.join()
+    sweep.hold(3)
     sweep.held(2, process)
     tracker.kill()
     try:
@@ -63,35 +32,18 @@ def test_kill_9_of_the_tracker_and_its_return(sweep, cluster, tracker, reference
         assert (code, "does not answer" in err) == (2, True)
         # Two cells train to their end, and their successors wait, while there is no tracker.
         sweep.go()
-        trained = time.monotonic() + 60
-        while sum(sweep.trained().values()) < 2 * (EPOCHS + 1):
-            assert time.monotonic() < trained
-            time.sleep(0.1)
+        last = f" {EPOCHS - 1}"
+        until(lambda: sum(line.endswith(last) for line in sweep.trained()) == 2, what="their end")
     finally:
         tracker.start()
     assert ended(process)[0] == 0
-    goes_on(sweep, reference, retrained=0)
+    # Two runs went on in other processes, from the checkpoint before the epoch that they stood in.
+    assert sweep.again() == 2
+    goes_on(sweep, reference, retrained=2)
 
 
-@pytest.mark.parametrize("notice", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-def test_an_interrupt(notice, sweep, cluster, reference):
-    sweep.hold(2)
-    process = sweep.start(cluster)
-    sweep.held(2, process)
-    process.send_signal(notice)
-    code, err = ended(process)
-    assert code == 130, err
-    assert "interrupted; what is done is kept. Go on with: sweep run" in err
-    assert sweep.states() == {"missing": 4}
-    store, _ = cells(sweep.name, sweep.uri)
-    states = {r.info.status for r in store.client.search_runs([store.experiment_id])}
-    assert states == {"FINISHED", "KILLED"}
-    sweep.go()
-    goes_on(sweep, reference, retrained=2 * (EPOCHS - 2))
-
-
-def test_two_drivers_at_once(sweep, cluster, reference):
-    sweep.hold(2)
+def test_two_drivers_interrupts_and_kill_9_of_the_driver(sweep, cluster, reference):
+    sweep.hold(1)
     processes = [sweep.start(cluster, "--no-aggregate") for _ in range(2)]
     while all(process.poll() is None for process in processes):
         time.sleep(0.1)
@@ -103,6 +55,35 @@ def test_two_drivers_at_once(sweep, cluster, reference):
     assert f"(pid {driving.pid}) has been running the sweep {sweep.name} since" in line
     sweep.held(2, driving)
     assert sweep.states() == {"running": 2, "missing": 2}
+    is_interrupted(sweep, driving, signal.SIGINT)
+
+    sweep.hold(2)
+    driving = sweep.start(cluster)
+    sweep.held(2, driving)
+    is_interrupted(sweep, driving, signal.SIGTERM)
+
+    sweep.hold(3)
+    driving = sweep.start(cluster)
+    sweep.held(2, driving)
+    assert sweep.states() == {"running": 2, "missing": 2}
+    kill(driving.pid)
+    # Its workers may be at work for a moment; nobody drives the sweep, so none of it runs.
+    assert sweep.states() == {"missing": 4}
+    assert sweep.reasons == ["cut off after 4 epochs; sweep run goes on"] * 2
+    driving.communicate()
+    # Each time two cells lost the epoch whose checkpoint they had yet to write.
     sweep.go()
-    assert ended(driving)[0] == 0
-    goes_on(sweep, reference, retrained=0)
+    goes_on(sweep, reference, retrained=3 * 2)
+    assert sweep.again() == 3 * 2
+
+
+def is_interrupted(sweep, driving, notice):
+    """A driver ends as it should when it is told to: Ctrl-C, or as a spot instance is."""
+    driving.send_signal(notice)
+    code, err = ended(driving)
+    assert code == 130, err
+    assert "interrupted; what is done is kept. Go on with: sweep run" in err
+    assert sweep.states() == {"missing": 4}
+    store, _ = cells(sweep.name, sweep.uri)
+    states = {r.info.status for r in store.client.search_runs([store.experiment_id])}
+    assert states == {"FINISHED", "KILLED"}

@@ -9,18 +9,18 @@ import sys
 import time
 
 import pytest
-from sweeps import FEW, cells, experiment
+from sweeps import FEW, cells, command, experiment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
 
 def test_an_interrupted_sweep_goes_on(workdir):
     path = experiment(workdir, epochs=12, seeds="2", lrs="[0.1]", subset=200, metrics=FEW)
-    line = [sys.executable, "-m", "sweep", "run", str(path), "--no-aggregate"]
-    slow = [*line, "resources.checkpoint_seconds=0"]
+    line = ["run", path, "--no-aggregate", "resources.checkpoint_seconds=0"]
     process = subprocess.Popen(
-        slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+        [sys.executable, "-m", "sweep", *map(str, line)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
     wait_for_a_stored_epoch(process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -31,8 +31,8 @@ def test_an_interrupted_sweep_goes_on(workdir):
     states = {r.info.status for r in store.client.search_runs([store.experiment_id])}
     assert "RUNNING" not in states
     assert any(c.state != "done" for c in sweep.cells)
-    finished = subprocess.run(slow, capture_output=True, text=True, timeout=240, check=False)
-    assert finished.returncode == 0, finished.stderr
+    code, _, err = command(*line)
+    assert code == 0, err
     _, sweep = cells("small")
     assert [c.state for c in sweep.cells] == ["done"] * 4
     assert len(store.client.search_runs([store.experiment_id], "tags.role = 'run'")) == 4

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib import style
 from scipy import stats
-from sweeps import cells, command, experiment
+from sweeps import cells, command, experiment, train
 
 from hardness import datasets
 from hardness.datasets import DatasetOptions
@@ -105,8 +105,7 @@ def swept(tmp_path_factory, ray_session):
         noise = "plant={noise_symmetric: {rate: 0.1}}"
         # Validation as it is where the file leaves it out.
         asked = (noise, "validation=", "metrics=[aum, msd_mean]")
-        code, _, err = command("run", path, *asked, "--no-aggregate")
-    assert code == 0, err
+        train(path, *asked)
     return folder
 
 
@@ -234,8 +233,7 @@ class TestPrune:
     def test_a_sweep_that_bears_the_name_already_is_left_alone(self, swept):
         path = experiment(swept, name="other", epochs=1, lrs="[0.05]", seeds="1")
         for name in ("other", "other-prune"):
-            code, _, err = command("run", path, f"name={name}", "--no-aggregate")
-            assert code == 0, err
+            train(path, f"name={name}")
         kept = cells("other-prune")[0].read_sweep()
         code, _, err = command("prune", "other", "--by", "aum", "--seeds", "2")
         assert code == 2
