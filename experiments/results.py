@@ -239,6 +239,32 @@ def images(grid: Grid) -> str:
     return _markdown(columns, EVERY)
 
 
+def rare(grid: Grid) -> str:
+    """Metrics against how rare the kind of an image is among those of its class."""
+    columns: Columns = [
+        (title, grid.truth("small-cifar10-rare", "truth_rare_subgroup", statistic))
+        for title, statistic in (
+            ("rarity of the kind: Spearman", "spearman"),
+            ("within class", "spearman_within_class"),
+        )
+    ]
+    return _markdown(columns, EVERY)
+
+
+def ood(grid: Grid) -> str:
+    """AUROC for images that do not belong, that are badly framed, or that are there twice."""
+    columns: Columns = [
+        (title, grid.truth("small-cifar10-ood", f"truth_{kind}", "auroc"))
+        for title, kind in (
+            ("digits (far)", "ood_far"),
+            ("negatives (near)", "ood_near"),
+            ("badly framed", "atypical"),
+            ("copies", "duplicate"),
+        )
+    ]
+    return _markdown(columns, EVERY)
+
+
 def pruning(grid: Grid) -> str:
     """Accuracy after training on parts."""
     table = grid.table("small-cifar10-prune", "prune.csv")
@@ -302,6 +328,8 @@ TABLES: dict[str, Callable[[Grid], str]] = {
     "human_noise": human_noise,
     "human_uncertainty": human_uncertainty,
     "images": images,
+    "rare": rare,
+    "ood": ood,
     "pruning": pruning,
     "sensitivity": sensitivity,
 }
@@ -315,6 +343,8 @@ FIGURES = {
     "small-cifar10-worse/figures/truth.png": "cifar10-worse.png",
     "small-cifar10h/figures/truth.png": "cifar10h.png",
     "small-cifar10-images/figures/truth.png": "cifar10-images.png",
+    "small-cifar10-rare/figures/truth.png": "cifar10-rare.png",
+    "small-cifar10-ood/figures/truth.png": "cifar10-ood.png",
     "small-cifar10-prune/figures/prune.png": "cifar10-prune.png",
 }
 
