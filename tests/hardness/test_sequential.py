@@ -144,7 +144,7 @@ def quality(rng, kind, runs):
 
 
 @functools.cache
-def simulated(kind, noise, *, sweeps=600, samples=200, split=True):
+def simulated(kind, noise, *, sweeps=400, samples=200, split=True):
     """True r_m at each look, and the interval of each look of each sweep, of runs of known r."""
     rng = np.random.default_rng(7)
     truth = rng.normal(size=samples)
@@ -175,7 +175,7 @@ def false_stops(true, ends):
     ]
 
 
-def tolerance(rate, sweeps=600):
+def tolerance(rate, sweeps=400):
     """Three standard errors of a simulated share."""
     return 3 * math.sqrt(rate * (1 - rate) / sweeps)
 
