@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hardness.sequential import ERROR, look_at, looks
@@ -112,7 +112,9 @@ def test_more_runs_than_were_due_are_refused():
         look_at(np.vstack([FOUR, FOUR]), 1, PLAN, 0.9)
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(4, 12), st.floats(0.05, 0.99), st.integers(1, 4))
+@example(6507, 4, 0.5, 1)
 def test_a_look_is_a_function_of_ranks_alone(seed, runs, target, number):
     rng = np.random.default_rng(seed)
     scores = rng.normal(size=30) + rng.normal(size=(runs, 30))
@@ -127,8 +129,9 @@ def test_a_look_is_a_function_of_ranks_alone(seed, runs, target, number):
     assert found.reliability == reliability(r_1, runs)
     assert found.reached == (found.reliability.low >= target)
     assert found.reliability.low <= found.reliability.value <= found.reliability.high
-    # A split error asks for more than a single look does.
-    assert found.reliability.low < look_at(scores, 1, (runs,), target).reliability.low
+    # A split error asks for more than a single look does, where that can say anything at all.
+    single = look_at(scores, 1, (runs,), target).reliability.low
+    assert found.reliability.low < single or single == -np.inf
 
 
 # How often a look errs
