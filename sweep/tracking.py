@@ -39,6 +39,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.artifact.artifact_repo import ArtifactRepository  # noqa: E402
 from mlflow.store.artifact.artifact_repository_registry import (  # noqa: E402
     _artifact_repository_registry,
+    get_artifact_repository,
 )
 from mlflow.tracking import MlflowClient  # noqa: E402
 from requests.exceptions import HTTPError, RequestException  # noqa: E402
@@ -179,6 +180,7 @@ class Store:
         self.uri, self.experiment_id, self.name = uri, experiment_id, name
         self.patience_s = patience_s
         self.client = MlflowClient(uri)
+        self._places: dict[str, str] = {}
 
     @classmethod
     def create(cls, uri: str, name: str, artifacts: str | None = None) -> "Store":
@@ -457,8 +459,9 @@ class Store:
         found: dict[str, int] = {}
         folders: list[str | None] = [None]
         with _translated(self.uri):
+            artifacts = self._artifacts(tracking_run)
             while folders:
-                for file in self.client.list_artifacts(tracking_run, folders.pop()):
+                for file in artifacts.list_artifacts(folders.pop()):
                     if ".." in file.path.split("/") or file.path.startswith("/"):
                         raise TrackerError(f"expected artifacts of a run; came {file.path!r}")
                     if file.is_dir:
@@ -482,12 +485,26 @@ class Store:
             tracking_run: Its run.
             name: As in the run's manifest; checked there to stay inside the run's layout.
             folder: Where it goes, under the same name.
+
+        Raises:
+            TrackerError: If the run has no such artifact, or the tracker cannot be reached.
         """
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         # Where MLflow puts a nested name below its target differs between kinds of store.
         with tempfile.TemporaryDirectory(dir=folder) as scratch, _translated(self.uri):
-            Path(self.client.download_artifacts(tracking_run, name, scratch)).replace(target)
+            artifacts = self._artifacts(tracking_run)
+            try:
+                fetched: str = artifacts.download_artifacts(name, scratch)  # type: ignore[no-untyped-call]
+            except MlflowException:
+                # In one form, whatever went wrong; a listing tells what is not there from the rest.
+                if name not in self.files(tracking_run):
+                    raise TrackerError(
+                        f"tracker {hidden(self.uri)}: expected {name} among the artifacts of run "
+                        f"{tracking_run}; there is none"
+                    ) from None
+                raise
+            Path(fetched).replace(target)
         return target
 
     def read_text(self, tracking_run: str, name: str) -> str:
@@ -577,11 +594,26 @@ class Store:
     def local_folder(self, tracking_run: str) -> Path | None:
         """Where a run's artifacts lie, if they are files that this machine can read."""
         with _translated(self.uri):
-            uri = self.client.get_run(tracking_run).info.artifact_uri or ""
+            uri = self._place(tracking_run)
         if not uri.startswith("file://"):
             return None
         folder = Path(url2pathname(urllib.parse.urlsplit(uri).path))
         return folder if folder.is_dir() else None
+
+    def _place(self, tracking_run: str) -> str:
+        """The address of a run's artifacts, which stays what it is."""
+        if tracking_run not in self._places:
+            uri = self.client.get_run(tracking_run).info.artifact_uri
+            self._places[tracking_run] = uri or ""
+        return self._places[tracking_run]
+
+    def _artifacts(self, tracking_run: str) -> ArtifactRepository:
+        """A run's artifacts, where they are.
+
+        MLflow's client would ask for the run before each listing and each file, and for models of
+        it afterwards, and tell of a server that has gone away as of a file that was never there.
+        """
+        return get_artifact_repository(self._place(tracking_run), tracking_uri=self.uri)
 
     def _configuration(self, run: Run) -> KnownConfiguration:
         tags = run.data.tags
@@ -829,9 +861,11 @@ def _translated(uri: str) -> Iterator[None]:
             # Of this machine's disk, onto which an artifact was fetched.
             raise OSError(errno.ENOSPC, _NO_ROOM) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
+        # Of a transfer that failed, the first line says which one, and the next ones say why.
+        said = " ".join(lines) if lines[0].endswith(":") else lines[0]
         kind = TrackerAway if _passing(error) else TrackerError
         # Without its cause, which quotes the address with its credentials.
-        raise kind(hidden(f"tracker {uri}: {lines[0][:300]}")) from None
+        raise kind(hidden(f"tracker {uri}: {said[:400]}")) from None
 
 
 def _passing(error: MlflowException | RequestException | SQLAlchemyError) -> bool:

@@ -108,11 +108,16 @@ def until(condition, seconds=30):
 
 
 class Line:
-    """A TCP relay on loopback to a real server: while it is cut, nobody answers at its address."""
+    """A TCP relay on loopback to a real server: while it is cut, nobody answers at its address.
 
-    def __init__(self, address):
+    Args:
+        address: Of the server.
+        word: Cuts the line when it passes, if any.
+    """
+
+    def __init__(self, address, word=None):
         parts = urllib.parse.urlsplit(address)
-        self.target = parts.hostname, parts.port
+        self.target, self.word = (parts.hostname, parts.port), word
         self.port, self.open = 0, set()
         self.mend()
         self.address = f"http://127.0.0.1:{self.port}"
@@ -148,6 +153,8 @@ class Line:
     def _pump(self, source, sink):
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                if self.word and self.word in data:
+                    self.cut()
                 sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):

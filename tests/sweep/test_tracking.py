@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from stores import CONFIGURATION, RUN, started
+from stores import CONFIGURATION, RUN, Line, started
 
 from hardness.dynamics import Manifest, fingerprint, write_manifest
 from sweep.mistake import Mistake
@@ -96,6 +96,45 @@ def test_an_artifact_comes_back_as_it_went(store, tmp_path):
     assert store.read_text(run, "spec.json") == '{"newer": 1}'
     fetched = store.download(run, "spec.json", tmp_path / "there")
     assert fetched == tmp_path / "there" / "spec.json"
+
+
+def test_a_file_that_is_not_there_is_refused_at_once(store, tmp_path):
+    store.patience_s = 60
+    run, began = started(store), time.monotonic()
+    with pytest.raises(TrackerError) as refused:
+        store.download(run, "dynamics/epoch=0007.parquet", tmp_path)
+    assert not isinstance(refused.value, TrackerAway)
+    assert time.monotonic() - began < 30
+    assert [*tmp_path.rglob("*.parquet")] == []
+
+
+def test_a_server_is_asked_twice_for_a_file_and_once_for_its_place(tracker, tmp_path):
+    name = "asked twice"
+    run = started(Store.create(tracker.uri, name))
+    for number in range(3):
+        (tmp_path / f"{number}.json").write_text("{}")
+        Store.find(tracker.uri, name).upload(run, tmp_path / f"{number}.json", f"{number}.json")
+    store, log = Store.find(tracker.uri, name), tracker.folder / "log"
+    before = log.read_text().count("HTTP/1.1")
+    for number in range(3):
+        store.download(run, f"{number}.json", tmp_path / "there")
+    assert log.read_text().count("HTTP/1.1") - before == 1 + 2 * 3
+
+
+def test_a_tracker_that_goes_away_while_a_file_is_fetched_is_away(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    name = "goes away"
+    store = Store.create(server, name)
+    run = started(store)
+    (tmp_path / "spec.json").write_text("{}")
+    store.upload(run, tmp_path / "spec.json", "spec.json")
+    with Line(server, b"/artifacts/spec.json ") as line:
+        far = Store.find(line.address, name)
+        with pytest.raises(TrackerAway):
+            far.read_text(run, "spec.json")
+        line.word = None
+        line.mend()
+        assert far.read_text(run, "spec.json") == "{}"
 
 
 def test_the_resolved_file_is_kept_once(store):
