@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from breakable import EPOCHS, Sweep, descendants, ended, flip, halve, kill, same
-from sweeps import cells
+from sweeps import cells, command, train
 
 from hardness import checkpoint as checkpoints
 from sweep.tracking import Store
@@ -167,7 +167,10 @@ def test_a_soak(tmp_path, cluster, tracker, monkeypatch):
     undisturbed = Sweep(
         tmp_path / "undisturbed", f"sqlite:///{tmp_path}/mlflow.db", "undisturbed", seeds=count // 2
     )
-    code, _, err = undisturbed.run()
+    train(undisturbed.file)
+    code, _, err = command(
+        "aggregate", undisturbed.name, "--no-figures", "--tracking-uri", undisturbed.uri
+    )
     assert code == 0, err
     sweep = Sweep(tmp_path / "soak", tracker.uri, f"soak-{count}", seeds=count // 2)
     soak = Soak(sweep, cluster, tracker, rng)
