@@ -175,7 +175,7 @@ def test_a_soak(tmp_path, cluster, tracker, monkeypatch):
     sweep = Sweep(tmp_path / "soak", tracker.uri, f"soak-{count}", seeds=count // 2)
     soak = Soak(sweep, cluster, tracker, rng)
     rounds = [rng.sample(sorted(soak.kinds), len(soak.kinds)) for _ in range(count)]
-    kinds = [kind for of_each in rounds for kind in of_each][: count // 3]
+    kinds = [kind for of_each in rounds for kind in of_each][: count // 4]
     epochs = count * (EPOCHS + 1)
     moments = sorted(rng.sample(range(1, 3 * epochs // 4), len(kinds)))
     try:
