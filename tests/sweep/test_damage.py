@@ -141,7 +141,7 @@ def test_a_damaged_epoch_file_of_a_finished_run(sweep, tracker, reference):
     assert len(ends) == 2
     goes_on(sweep, reference, retrained=0, before=ends)
     # Two runs, each as a whole, and nothing of the others.
-    assert len(sweep.trained()) == 2 * EPOCHS
+    assert len(sweep.trained()) == 2 * (EPOCHS + 1)
 
 
 def test_a_damaged_file_of_a_half_trained_run(sweep, tracker, reference):
