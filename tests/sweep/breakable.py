@@ -1,5 +1,6 @@
 """What can be broken: nodes of a Ray cluster, a tracking server, drivers and workers of a sweep."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -361,6 +362,15 @@ def flip(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def fill(path):
+    """Write into a file until the disk is full."""
+    with path.open("ab", buffering=0) as filler:
+        for size in (1 << 16, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while filler.write(bytes(size)):
+                    pass
 
 
 def halve(path):

@@ -39,6 +39,22 @@ def server(tracker):
     return tracker.uri
 
 
+@pytest.fixture
+def disk(tmp_path):
+    """Makes a file system small enough to be full, of a given size; None where it may not."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(size):
+        line = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        done = subprocess.run(line, capture_output=True, check=False)
+        return folder if done.returncode == 0 else None
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
 @pytest.fixture(scope="session")
 def postgres():
     """A fresh PostgreSQL on loopback; gives the address of its database."""

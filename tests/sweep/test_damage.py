@@ -1,12 +1,10 @@
 """Nothing is lost when a disk is full or a file is damaged: tables as if nothing had happened."""
 
-import contextlib
 import inspect
-import subprocess
 from functools import partial
 
 import pytest
-from breakable import CELLS, EPOCHS, flip, goes_on, halve, until
+from breakable import CELLS, EPOCHS, fill, flip, goes_on, halve, until
 from sweeps import by_hand, cells, command, train
 
 from hardness import checkpoint as checkpoints
@@ -17,29 +15,11 @@ from sweep.uploading import Uploader
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
-
-@pytest.fixture
-def disk(tmp_path):
-    """A file system of its own, small enough to be full; the size comes with the call."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(size):
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            pytest.skip(f"needs a small file system of its own: {done.stderr.strip()}")
-        return folder
-
-    yield mount
-    if folder.is_mount():
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+NO_DISK = "needs a small file system of its own: rights to mount one"
 
 
 def test_a_full_disk(sweep, disk, reference):
-    disk = disk("4m")
+    disk = disk("4m") or pytest.skip(NO_DISK)
     sweep.file.write_text(sweep.file.read_text().replace(str(sweep.storage), str(disk)))
     sweep.storage = disk
     plugin = sweep.folder / "watch.py"
@@ -76,7 +56,7 @@ def test_a_full_disk(sweep, disk, reference):
 
 def test_a_full_disk_that_uploads_empty(disk, tmp_path, tracker):
     """A spool with room for three files takes ten, a file as soon as another one is stored."""
-    spool = disk("64k")
+    spool = disk("64k") or pytest.skip(NO_DISK)
     store = Store.create(tracker.uri, "empties")
     run = store._new("any", {"role": "any"})
     with Uploader(Guarded(store, Claim(tmp_path / "claim", "any")), run, spool) as uploader:
@@ -89,15 +69,6 @@ def test_a_full_disk_that_uploads_empty(disk, tmp_path, tracker):
         write = partial((spool / "large.bin").write_bytes, bytes(100_000))
         with pytest.raises(OSError, match="No space left"):
             _as_room_comes(write, uploader)
-
-
-def fill(path):
-    """Write into a file until the disk is full."""
-    with path.open("ab", buffering=0) as filler:
-        for size in (1 << 16, 1 << 12, 1):
-            with contextlib.suppress(OSError):
-                while filler.write(bytes(size)):
-                    pass
 
 
 # From epoch 2 on somebody else fills the disk, whenever there is room.
