@@ -71,7 +71,7 @@ SHARES = ("sample", "sample_by_configuration", "seed")
 SYMMETRIC = "truth_noise_symmetric"
 ABOUT = ["family", "labels_used"]
 # One for each ``data_seed``.
-DRAWS = [f"small-cifar10-symmetric20{draw}" for draw in ("", "-draw1", "-draw2")]
+DRAWS = ("", "-draw1", "-draw2")
 # At 5 % symmetric noise on CIFAR-10 (Ravikumar et al., 2025).
 PUBLISHED = {
     "mean_loss.supervised": "0.987",
@@ -108,6 +108,16 @@ class Grid:
         mine = table[table["truth"] == truth].set_index("score")
         ends = (f"{statistic}_low", f"{statistic}_high")
         return {str(one): _interval(row, statistic, *ends) for one, row in mine.iterrows()}
+
+    def draws(self, sweep: str, truth: str, statistic: str) -> Columns:
+        """A statistic of each score in each draw of the data, and over them."""
+        drawn = self.truths[[f"{sweep}{draw} {truth} {statistic}" for draw in DRAWS]].dropna()
+        columns = [(f"`data_seed` {n}", _plain(drawn[name])) for n, name in enumerate(drawn)]
+        return [
+            *columns,
+            ("mean", _plain(drawn.mean(axis=1))),
+            ("standard deviation", _plain(drawn.std(axis=1))),
+        ]
 
     def stability(self, sweep: str, statistic: str, ends: tuple[str, ...] = ()) -> Cells:
         """Score to a statistic over seeds."""
@@ -188,14 +198,7 @@ def leakage(grid: Grid) -> str:
 
 def draws(grid: Grid) -> str:
     """AUROC for labels that were replaced, over draws of images and of the labels among them."""
-    table = grid.truths.set_axis(grid.truths.columns.str.removesuffix(" auroc"), axis=1)
-    drawn = table[[f"{sweep} {SYMMETRIC}" for sweep in DRAWS]].dropna()
-    columns = [(f"`data_seed` {n}", _plain(drawn[name])) for n, name in enumerate(drawn)]
-    columns += [
-        ("mean", _plain(drawn.mean(axis=1))),
-        ("standard deviation", _plain(drawn.std(axis=1))),
-    ]
-    return _markdown(columns, EVERY)
+    return _markdown(grid.draws("small-cifar10-symmetric20", SYMMETRIC, "auroc"), EVERY)
 
 
 def human_noise(grid: Grid) -> str:
@@ -240,15 +243,8 @@ def images(grid: Grid) -> str:
 
 
 def rare(grid: Grid) -> str:
-    """Metrics against how rare the kind of an image is among those of its class."""
-    columns: Columns = [
-        (title, grid.truth("small-cifar10-rare", "truth_rare_subgroup", statistic))
-        for title, statistic in (
-            ("rarity of the kind: Spearman", "spearman"),
-            ("within class", "spearman_within_class"),
-        )
-    ]
-    return _markdown(columns, EVERY)
+    """Metrics against how rare the kind of an image is, over draws of which kinds are rare."""
+    return _markdown(grid.draws("small-cifar10-rare", "truth_rare_subgroup", "spearman"), EVERY)
 
 
 def ood(grid: Grid) -> str:
