@@ -51,18 +51,21 @@ def ratio(
     """Time two ways of doing the same, one right after the other, and compare pair by pair.
 
     A neighbour's load falls on both members of a pair; seconds of different pairs never meet.
-    The first pair, which also warms caches and allocators, does not count.
+    Each goes first in every other pair, for a machine that slows down meanwhile. The first pair,
+    which also warms caches and allocators, does not count.
 
     Args:
         what: As in ``Figure``.
         asked: As in ``Figure``.
         numerator: Given the pair's number.
-        denominator: Likewise; goes first.
+        denominator: Likewise.
         pairs: How many to count.
     """
     wall, cpu, seconds = [], [], []
     for pair in range(pairs + 1):
-        below, above = (_timed(work, pair) for work in (denominator, numerator))
+        order = (denominator, numerator) if pair % 2 else (numerator, denominator)
+        timed = {work: _timed(work, pair) for work in order}
+        below, above = timed[denominator], timed[numerator]
         if pair:
             wall.append(above[0] / below[0])
             cpu.append(above[1] / below[1])
