@@ -1,4 +1,4 @@
-"""Figures of an aggregation: stability, agreement, truth, data map, and images at both ends.
+"""Figures of an aggregation: stability, agreement, truth, variance, data map, images at both ends.
 
 A figure whose numbers are missing is not drawn. What a figure shows is chosen by the functions
 without an underscore, from tables to tables; the rest is ink.
@@ -58,6 +58,11 @@ _ARMS = {
     "easiest": (_BLUE, "-", 0.2),
     "random like easiest": (_BLUE, ":", 0.6),
 }
+_SHARES = {
+    "sample": (_BLUE, "the sample"),
+    "sample_by_configuration": (_ORANGE, "the sample under this configuration"),
+    "seed": (_FAINT, "the seed"),
+}
 _DIVERGING = LinearSegmentedColormap.from_list("agreement", [_VERMILLION, "#F7F7F7", _BLUE])
 _CORRECTNESS = LinearSegmentedColormap.from_list("correctness", [_VERMILLION, _PINK, _BLUE])
 _STYLE: dict[str, Any] = {
@@ -106,15 +111,15 @@ def draw(
 
     Returns:
         The files written: ``stability.png``, ``forecast.png``, ``agreement.png``, ``truth.png``,
-        ``data_map.png`` and one ``images_<score key>.png`` for each of ``pictured``, where there is
-        something to show.
+        ``variance.png``, ``data_map.png`` and one ``images_<score key>.png`` for each of
+        ``pictured``, where there is something to show.
     """
     folder.mkdir(parents=True, exist_ok=True)
     by_id = {one.configuration.configuration_id: one for one in result.scores}
     chosen = [by_id[configuration_id] for configuration_id in best if configuration_id in by_id]
     with style.context(_STYLE, after_reset=True):
         written = [_save(figure, folder / f) for f, figure in _figures(result, chosen, dataset)]
-    names = ("stability", "forecast", "agreement", "truth", "data_map")
+    names = ("stability", "forecast", "agreement", "truth", "variance", "data_map")
     stale = {folder / f"{name}.png" for name in names}
     for path in (stale | {*folder.glob("images_*.png")}) - {*written}:
         path.unlink(missing_ok=True)
@@ -280,6 +285,25 @@ def truth_rows(table: pd.DataFrame, most: int) -> pd.DataFrame:
     return rows.sort_values("score", key=lambda score: score.map(order), kind="stable")
 
 
+def variance_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The metrics whose variance gets a line of its own, the sample's largest share first.
+
+    Args:
+        table: ``Aggregate.variance``.
+
+    Returns:
+        Rows of the table that stand for their metrics, see ``headline``, and have a value; by
+        regimen in the table's order.
+    """
+    if table.empty:
+        return table
+    rows = table.dropna(subset="sample")
+    rows = rows[rows["metric"].isin(headline(rows["metric"]))]
+    places = {regimen: place for place, regimen in enumerate(rows["regimen"].unique())}
+    rows = rows.sort_values("sample", ascending=False, kind="stable")
+    return rows.sort_values("regimen", key=lambda mine: mine.map(places), kind="stable")
+
+
 def map_points(samples: pd.DataFrame, configuration_id: str) -> pd.DataFrame:
     """Where each sample of a configuration lies on the data map.
 
@@ -380,6 +404,8 @@ def _figures(
         yield "agreement.png", figure
     if figure := _truth_figure(result.truth):
         yield "truth.png", figure
+    if figure := _variance_figure(variance_rows(result.variance)):
+        yield "variance.png", figure
     supervised = [one for one in best if one.configuration.regimen == "supervised"]
     if supervised and (figure := _data_map_figure(result.samples, supervised[0])):
         yield "data_map.png", figure
@@ -695,6 +721,32 @@ def _truth_panel(axis: Axes, rows: pd.DataFrame, y: pd.Series) -> None:
     found = f"{rows['base_rate'].iloc[0]:.1%} of " if binary else ""
     axis.set_title(f"{textwrap.fill(name, 26)}\n{found}{rows['samples'].max():,} samples")
     axis.set_xlabel("AUROC" if binary else "Spearman correlation")
+
+
+def _variance_figure(rows: pd.DataFrame) -> Figure | None:
+    if rows.empty:
+        return None
+    panels = [*rows.groupby("regimen", sort=False)]
+    lines = [len(mine) + 0.2 for _, mine in panels]
+    figure = Figure((7.5, 0.22 * sum(lines) + 0.85 * len(panels) + 0.5), layout="constrained")
+    axes = figure.subplots(len(panels), height_ratios=lines, squeeze=False)[:, 0]
+    for axis, (regimen, mine) in zip(axes, panels, strict=True):
+        y = np.arange(len(mine))
+        left = np.zeros(len(mine))
+        for share, (colour, _) in _SHARES.items():
+            axis.barh(y, mine[share], left=left, height=0.7, color=colour, lw=0)
+            left = left + mine[share].to_numpy()
+        axis.set_yticks(y, mine["metric"])
+        axis.set_ylim(len(mine) - 0.4, -0.6)
+        axis.set_xlim(0, 1)
+        axis.tick_params(axis="y", length=0)
+        axis.spines["left"].set_visible(False)
+        of = f"{mine['configurations'].max()} configurations of {mine['runs'].min()} seeds"
+        axis.set_title(f"{regimen} · {of} · {mine['samples'].max():,} samples")
+    axes[-1].set_xlabel("share of the variance of normalised ranks")
+    handles = [Rectangle((0, 0), 1, 1, color=colour, label=of) for colour, of in _SHARES.values()]
+    figure.legend(handles=handles, loc="outside upper left", ncols=3)
+    return figure
 
 
 def _pruning_figure(table: pd.DataFrame) -> Figure:

@@ -58,6 +58,7 @@ def aggregated(*configurations, pixels=None):
         stability=aggregate.stability_table(configurations),
         agreement=aggregate.agreement_table(sweep, configurations, pixels, intervals=False),
         samples=aggregate.samples_table(configurations, pixels),
+        variance=aggregate.variance_table(configurations),
     )
 
 
@@ -111,6 +112,23 @@ class TestDraw:
             picture = matplotlib.image.imread(tmp_path / "figures" / name)
             assert min(picture.shape[:2]) > 300
             assert np.ptp(picture[..., :3]) > 0.5
+
+    def test_shares_of_the_variance_are_drawn_where_a_regimen_has_several_configurations(
+        self, supervised, tmp_path
+    ):
+        other = dataclasses.replace(supervised.configuration, options={"train": {"lr": 0.2}})
+        twice = scores("supervised", SUPERVISED, salt=2)
+        twice = dataclasses.replace(twice, configuration=other)
+        result = aggregated(supervised, twice, scores("contrastive", CONTRASTIVE))
+        assert "variance.png" in drawn(result, tmp_path)
+        rows = report.variance_rows(result.variance)
+        assert {*rows["regimen"]} == {"supervised"}
+        assert {*rows["metric"]} == {*SUPERVISED} - {"aum.train"}
+        assert rows["sample"].is_monotonic_decreasing
+        shares = rows[["sample", "sample_by_configuration", "seed"]].sum(axis=1)
+        np.testing.assert_allclose(shares, 1)
+        drawn(aggregated(supervised), tmp_path)
+        assert not (tmp_path / "variance.png").exists()
 
     def test_without_the_dataset_there_are_no_images(self, result, tmp_path):
         written = drawn(result, tmp_path)
