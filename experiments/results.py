@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import t
 
 HERE = Path(__file__).parent
 REFERENCE = "supervised_reference"
@@ -73,10 +76,25 @@ ABOUT = ["family", "labels_used"]
 # One for each ``data_seed``.
 DRAWS = ("", "-draw1", "-draw2")
 # At 5 % symmetric noise on CIFAR-10 (Ravikumar et al., 2025).
-PUBLISHED = {
+PUBLISHED_NOISE = {
     "mean_loss.supervised": "0.987",
     "ssft.second_split": "0.950",
     "label_quality_self_confidence.cross_fit": "0.887, confident learning",
+}
+
+BESIDE_UNCERTAINTY = (
+    "knn_distance.contrastive",
+    "msd_mean.contrastive",
+    "msd_cosine.contrastive",
+    "image_l2_norm",
+)
+DISAGREES = "aggregate_disagreement.aggregate"  # from a file of truths, see RESULTS.md
+STATISTICS = {
+    "spearman_pair_mean": "two seeds",
+    "spearman": "Spearman",
+    "spearman_within_class": "within class",
+    "auroc": "AUROC",
+    "average_precision": "average precision",
 }
 
 Cells = Mapping[str, str]
@@ -113,10 +131,18 @@ class Grid:
         """A statistic of each score in each draw of the data, and over them."""
         drawn = self.truths[[f"{sweep}{draw} {truth} {statistic}" for draw in DRAWS]].dropna()
         columns = [(f"`data_seed` {n}", _plain(drawn[name])) for n, name in enumerate(drawn)]
+        means = drawn.mean(axis=1)
+        width = drawn.std(axis=1) * t.ppf(0.975, len(DRAWS) - 1) / len(DRAWS) ** 0.5
+        over = pd.DataFrame({"mean": means, "low": means - width, "high": means + width})
         return [
             *columns,
-            ("mean", _plain(drawn.mean(axis=1))),
-            ("standard deviation", _plain(drawn.std(axis=1))),
+            (
+                "mean of the draws",
+                {
+                    str(one): _interval(row, "mean", "low", "high", digits=3)
+                    for one, row in over.iterrows()
+                },
+            ),
         ]
 
     def stability(self, sweep: str, statistic: str, ends: tuple[str, ...] = ()) -> Cells:
@@ -163,9 +189,10 @@ def label_free(grid: Grid) -> str:
 def uncertainty(grid: Grid) -> str:
     """Agreement of uncertainty with the supervised reference and with label-free metrics."""
     columns = _with_reference(grid, (("CIFAR-10", "small-cifar10"),))
+    ends = ("spearman_low", "spearman_high")
     columns += [
-        (f"with `{other}`", grid.agreement("small-cifar10", other, "spearman"))
-        for other in ("knn_distance.contrastive", "msd_mean.contrastive", "image_l2_norm")
+        (f"with `{other}`", grid.agreement("small-cifar10", other, "spearman", ends))
+        for other in BESIDE_UNCERTAINTY
     ]
     return _markdown(columns, [*IN_SAMPLE, *UNCERTAINTY])
 
@@ -177,7 +204,7 @@ def label_noise(grid: Grid) -> str:
         for name, sweep in (("CIFAR-10", "cifar10"), ("MNIST", "mnist"))
         for rate in (5, 20)
     ]
-    return _markdown([*columns, ("published, CIFAR-10 5 %", PUBLISHED)], EVERY)
+    return _markdown([*columns, ("published, CIFAR-10 5 %", PUBLISHED_NOISE)], EVERY)
 
 
 def leakage(grid: Grid) -> str:
@@ -203,7 +230,7 @@ def draws(grid: Grid) -> str:
 
 def human_noise(grid: Grid) -> str:
     """Metrics against what people said of CIFAR-10's training images."""
-    clean, aggregate = "small-cifar10", "aggregate_disagreement.aggregate"
+    clean, aggregate = "small-cifar10", DISAGREES
     worse, trained = "small-cifar10-worse", "truth_noise_human"
     columns = [
         ("aggregate label differs: AUROC", grid.truth(clean, aggregate, "auroc")),
@@ -213,6 +240,37 @@ def human_noise(grid: Grid) -> str:
         ("within class", grid.truth(worse, trained, "auroc_within_class")),
     ]
     return _markdown(columns, EVERY)
+
+
+def human_noise_without_labels(grid: Grid) -> str:
+    """Every label-free score, the pixels' among them, where people's label differs."""
+    sweep = "small-cifar10"
+    table = grid.table(sweep, "truth.csv")
+    free = table[(table["truth"] == DISAGREES) & (table["labels_used"] == "none")]
+    columns: Columns = [
+        ("AUROC", grid.truth(sweep, DISAGREES, "auroc")),
+        ("within class", grid.truth(sweep, DISAGREES, "auroc_within_class")),
+        ("average precision", grid.truth(sweep, DISAGREES, "average_precision")),
+    ]
+    return _markdown(columns, free.sort_values("auroc", ascending=False)["score"])
+
+
+def published(grid: Grid) -> str:
+    """What others found on clean CIFAR-10, all of ``published.csv``, beside what was found here."""
+    sweep = "small-cifar10"
+    lines = ["| what | statistic | published | by | here |", "| --- " * 5 + "|"]
+    for row in pd.read_csv(HERE / "published.csv", dtype=str, keep_default_na=False).itertuples():
+        what, statistic, elsewhere, source, score, other = row[1:]
+        ends = (f"{statistic}_low", f"{statistic}_high")
+        if not other:
+            found = grid.stability(sweep, statistic, ends)
+        elif other == DISAGREES:
+            found = grid.truth(sweep, other, statistic)
+        else:
+            found = grid.agreement(sweep, other, statistic, ends)
+        cells = (what, STATISTICS[statistic], elsewhere, source, found[score])
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def human_uncertainty(grid: Grid) -> str:
@@ -317,11 +375,13 @@ def every_truth(folder: Path, before: pd.DataFrame) -> pd.DataFrame:
 TABLES: dict[str, Callable[[Grid], str]] = {
     "stability": stability,
     "label_free": label_free,
+    "published": published,
     "uncertainty": uncertainty,
     "label_noise": label_noise,
     "leakage": leakage,
     "draws": draws,
     "human_noise": human_noise,
+    "human_noise_without_labels": human_noise_without_labels,
     "human_uncertainty": human_uncertainty,
     "images": images,
     "rare": rare,
@@ -342,7 +402,36 @@ FIGURES = {
     "small-cifar10-rare/figures/truth.png": "cifar10-rare.png",
     "small-cifar10-ood/figures/truth.png": "cifar10-ood.png",
     "small-cifar10-prune/figures/prune.png": "cifar10-prune.png",
+    "digits/figures/variance.png": "digits-variance.png",
 }
+
+
+def uncertainty_figure(grid: Grid) -> Figure:
+    """Agreement of uncertainty with the supervised reference and with label-free metrics."""
+    table = grid.table("small-cifar10", "agreement.csv")
+    table["right"] = table["right"].where(~table["right"].str.startswith(REFERENCE), REFERENCE)
+    flipped = table.rename(columns={"left": "right", "right": "left"})
+    both = pd.concat([table, flipped]).set_index(["left", "right"])
+    names = [*IN_SAMPLE, *UNCERTAINTY]
+    figure = Figure((11, 3.4), layout="constrained")
+    panels = (REFERENCE, *BESIDE_UNCERTAINTY)
+    y = np.arange(len(names))
+    colours = np.where(np.isin(names, IN_SAMPLE), "#0072B2", "#009E73")
+    for axis, other in zip(
+        figure.subplots(1, len(panels), sharex=True, sharey=True), panels, strict=True
+    ):
+        rows = both.loc[[(name, other) for name in names]]
+        axis.axvline(0, color="#D9D9D9", lw=1, zorder=0)
+        axis.hlines(y, rows["spearman_low"], rows["spearman_high"], colors=colours, alpha=0.5)
+        axis.scatter(rows["spearman"], y, s=18, c=colours, zorder=3)
+        axis.set_title(other.replace("_", " ").replace(".", "\n"), loc="left", fontsize=9)
+        axis.set_yticks(y, names, fontsize=8)
+        axis.set_ylim(len(names) - 0.4, -0.6)
+        axis.spines[["top", "right", "left"]].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+        axis.tick_params(axis="x", labelsize=8)
+    figure.supxlabel("Spearman correlation, 95 % interval over samples", fontsize=9)
+    return figure
 
 
 def _with_reference(
@@ -422,6 +511,8 @@ def main(folder: Path) -> None:
     grid.truths.to_csv(truths)
     path = HERE / "RESULTS.md"
     path.write_text(filled(path.read_text(), grid))
+    if (folder / "small-cifar10" / "agreement.csv").exists():
+        uncertainty_figure(grid).savefig(HERE / "figures" / "cifar10-uncertainty.png", dpi=150)
     for source, target in FIGURES.items():
         if (folder / source).exists():
             shutil.copy(folder / source, HERE / "figures" / target)

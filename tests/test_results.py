@@ -107,7 +107,7 @@ def test_draws_of_the_data_are_compared(results, tmp_path):
         index=pd.Index(["aum.supervised"], name="score"),
     ).assign(family="supervised", labels_used="own")
     (row,) = results.draws(results.Grid(tmp_path, truths)).splitlines()[2:]
-    assert row == "| `aum.supervised` | 0.500 | 0.600 | 0.700 | 0.600 | 0.100 |"
+    assert row == "| `aum.supervised` | 0.500 | 0.600 | 0.700 | 0.600 [0.352, 0.848] |"
 
 
 def test_its_links_lead_somewhere():
