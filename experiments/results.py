@@ -424,7 +424,7 @@ def uncertainty_figure(grid: Grid) -> Figure:
         axis.axvline(0, color="#D9D9D9", lw=1, zorder=0)
         axis.hlines(y, rows["spearman_low"], rows["spearman_high"], colors=colours, alpha=0.5)
         axis.scatter(rows["spearman"], y, s=18, c=colours, zorder=3)
-        axis.set_title(other.replace("_", " ").replace(".", "\n"), loc="left", fontsize=9)
+        axis.set_title(other.replace(".", "\n."), loc="left", fontsize=9)
         axis.set_yticks(y, names, fontsize=8)
         axis.set_ylim(len(names) - 0.4, -0.6)
         axis.spines[["top", "right", "left"]].set_visible(False)
@@ -508,9 +508,10 @@ def main(folder: Path) -> None:
     """Put the tables into RESULTS.md, and its figures and ``truths.csv`` beside it."""
     truths = HERE / "truths.csv"
     grid = Grid(folder, pd.read_csv(truths, index_col="score"))
-    grid.truths.to_csv(truths)
     path = HERE / "RESULTS.md"
-    path.write_text(filled(path.read_text(), grid))
+    text = filled(path.read_text(), grid)
+    path.write_text(text)
+    grid.truths.to_csv(truths)
     if (folder / "small-cifar10" / "agreement.csv").exists():
         uncertainty_figure(grid).savefig(HERE / "figures" / "cifar10-uncertainty.png", dpi=150)
     for source, target in FIGURES.items():
