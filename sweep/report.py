@@ -741,7 +741,7 @@ def _variance_figure(rows: pd.DataFrame) -> Figure | None:
         axis.set_xlim(0, 1)
         axis.tick_params(axis="y", length=0)
         axis.spines["left"].set_visible(False)
-        of = f"{mine['configurations'].max()} configurations of {mine['runs'].min()} seeds"
+        of = f"{mine['configurations'].max()} configurations of {mine['runs'].max()} seeds"
         axis.set_title(f"{regimen} · {of} · {mine['samples'].max():,} samples")
     axes[-1].set_xlabel("share of the variance of normalised ranks")
     handles = [Rectangle((0, 0), 1, 1, color=colour, label=of) for colour, of in _SHARES.values()]
