@@ -64,7 +64,9 @@ def test_worked_example(results, tmp_path):
         ["0.12 [0.10, 0.15]", "0.10", "0.20", "0.12 [0.10, 0.15]"],
         ["-0.40 [-0.50, -0.30]", "", "0.30", ""],
     ]
-    assert "| `max_softmax.cross_fit` |  |  |  |  | 0.25 [0.20, 0.30] |" in results.uncertainty(grid)
+    assert "| `max_softmax.cross_fit` |  |  |  |  | 0.25 [0.20, 0.30] |" in results.uncertainty(
+        grid
+    )
 
     pd.DataFrame(
         {

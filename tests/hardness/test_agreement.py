@@ -578,6 +578,17 @@ class TestTable:
         expected = kendalltau(x.scores[0], y.scores[1]).statistic
         assert row["kendall_tau_b"] == pytest.approx(expected, abs=1e-12)
 
+    def test_tau_of_few_samples_by_signs_is_that_by_sorting(self, monkeypatch):
+        x, y = (metric(name, 4, seed=seed) for seed, name in enumerate("xy"))
+        x = dataclasses.replace(x, scores=x.scores.round(1))
+        constant = dataclasses.replace(y, name="constant", scores=np.ones_like(y.scores))
+        sets = [x, y, constant, deterministic("z", y.scores[0].round())]
+        by_signs = agreement(sets, None, some_labels(), draws=0)
+        monkeypatch.setattr(hardness.agreement, "MOST_SAMPLES_FOR_SIGNS", 0)
+        by_sorting = agreement(sets, None, some_labels(), draws=0)
+        assert by_signs["kendall_tau_b"].isna().sum() == 3
+        pd.testing.assert_frame_equal(by_signs, by_sorting, rtol=1e-14)
+
     def test_tau_beyond_sixteen_bits(self):
         x, y, labels = random_pair(70_000, decimals=2)
         row = agreement([deterministic("x", x)], [deterministic("y", y)], labels, draws=0).iloc[0]
