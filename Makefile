@@ -20,7 +20,7 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python --editable .
 	touch $@
 
-demo: $(READY)  ## train, aggregate and compare on real digits, about three minutes on two cores
+demo: $(READY)  ## train, aggregate and compare on real digits, three to four minutes on two cores
 	$(BIN)/sweep run experiments/digits.yaml
 
 test: $(READY)  ## everything, with a real Ray and a real MLflow, on two processes
