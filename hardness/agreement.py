@@ -688,21 +688,24 @@ def _tau_table(ranks: _Ranks, a: int, b: int) -> Float[np.ndarray, "sets sets"]:
     sets, samples = x.shape
     threads = os.cpu_count() or 1
 
-    def count(first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        excess, untied_x, untied_y = np.zeros((sets, sets)), np.zeros(sets), np.zeros(sets)
+    def count(first: int) -> np.ndarray:
+        excess = np.zeros((sets, sets))
         for one in range(first, samples - 1, threads):
-            x_signs = np.sign(x[:, one + 1 :] - x[:, one, None])
-            y_signs = np.sign(y[:, one + 1 :] - y[:, one, None])
+            # Ranks that differ do so by 1 at least, so a difference cut off at 1 is its sign.
+            x_signs = np.clip(x[:, one + 1 :] - x[:, one, None], -1, 1)
+            y_signs = np.clip(y[:, one + 1 :] - y[:, one, None], -1, 1)
             excess += x_signs @ y_signs.T
-            untied_x += np.count_nonzero(x_signs, axis=1)
-            untied_y += np.count_nonzero(y_signs, axis=1)
-        return excess, untied_x, untied_y
+        return excess
 
-    excess, untied_x, untied_y = (
-        np.sum(parts, axis=0) for parts in zip(*_in_threads(count, range(threads)), strict=True)
-    )
+    excess = np.sum(_in_threads(count, range(threads)), axis=0)
+    untied_x, untied_y = (np.array([_untied_pairs(row) for row in side]) for side in (x, y))
     with np.errstate(invalid="ignore"):  # a constant has no untied pair, and no tau
         return np.clip(excess / np.sqrt(untied_x)[:, None] / np.sqrt(untied_y), -1, 1)
+
+
+def _untied_pairs(ranks: Float[np.ndarray, " samples"]) -> int:
+    _, ties = np.unique(ranks, return_counts=True)
+    return (len(ranks) ** 2 - int(ties @ ties)) // 2
 
 
 def _taus(group: _Group, ranks: _Ranks, a: int, b: int) -> Float[np.ndarray, " pairs"]:
