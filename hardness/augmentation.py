@@ -68,7 +68,7 @@ def augment(
     """
     if parameters.shape[1] != len(options.columns):
         raise ValueError(
-            f"parameters: expected {len(options.columns)} columns; came {parameters.shape[1]}"
+            f"parameters: expected {len(options.columns)} columns; got {parameters.shape[1]}"
         )
     columns = parameters.to(images.device, non_blocking=True).unbind(dim=1)
     u = dict(zip(options.columns, columns, strict=True))
@@ -99,7 +99,7 @@ def _moved(options: Augmentation, images: Tensor, u: dict[str, Tensor]) -> Tenso
 
 def _shifted(options: Augmentation, positions: Tensor, u: Tensor, size: int) -> Tensor:
     if options.pad >= size:
-        raise ValueError(f"pad: expected less than the image's {size} pixels; came {options.pad}")
+        raise ValueError(f"pad: expected less than the image's {size} pixels; got {options.pad}")
     offset = (u * (2 * options.pad + 1)).long().clamp_(max=2 * options.pad) - options.pad
     last = size - 1
     return last - (last - (positions + offset[:, None]).abs()).abs()

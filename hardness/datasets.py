@@ -190,7 +190,7 @@ def load(
     else:
         raise ValueError(
             f"validation: expected a share such as 0.1, since {options.name} has no test set; "
-            "came 'test'"
+            "got 'test'"
         )
     _check_space(caches)
     columns = pd.DataFrame(index=range(len(source.train.labels)))
@@ -254,7 +254,7 @@ def _check_validation(validation: object) -> None:
     share = isinstance(validation, int | float) and 0 < validation < 1
     if not (share or validation is None or validation == "test"):
         raise ValueError(
-            f'validation: expected "test" or a share between 0 and 1; came {validation!r}'
+            f'validation: expected "test" or a share between 0 and 1; got {validation!r}'
         )
 
 
@@ -292,7 +292,7 @@ def _check_space(caches: Sequence[Cache]) -> None:
         raise ValueError(
             f"cache: expected {missing / 2**30:.1f} GiB free at {caches[0].path.parent} for "
             f"{sum(len(cache.images) for cache in caches)} decoded images; "
-            f"came {caches[0].free_bytes / 2**30:.1f} GiB"
+            f"got {caches[0].free_bytes / 2**30:.1f} GiB"
         )
 
 
@@ -303,7 +303,7 @@ def _subset(labels: _Labels, options: DatasetOptions) -> _Ids:
     if options.subset > len(labels):
         raise ValueError(
             f"subset: expected at most the {len(labels)} training samples of {options.name}; "
-            f"came {options.subset}"
+            f"got {options.subset}"
         )
     quotas = _class_quotas(np.bincount(labels), options.subset)
     return first_of_each_class(labels, quotas, raw_bits(len(labels), options.data_seed, _SUBSET))
@@ -317,7 +317,7 @@ def _split(samples: Samples, share: float, options: DatasetOptions) -> tuple[Sam
     quotas = np.clip(quotas, np.minimum(counts // 2, 1), np.maximum(counts - 1, 0))
     if not quotas.any():
         raise ValueError(
-            "validation: expected a class of two samples to split; came none: take a larger subset"
+            "validation: expected a class of two samples to split; got none: take a larger subset"
         )
     # A sample's priority depends on its id alone, not on the subset around it.
     ids = samples.sample_ids.numpy()
@@ -364,7 +364,7 @@ def _alike(train: Samples, test: Samples, name: str) -> tuple[Samples, Samples]:
     sizes = [tuple(part.images.shape[2:]) for part in (train, test)]
     if sizes[0] != sizes[1]:
         raise ValueError(
-            f"{name}: expected one image size; came {_size(sizes[0])} in train and "
+            f"{name}: expected one image size; got {_size(sizes[0])} in train and "
             f"{_size(sizes[1])} in test"
         )
     channels = max(part.images.shape[1] for part in (train, test))
@@ -467,8 +467,8 @@ class _Shards:
         try:
             return read(_opened(path))
         except UNREADABLE as error:
-            came = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ValueError(f"{path}: expected a whole parquet file; {came}") from error
+            got = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ValueError(f"{path}: expected a whole parquet file; {got}") from error
 
     def image_column(self) -> str:
         """Name of the struct that holds the encoded images."""
@@ -478,7 +478,7 @@ class _Shards:
                 return name
         raise ValueError(
             f"{self.files[0]}: expected a column {' or '.join(_IMAGE_COLUMNS)} with `bytes`; "
-            f"came {', '.join(self.schema.names)}"
+            f"got {', '.join(self.schema.names)}"
         )
 
     def encoded(self, ids: _Ids) -> Iterator[tuple[str, bytes | None]]:
@@ -501,8 +501,8 @@ def _shards(files: Sequence[Path]) -> _Shards:
     try:
         return _Shards(files=files, schema=pq.read_schema(files[0]))
     except UNREADABLE as error:
-        came = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"{files[0]}: expected a parquet file; {came}") from error
+        got = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{files[0]}: expected a parquet file; {got}") from error
 
 
 def _opened(path: Path) -> pq.ParquetFile:
@@ -571,7 +571,7 @@ def _parquet_test(options: DatasetOptions, n_classes: int) -> _Part:
     if len(unknown):
         raise ValueError(
             f"{shards.files[0]}: expected labels below {n_classes}, as in train; "
-            f"came {labels[unknown[0]]} in row {unknown[0]}"
+            f"got {labels[unknown[0]]} in row {unknown[0]}"
         )
     return _Part(labels=labels, pixels=lambda ids: _stacked(shards, ids))
 
@@ -592,12 +592,12 @@ def _parquet_files(place: Path, part: str, *, needed: bool = True) -> list[Path]
     if found and any(int(m[1]) != len(found) for m in found):
         raise ValueError(
             f"{place}: expected {int(found[0][1])} files of {part}, as {found[0][0]} says; "
-            f"came {len(found)}"
+            f"got {len(found)}"
         )
     if needed and not found:
         raise ValueError(
             f"{place}: expected a parquet file, or a folder with {part}.parquet or "
-            f"{part}-00000-of-00001.parquet; came neither"
+            f"{part}-00000-of-00001.parquet; got neither"
         )
     return sorted(place / m[0] for m in found)
 
@@ -608,20 +608,20 @@ def _labels(shards: _Shards, column: str) -> _Labels:
     if index < 0:
         raise ValueError(
             f"{shards.files[0]}: expected a column {column!r} with the labels; "
-            f"came {', '.join(shards.schema.names)}"
+            f"got {', '.join(shards.schema.names)}"
         )
     if not pa.types.is_integer(kind := shards.schema.field(index).type):
-        raise ValueError(f"{shards.files[0]}: expected integers in {column!r}; came {kind}")
+        raise ValueError(f"{shards.files[0]}: expected integers in {column!r}; got {kind}")
     values = shards.columns([column])[column]
     labels = values.cast(pa.int64()).fill_null(-1).to_numpy()
     if not len(labels):
-        raise ValueError(f"{shards.files[0]}: expected samples; came no rows")
+        raise ValueError(f"{shards.files[0]}: expected samples; got no rows")
     bad = np.flatnonzero((labels < 0) | (labels >= _MAX_CLASSES))
     if len(bad):
-        came = values[int(bad[0])].as_py()
+        got = values[int(bad[0])].as_py()
         raise ValueError(
             f"{shards.files[0]}: expected labels from 0 to {_MAX_CLASSES - 1} in {column!r}; "
-            f"came {'null' if came is None else came} in row {bad[0]}"
+            f"got {'null' if got is None else got} in row {bad[0]}"
         )
     return labels
 
@@ -653,7 +653,7 @@ def _imagenet(options: DatasetOptions) -> _Source:
     def test() -> _Part:
         if not _class_folders(val):
             raise ValueError(
-                f"{val}: expected its images sorted into val/<wnid>/, as train is; came them all "
+                f"{val}: expected its images sorted into val/<wnid>/, as train is; got them all "
                 "in one folder. Sort them by the development kit's ground truth, or say "
                 "validation: {split: 0.05}"
             )
@@ -674,8 +674,8 @@ def _classes(folder: Path, expected: str) -> tuple[list[str], dict[str, int]]:
         return find_classes(folder)
     except OSError as error:
         # torchvision's own line where there are no folders, the system's where there is no place.
-        came = f"{error.strerror}: {error.filename}" if error.strerror else str(error)
-        raise ValueError(f"{expected}; came: {came}") from error
+        got = f"{error.strerror}: {error.filename}" if error.strerror else str(error)
+        raise ValueError(f"{expected}; got: {got}") from error
 
 
 def _class_folders(folder: Path) -> bool:
@@ -693,10 +693,10 @@ def _folder_test(folder: Path, index: dict[str, int], options: DatasetOptions) -
 
     unknown = sorted(set(find_classes(folder)[0]) - set(index))
     if unknown:
-        raise ValueError(f"{folder}: expected the classes of train; came also {unknown[0]!r}")
+        raise ValueError(f"{folder}: expected the classes of train; got also {unknown[0]!r}")
     part = _folder_part(folder, index, options, allow_empty=True)
     if not len(part.labels):
-        raise ValueError(f"{folder}: expected images in <class>/; came none")
+        raise ValueError(f"{folder}: expected images in <class>/; got none")
     return part
 
 
@@ -771,7 +771,7 @@ def _stack(
         if picture.shape[1:] != stack.shape[2:]:
             raise ValueError(
                 f"{name}: expected one image size, {_size(stack.shape[2:])} as in the first "
-                f"image; came {_size(picture.shape[1:])}{sizes}"
+                f"image; got {_size(picture.shape[1:])}{sizes}"
             )
         if len(picture) > stack.shape[1]:
             _check_memory(n, picture.shape, place, memory)
@@ -779,7 +779,7 @@ def _stack(
         stack[row] = picture  # a grey picture is broadcast to all three channels
         read += 1
     if read != n:
-        raise ValueError(f"{place}: expected {n} images, as many as labels; came {read}")
+        raise ValueError(f"{place}: expected {n} images, as many as labels; got {read}")
     return stack
 
 
@@ -789,7 +789,7 @@ def _check_memory(n: int, shape: tuple[int, ...], place: str, advice: str) -> No
         advice = advice or ". Take a subset or smaller images"
         raise _TooLargeError(
             f"{place}: expected images that take at most {MEMORY_LIMIT_GIB:g} GiB decoded; "
-            f"came {n} of {_size(shape[1:])} pixels, {gib:.3g} GiB{advice}"
+            f"got {n} of {_size(shape[1:])} pixels, {gib:.3g} GiB{advice}"
         )
 
 

@@ -134,7 +134,7 @@ def turned(images: _Images) -> _Images:
     """
     height, width = images.shape[2:]
     if height != width:
-        raise ValueError(f"expected square images to turn; came {height}x{width}")
+        raise ValueError(f"expected square images to turn; got {height}x{width}")
     return images.rot90(1, (2, 3)).contiguous()
 
 
@@ -155,11 +155,11 @@ def fitted(
     Raises:
         ValueError: If channels cannot be made equal.
     """
-    came = images.shape[1]
-    if {came, channels} - {1, 3}:
-        raise ValueError(f"expected images of 1 or 3 channels; came {came} for {channels}")
+    got = images.shape[1]
+    if {got, channels} - {1, 3}:
+        raise ValueError(f"expected images of 1 or 3 channels; got {got} for {channels}")
     pixels = images.double()
-    if came > channels:
+    if got > channels:
         pixels = torch.einsum("nchw,c->nhw", pixels, torch.tensor(_GREY).double())[:, None]
     if tuple(images.shape[2:]) != (height, width):
         pixels = functional.interpolate(

@@ -163,15 +163,15 @@ class Manifest:
                 passes={str(k): tuple(map(int, v)) for k, v in content.get("passes", {}).items()},
             )
         except UNREADABLE as error:
-            raise Damaged(f"{MANIFEST}: expected a manifest; came {_told(error)}") from error
+            raise Damaged(f"{MANIFEST}: expected a manifest; got {_told(error)}") from error
         if manifest.epochs < 1 or manifest.rows < 0:
             raise Damaged(
                 f"{MANIFEST}: expected at least 1 epoch of 0 or more rows; "
-                f"came {manifest.epochs} of {manifest.rows}"
+                f"got {manifest.epochs} of {manifest.rows}"
             )
         strange = [name for name in files if not _FILE.fullmatch(name)]
         if strange:
-            raise Damaged(f"{MANIFEST}: expected files of a run; came {strange[0]!r}")
+            raise Damaged(f"{MANIFEST}: expected files of a run; got {strange[0]!r}")
         return manifest
 
 
@@ -256,7 +256,7 @@ def read_summary(path: Path) -> dict[str, float]:
         metadata = pq.read_schema(path).metadata or {}
         return {k: float(v) for k, v in json.loads(metadata[SUMMARY.encode()]).items()}
     except UNREADABLE as error:
-        raise Damaged(f"{path}: expected an epoch of dynamics; came {_told(error)}") from error
+        raise Damaged(f"{path}: expected an epoch of dynamics; got {_told(error)}") from error
 
 
 def fingerprint(path: Path) -> tuple[int, str]:
@@ -326,11 +326,11 @@ class Dynamics:
                     raise TypeError(f"{column} in {table[column].dtype}")
         except UNREADABLE as error:
             raise Damaged(
-                f"{self.folder / SAMPLES}: expected a table of samples; came {_told(error)}"
+                f"{self.folder / SAMPLES}: expected a table of samples; got {_told(error)}"
             ) from error
         if len(table) != self.manifest.rows:
             raise Damaged(
-                f"{self.folder / SAMPLES}: expected {self.manifest.rows} rows; came {len(table)}"
+                f"{self.folder / SAMPLES}: expected {self.manifest.rows} rows; got {len(table)}"
             )
         return table
 
@@ -344,7 +344,7 @@ class Dynamics:
         try:
             return tuple(map(str, json.loads((self.folder / SPEC).read_bytes())["classes"]))
         except UNREADABLE as error:
-            raise Damaged(f"{self.folder / SPEC}: expected a spec; came {_told(error)}") from error
+            raise Damaged(f"{self.folder / SPEC}: expected a spec; got {_told(error)}") from error
 
     def signals(
         self,
@@ -383,7 +383,7 @@ class Dynamics:
                 if found[name].dtype != values.dtype:
                     raise Damaged(
                         f"{self.folder / file}: expected {name} as {found[name].dtype} like the "
-                        f"epochs before; came {values.dtype}"
+                        f"epochs before; got {values.dtype}"
                     )
                 found[name][recorded[name]] = values
                 recorded[name] += 1
@@ -414,12 +414,12 @@ class Dynamics:
             arrays = load_file(self.folder / name)
         except UNREADABLE as error:
             raise Damaged(
-                f"{self.folder / name}: expected snapshots; came {_told(error)}"
+                f"{self.folder / name}: expected snapshots; got {_told(error)}"
             ) from error
         for key, array in arrays.items():
             if array.shape[:1] != (self.manifest.rows,):
                 raise Damaged(
-                    f"{self.folder / name}: expected {self.manifest.rows} rows of {key}; came "
+                    f"{self.folder / name}: expected {self.manifest.rows} rows of {key}; got "
                     f"the shape {array.shape}"
                 )
         return arrays
@@ -445,7 +445,7 @@ class Dynamics:
         for column, values in found.items():
             if values.dtype.kind not in "fbiu" or len(values) != last - first:
                 raise Damaged(
-                    f"{self.folder / name}: expected {last - first} numbers in {column}; came "
+                    f"{self.folder / name}: expected {last - first} numbers in {column}; got "
                     f"{len(values)} of {values.dtype}"
                 )
         return found
@@ -454,7 +454,7 @@ class Dynamics:
         if file.metadata.num_rows != self.manifest.rows:
             raise Damaged(
                 f"{self.folder / name}: expected {self.manifest.rows} rows; "
-                f"came {file.metadata.num_rows}"
+                f"got {file.metadata.num_rows}"
             )
 
     def _epoch(self, name: str) -> pq.ParquetFile:

@@ -71,7 +71,7 @@ def import_cartography(source: Path, folder: Path, *, seed: int = 0) -> None:
     numbers = sorted(int(m[1]) for p in source.iterdir() if (m := _EPOCH.fullmatch(p.name)))
     if numbers != [*range(len(numbers))] or not numbers:
         raise ValueError(
-            f"{source}: expected dynamics_epoch_0.jsonl and so on without a gap; came epochs "
+            f"{source}: expected dynamics_epoch_0.jsonl and so on without a gap; got epochs "
             f"{', '.join(map(str, numbers)) or 'none'}"
         )
     epochs = [_cartography_epoch(source / f"dynamics_epoch_{k}.jsonl", k) for k in numbers]
@@ -90,7 +90,7 @@ def import_cartography(source: Path, folder: Path, *, seed: int = 0) -> None:
             except (ValueError, ArithmeticError) as error:
                 name = f"dynamics_epoch_{epoch}.jsonl"
                 raise ValueError(
-                    f"{source / name}: expected labels and logits of a classifier; came: {error}"
+                    f"{source / name}: expected labels and logits of a classifier; got: {error}"
                 ) from error
 
 
@@ -153,16 +153,16 @@ def read_scores(path: Path) -> pd.DataFrame:
     table = _table(path, (SAMPLE_ID,), others=True)
     ids = table[SAMPLE_ID]
     if not pd.api.types.is_integer_dtype(ids) or ids.isna().any():
-        raise ValueError(f"{path}: expected whole numbers in sample_id; came {_sorts(ids)}")
+        raise ValueError(f"{path}: expected whole numbers in sample_id; got {_sorts(ids)}")
     if ids.duplicated().any():
         again = ids[ids.duplicated()].iloc[0]
-        raise ValueError(f"{path}: expected each sample_id once; came {again} again")
+        raise ValueError(f"{path}: expected each sample_id once; got {again} again")
     scores = table.drop(columns=SAMPLE_ID)
     if not len(scores.columns) or not len(scores):
-        raise ValueError(f"{path}: expected scores beside sample_id; came {len(scores)} rows alone")
+        raise ValueError(f"{path}: expected scores beside sample_id; got {len(scores)} rows alone")
     columns = {str(name): _floats(scores, name, path) for name in scores}
     if empty := [name for name, values in columns.items() if np.isnan(values).all()]:
-        raise ValueError(f"{path}: expected numbers in column {empty[0]!r}; came an empty one")
+        raise ValueError(f"{path}: expected numbers in column {empty[0]!r}; got an empty one")
     return pd.DataFrame(columns, index=pd.Index(ids, name=SAMPLE_ID))
 
 
@@ -186,12 +186,12 @@ def _cartography_epoch(path: Path, epoch: int) -> dict[Any, tuple[int, list[Any]
         if not right:
             raise ValueError(
                 f"{path}: line {number}: expected guid, gold (a whole number) and logits_epoch_"
-                f"{epoch} ({width or 'some'} numbers); came {json.dumps(content)[:80]}"
+                f"{epoch} ({width or 'some'} numbers); got {json.dumps(content)[:80]}"
             )
         width = len(logits)
         found[guid] = (gold, logits)
     if not found:
-        raise ValueError(f"{path}: expected a line for each sample; came none")
+        raise ValueError(f"{path}: expected a line for each sample; got none")
     return found
 
 
@@ -202,7 +202,7 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
                 if line.strip():
                     yield number, json.loads(line)
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: expected lines of JSON; came {error}") from error
+        raise ValueError(f"{path}: expected lines of JSON; got {error}") from error
 
 
 def _numbered(guids: Sequence[Any]) -> tuple[dict[Any, int], pd.DataFrame | None]:
@@ -215,7 +215,7 @@ def _numbered(guids: Sequence[Any]) -> tuple[dict[Any, int], pd.DataFrame | None
     distinct = list(dict.fromkeys(guids))
     places = {text: place for place, text in enumerate(sorted({str(g) for g in distinct}))}
     if len(places) != len(distinct):
-        raise ValueError("expected guids that differ as text; came two that do not")
+        raise ValueError("expected guids that differ as text; got two that do not")
     return {g: places[str(g)] for g in distinct}, pd.DataFrame({"guid": list(map(str, distinct))})
 
 
@@ -233,7 +233,7 @@ def _of_samples(source: Path, columns: Sequence[str]) -> pd.DataFrame:
     """A table of AUM's in which every row names its sample."""
     table = _table(source, columns)
     if table[SAMPLE_ID].isna().any():
-        raise ValueError(f"{source}: expected a sample_id in every row; came a row without")
+        raise ValueError(f"{source}: expected a sample_id in every row; got a row without")
     return table
 
 
@@ -241,7 +241,7 @@ def _aum_values(source: Path) -> _History:
     table = _of_samples(source, (SAMPLE_ID, "aum"))
     ids, columns = _numbered(table[SAMPLE_ID].tolist())
     if len(ids) != len(table):
-        raise ValueError(f"{source}: expected each sample_id once; came one that repeats")
+        raise ValueError(f"{source}: expected each sample_id once; got one that repeats")
     values = _floats(table, "aum", source)[np.argsort([*ids.values()])]
     labels = np.full(len(ids), UNKNOWN)
     return _History(ids, columns, labels, [{"label_margin.train": values}], 0)
@@ -269,12 +269,12 @@ def _aum_records(source: Path) -> _History:
     ):
         raise ValueError(
             f"{source}: expected one class from 0 a sample in target_logit, and num_measurements "
-            "from 1; came others"
+            "from 1; got others"
         )
     # Epochs that hardly a sample is in would take the memory of whole ones.
     if times.max() * len(order) > _MOST_EMPTY * len(times):
         raise ValueError(
-            f"{source}: expected about as many presentations of each sample; came "
+            f"{source}: expected about as many presentations of each sample; got "
             f"{len(times)} of {len(order)} samples, and num_measurements up to {times.max():g}"
         )
     # Of equal logits the lowest class counts.
@@ -297,33 +297,31 @@ def _table(path: Path, columns: Sequence[str], *, others: bool = False) -> pd.Da
         ".csv": pd.read_csv,
     }
     reader = readers.get(ending)
-    came = ""
+    got = ""
     if path.is_dir():
-        came = "a folder"
+        got = "a folder"
     elif not path.exists():
-        came = "no such file"
+        got = "no such file"
     elif reader is None:
-        came = f"the ending {ending!r}"
-    if came or reader is None:
-        raise ValueError(f"{path}: expected a readable .csv or .parquet file; came {came}")
+        got = f"the ending {ending!r}"
+    if got or reader is None:
+        raise ValueError(f"{path}: expected a readable .csv or .parquet file; got {got}")
     try:
         table = reader(path)
     except UNREADABLE as error:
-        came = " ".join(str(error).split())[:200]
-        came = "bytes that are no UTF-8" if isinstance(error, UnicodeError) else f"one with: {came}"
-        raise ValueError(
-            f"{path}: expected a readable .csv or .parquet file; came {came}"
-        ) from error
+        got = " ".join(str(error).split())[:200]
+        got = "bytes that are no UTF-8" if isinstance(error, UnicodeError) else f"one with: {got}"
+        raise ValueError(f"{path}: expected a readable .csv or .parquet file; got {got}") from error
     lacking = [name for name in columns if name not in table]
     if lacking or not len(table):
-        came = ", ".join(map(str, [*table][:20])) if lacking else "no rows"
-        raise ValueError(f"{path}: expected the columns {', '.join(columns)}; came {came}")
+        got = ", ".join(map(str, [*table][:20])) if lacking else "no rows"
+        raise ValueError(f"{path}: expected the columns {', '.join(columns)}; got {got}")
     return table if others else table[[*columns]]
 
 
 def _floats(table: pd.DataFrame, name: Any, path: Path) -> np.ndarray:
     if not pd.api.types.is_numeric_dtype(table[name]):
-        raise ValueError(f"{path}: expected numbers in column {name!r}; came {_sorts(table[name])}")
+        raise ValueError(f"{path}: expected numbers in column {name!r}; got {_sorts(table[name])}")
     return table[name].to_numpy(dtype=np.float64, na_value=np.nan)
 
 

@@ -68,7 +68,7 @@ def decoded(name: str, data: bytes | None, image_size: int | None = None) -> Pic
             than a small file should unfold to.
     """
     if data is None:
-        raise ValueError(f"{name}: expected an image; came null")
+        raise ValueError(f"{name}: expected an image; got null")
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _refuse_unfit(name, image)
@@ -77,13 +77,13 @@ def decoded(name: str, data: bytes | None, image_size: int | None = None) -> Pic
     except _UnfitError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{name}: expected at most {MOST_PIXELS} pixels; came more") from error
+        raise ValueError(f"{name}: expected at most {MOST_PIXELS} pixels; got more") from error
     except UnidentifiedImageError as error:
         formats = ", ".join(_FORMATS)
-        raise ValueError(f"{name}: expected an image, one of {formats}; came none") from error
+        raise ValueError(f"{name}: expected an image, one of {formats}; got none") from error
     except _NOT_AN_IMAGE as error:
-        came = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"{name}: expected an image; came a damaged one: {came}") from error
+        got = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{name}: expected an image; got a damaged one: {got}") from error
     ready = _resized(whole, image_size)
     pixels = np.frombuffer(ready.tobytes(), np.uint8)
     return pixels.reshape(ready.height, ready.width, -1).transpose(2, 0, 1)
@@ -95,10 +95,10 @@ class _UnfitError(ValueError):
 
 def _refuse_unfit(name: str, image: Image.Image) -> None:
     if image.width * image.height > MOST_PIXELS:
-        raise _UnfitError(f"{name}: expected at most {MOST_PIXELS} pixels; came more")
+        raise _UnfitError(f"{name}: expected at most {MOST_PIXELS} pixels; got more")
     # PIL would clip 16-bit intensities to 255 without a word.
     if image.mode[0] in "IF":
-        raise _UnfitError(f"{name}: expected 8 bits a channel; came mode {image.mode}")
+        raise _UnfitError(f"{name}: expected 8 bits a channel; got mode {image.mode}")
 
 
 def contents(path: Path) -> bytes:
@@ -112,10 +112,10 @@ def contents(path: Path) -> bytes:
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
         there = os.fstat(file.fileno())
         if not stat.S_ISREG(there.st_mode):
-            raise ValueError(f"{path}: expected an image; came no ordinary file")
+            raise ValueError(f"{path}: expected an image; got no ordinary file")
         if there.st_size > MOST_BYTES:
             raise ValueError(
-                f"{path}: expected an image of at most {MOST_BYTES >> 20} MiB; came "
+                f"{path}: expected an image of at most {MOST_BYTES >> 20} MiB; got "
                 f"{there.st_size >> 20} MiB"
             )
         return file.read()
@@ -255,14 +255,14 @@ class ImageFiles:
         try:
             array = np.lib.format.open_memmap(path, mode="r")
         except (*_NOT_AN_IMAGE, tokenize.TokenError) as error:
-            came = " ".join(str(error).split())[:200]
+            got = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"{path}: expected a cache of images; came another file, to be removed: {came}"
+                f"{path}: expected a cache of images; got another file, to be removed: {got}"
             ) from error
         fits = array.dtype == np.uint8 and array.ndim and array.shape[1:] == self.shape[1:]
         if not fits or (len(self) and len(array) <= self.cached_rows.max()):
             raise ValueError(
-                f"{path}: expected a cache of {self.image_size}x{self.image_size} pixels; came "
+                f"{path}: expected a cache of {self.image_size}x{self.image_size} pixels; got "
                 f"{array.dtype} of shape {array.shape}: remove the file, and it is written anew"
             )
         return array

@@ -107,7 +107,7 @@ def odin(
     """
     temperature, epsilon = float(temperature), float(epsilon)
     if not temperature > 0:
-        raise ValueError(f"expected a positive temperature; came {temperature}")
+        raise ValueError(f"expected a positive temperature; got {temperature}")
     moved = images.detach()
     if epsilon:
         with torch.enable_grad():
@@ -219,4 +219,4 @@ def _dropouts(network: nn.Module) -> Sequence[nn.modules.dropout._DropoutNd]:
 
 def _refuse_training(network: nn.Module) -> None:
     if any(module.training for module in network.modules()):
-        raise ValueError("expected a network in eval mode; came one that is training")
+        raise ValueError("expected a network in eval mode; got one that is training")

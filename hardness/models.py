@@ -78,7 +78,7 @@ def weights_of(options: ModelOptions) -> Any:
     """The pretrained weights that are meant, a member of torchvision's enumeration of them."""
     if options.name in MODELS:
         raise ValueError(
-            f"pretrained: expected only with torchvision's classifiers; came {options.name}"
+            f"pretrained: expected only with torchvision's classifiers; got {options.name}"
         )
     known = torchvision.models.get_model_weights(options.name)
     if options.pretrained is True:
@@ -142,7 +142,7 @@ def _resnet18_cifar(_options: ModelOptions, image_shape: Sequence[int], n_classe
 def _torchvision(options: ModelOptions, image_shape: Sequence[int], n_classes: int) -> Network:
     name = options.name
     if image_shape[0] != 3:  # noqa: PLR2004
-        raise ValueError(f"{name}: expected images of 3 channels; came {image_shape[0]}")
+        raise ValueError(f"{name}: expected images of 3 channels; got {image_shape[0]}")
     arguments: dict[str, Any] = {"num_classes": n_classes}
     if name in _AUXILIARY:
         arguments |= {"aux_logits": False, "init_weights": True}

@@ -48,7 +48,7 @@ def neighbors(
         ([[1.0, 3.0], [1.0, 2.0], [2.0, 3.0]], [[1, 2], [0, 2], [1, 0]])
     """
     if k < 1:
-        raise ValueError(f"expected k of at least 1; came {k}")
+        raise ValueError(f"expected k of at least 1; got {k}")
     finite = emb.isfinite().all(1).nonzero()[:, 0]
     x = emb.detach()[finite].double()
     if normalize:
@@ -89,9 +89,9 @@ def pixel_distances(images: UInt8[Tensor, "samples ..."], k: int) -> Float64[Ten
         [[0.2, 1.0], [0.2, 0.8], [0.8, 1.0]]
     """
     if k < 1:
-        raise ValueError(f"expected k of at least 1; came {k}")
+        raise ValueError(f"expected k of at least 1; got {k}")
     if images.dtype != torch.uint8:
-        raise ValueError(f"expected images as uint8, 0 to 255; came {images.dtype}")
+        raise ValueError(f"expected images as uint8, 0 to 255; got {images.dtype}")
     x = images.flatten(1).float() - 128.0
     pool = _reference(len(x)).to(x.device).nonzero()[:, 0]
     k = min(k, max(0, len(pool) - 1))

@@ -71,17 +71,17 @@ class DatasetOptions:
         for key in ("subset", "image_size", "decode_threads"):
             value = getattr(self, key)
             if value is not None and value < 1:
-                raise ValueError(f"{key}: expected at least 1; came {value}")
+                raise ValueError(f"{key}: expected at least 1; got {value}")
         if self.image_size is not None and self.image_size > _LARGEST_IMAGE:
             raise ValueError(
-                f"image_size: expected at most {_LARGEST_IMAGE}; came {self.image_size}"
+                f"image_size: expected at most {_LARGEST_IMAGE}; got {self.image_size}"
             )
         if self.data_seed < 0:
-            raise ValueError(f"data_seed: expected at least 0; came {self.data_seed}")
+            raise ValueError(f"data_seed: expected at least 0; got {self.data_seed}")
         if self.cache == "":
-            raise ValueError("cache: expected true, or a folder; came ''")
+            raise ValueError("cache: expected true, or a folder; got ''")
         if self.root is None and self.name in ("parquet", *FOLDERS):
-            raise ValueError(f"{self.name}: expected a root, the place of the data; came none")
+            raise ValueError(f"{self.name}: expected a root, the place of the data; got none")
         self._belongs("download", self.download, "mnist", "cifar10", "cifar100")
         self._belongs("label_column", self.label_column != "label", "parquet")
         self._belongs("image_size", self.image_size is not None, *FOLDERS)
@@ -90,7 +90,7 @@ class DatasetOptions:
 
     def _belongs(self, key: str, given: bool, *names: str) -> None:
         if given and self.name not in names:
-            raise ValueError(f"{key}: expected only with {', '.join(names)}; came with {self.name}")
+            raise ValueError(f"{key}: expected only with {', '.join(names)}; got with {self.name}")
 
     @property
     def place(self) -> Path:
@@ -137,13 +137,13 @@ class ModelOptions:
             )
         if self.width is not None and (self.width < 1 or self.name not in ("mlp", "small_cnn")):
             raise ValueError(
-                f"width: expected at least 1, for mlp or small_cnn; came {self.width} "
+                f"width: expected at least 1, for mlp or small_cnn; got {self.width} "
                 f"for {self.name}"
             )
         if self.width is not None and self.width > _WIDEST:
-            raise ValueError(f"width: expected at most {_WIDEST}; came {self.width}")
+            raise ValueError(f"width: expected at most {_WIDEST}; got {self.width}")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: expected a share in [0, 1); came {self.dropout}")
+            raise ValueError(f"dropout: expected a share in [0, 1); got {self.dropout}")
         if self.pretrained:
             _networks().weights_of(self)
 
@@ -193,17 +193,17 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if self.pad < 0:
-            raise ValueError(f"pad: expected at least 0; came {self.pad}")
+            raise ValueError(f"pad: expected at least 0; got {self.pad}")
         for name in ("flip", "grayscale"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected 0 to 1; came {getattr(self, name)}")
+                raise ValueError(f"{name}: expected 0 to 1; got {getattr(self, name)}")
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: expected at least 0; came {getattr(self, name)}")
+                raise ValueError(f"{name}: expected at least 0; got {getattr(self, name)}")
         if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ValueError(
                 "crop_scale: expected two shares of the area, ascending, above 0 and up to 1; "
-                f"came {self.crop_scale}"
+                f"got {self.crop_scale}"
             )
 
     @property

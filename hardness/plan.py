@@ -31,7 +31,7 @@ class Drawn:
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 1:
-            raise ValueError(f"rate: expected a share above 0, up to 1; came {self.rate}")
+            raise ValueError(f"rate: expected a share above 0, up to 1; got {self.rate}")
         _check_seed(self.seed)
 
 
@@ -54,12 +54,12 @@ class NoiseAsymmetric(Drawn):
         # A dataclass with slots is another class than the one that super() would look for.
         Drawn.__post_init__(self)
         if self.classes is not None and self.concentration is not None:
-            raise ValueError("expected classes or concentration; came both")
+            raise ValueError("expected classes or concentration; got both")
         if self.classes is not None and not self.classes:
-            raise ValueError("classes: expected at least one; came none")
+            raise ValueError("classes: expected at least one; got none")
         if self.concentration is not None and not 0.05 <= self.concentration < math.inf:  # noqa: PLR2004
             raise ValueError(
-                f"concentration: expected a number of 0.05 or more; came {self.concentration}"
+                f"concentration: expected a number of 0.05 or more; got {self.concentration}"
             )
 
 
@@ -86,7 +86,7 @@ class HumanLabels:
 
     def __post_init__(self) -> None:
         if not self.columns or len({*self.columns}) < len(self.columns):
-            raise ValueError(f"columns: expected different columns; came {[*self.columns]}")
+            raise ValueError(f"columns: expected different columns; got {[*self.columns]}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ class ImageMix(Drawn):
     def __post_init__(self) -> None:
         Drawn.__post_init__(self)
         if not 0 < self.share <= 0.5:  # noqa: PLR2004 - more, and the label would be the other one
-            raise ValueError(f"share: expected a share above 0, up to 0.5; came {self.share}")
+            raise ValueError(f"share: expected a share above 0, up to 0.5; got {self.share}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,13 +170,13 @@ class Atypical(Drawn):
     def __post_init__(self) -> None:
         Drawn.__post_init__(self)
         if not 1 <= self.zoom < math.inf:
-            raise ValueError(f"zoom: expected 1 or more; came {self.zoom}")
+            raise ValueError(f"zoom: expected 1 or more; got {self.zoom}")
         if not 0 <= self.shift < 1:
-            raise ValueError(f"shift: expected a share from 0, below 1; came {self.shift}")
+            raise ValueError(f"shift: expected a share from 0, below 1; got {self.shift}")
         if not 0 < self.crop <= 1:
-            raise ValueError(f"crop: expected a share above 0, up to 1; came {self.crop}")
+            raise ValueError(f"crop: expected a share above 0, up to 1; got {self.crop}")
         if (self.zoom, self.shift, self.crop) == (1, 0, 1):
-            raise ValueError("expected a zoom, a shift or a crop; came none")
+            raise ValueError("expected a zoom, a shift or a crop; got none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +192,7 @@ class Duplicate(Drawn):
     def __post_init__(self) -> None:
         Drawn.__post_init__(self)
         if not 0 <= self.sigma < math.inf:
-            raise ValueError(f"sigma: expected 0 or more; came {self.sigma}")
+            raise ValueError(f"sigma: expected 0 or more; got {self.sigma}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +212,7 @@ class RareSubgroup:
 
     def __post_init__(self) -> None:
         if not 0 < self.factor < 1:
-            raise ValueError(f"factor: expected a share between 0 and 1; came {self.factor}")
+            raise ValueError(f"factor: expected a share between 0 and 1; got {self.factor}")
         _check_seed(self.seed)
 
 
@@ -230,7 +230,7 @@ class LongTail:
 
     def __post_init__(self) -> None:
         if not 1 < self.imbalance < math.inf:
-            raise ValueError(f"imbalance: expected more than 1; came {self.imbalance}")
+            raise ValueError(f"imbalance: expected more than 1; got {self.imbalance}")
         _check_seed(self.seed)
 
 
@@ -271,9 +271,9 @@ class Planting:
 
     def __post_init__(self) -> None:
         if self.rare_subgroup and self.long_tail:
-            raise ValueError("expected rare_subgroup or long_tail; came both")
+            raise ValueError("expected rare_subgroup or long_tail; got both")
         if not self.kinds:
-            raise ValueError(f"expected at least one of {', '.join(KINDS)}; came none")
+            raise ValueError(f"expected at least one of {', '.join(KINDS)}; got none")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -297,9 +297,9 @@ KINDS = tuple(f.name for f in dataclasses.fields(Planting) if f.name != "overlap
 
 def _check_seed(seed: int | None) -> None:
     if seed is not None and seed < 0:
-        raise ValueError(f"seed: expected 0 or more; came {seed}")
+        raise ValueError(f"seed: expected 0 or more; got {seed}")
 
 
 def _check_positive(name: str, value: float) -> None:
     if not 0 < value < math.inf:
-        raise ValueError(f"{name}: expected a positive number; came {value}")
+        raise ValueError(f"{name}: expected a positive number; got {value}")

@@ -97,7 +97,7 @@ def plant(dataset: Dataset, plan: Planting, far: Dataset | None = None) -> Datas
         "Human Uncertainty Makes Classification More Robust", ICCV 2019 (CIFAR-10H).
     """
     if PLANTED in dataset.columns:
-        raise ValueError("expected a dataset in which nothing is planted; came a planted one")
+        raise ValueError("expected a dataset in which nothing is planted; got a planted one")
     ground = _Ground(dataset, plan, far)
     for kind in plan.kinds:
         try:
@@ -137,7 +137,7 @@ def share_of(rate: float, n: int) -> int:
     """
     count = math.floor(Fraction(repr(rate)) * n)
     if not count:
-        raise ValueError(f"rate: expected at least one of {n} samples; came {rate}")
+        raise ValueError(f"rate: expected at least one of {n} samples; got {rate}")
     return count
 
 
@@ -222,7 +222,7 @@ class _Ground:
         free = np.flatnonzero(np.logical_and.reduce([able, *(self.free[t] for t in targets)]))
         if count > len(free):
             raise ValueError(
-                f"rate: expected at most the {len(free)} samples that are free for it; came {count}"
+                f"rate: expected at most the {len(free)} samples that are free for it; got {count}"
             )
         order = np.argsort(draws.of_rows("choice")[free], kind="stable")
         return np.sort(free[order[:count]])
@@ -252,7 +252,7 @@ class _Ground:
         """These rows' images as they came, whatever is planted."""
         if not isinstance(self.source.images, Tensor):
             raise ValueError(  # noqa: TRY004 - it is the user's choice of dataset, not a type
-                "expected images in memory; came images that are read from disk, of which labels "
+                "expected images in memory; got images that are read from disk, of which labels "
                 "alone can be planted"
             )
         return self.source.images[torch.from_numpy(rows)]
@@ -262,7 +262,7 @@ class _Ground:
         known = [c.removeprefix(SOURCE) for c in map(str, self.columns) if c.startswith(SOURCE)]
         if name not in known:
             raise ValueError(
-                f"expected a column of the dataset; came {name!r}; known: "
+                f"expected a column of the dataset; got {name!r}; known: "
                 f"{', '.join(known) or 'none, since only parquet has columns'}"
             )
         return np.array(self.columns[SOURCE + name].tolist())
@@ -273,8 +273,7 @@ class _Ground:
         fit = given.ndim == 1 and np.isin(given, range(len(self.groups))).all()
         if not fit:
             raise ValueError(
-                f"{name}: expected labels from 0 to {len(self.groups) - 1} in every row; "
-                "came others"
+                f"{name}: expected labels from 0 to {len(self.groups) - 1} in every row; got others"
             )
         return self.groups[given.astype(np.int64)]
 
@@ -324,7 +323,7 @@ def _rare_subgroup(ground: _Ground, kind: str, options: RareSubgroup) -> None:
     step = np.zeros(len(ground.classes), dtype=np.int64)
     for group, (name, classes) in enumerate(members.items()):
         if not len(classes):
-            raise ValueError(f"groups: expected classes in {name!r}; came none")
+            raise ValueError(f"groups: expected classes in {name!r}; got none")
         ground.groups[classes] = group
         step[classes] = np.argsort(np.argsort(order[classes]))
     factor = Fraction(repr(options.factor))
@@ -368,7 +367,7 @@ def _members(
     chosen = SUPERCLASSES.get(dataset.name) if groups is None else groups
     if chosen is None:
         raise ValueError(
-            f"groups: expected superclass to classes; came none, and {dataset.name} has no "
+            f"groups: expected superclass to classes; got none, and {dataset.name} has no "
             f"superclasses of its own, as {' and '.join(SUPERCLASSES)} have"
         )
     found = {
@@ -380,7 +379,7 @@ def _members(
     if (times != 1).any():
         wrong = int(np.flatnonzero(times != 1)[0])
         raise ValueError(
-            f"groups: expected every class in one superclass; came {dataset.classes[wrong]!r} "
+            f"groups: expected every class in one superclass; got {dataset.classes[wrong]!r} "
             f"in {times[wrong]}"
         )
     return found
@@ -399,7 +398,7 @@ def _class(name: str | int, classes: tuple[str, ...], key: str) -> int:
 
 def _several(ground: _Ground) -> int:
     if len(ground.classes) < 2:  # noqa: PLR2004
-        raise ValueError(f"expected at least 2 classes; came {len(ground.classes)}")
+        raise ValueError(f"expected at least 2 classes; got {len(ground.classes)}")
     return len(ground.classes)
 
 
@@ -416,7 +415,7 @@ def _human_votes(ground: _Ground, _kind: str, options: HumanVotes) -> None:
     if counts.ndim == 1 or counts.shape[1] != len(ground.groups) or not (counts >= 0).all():
         raise ValueError(
             f"{options.column}: expected {len(ground.groups)} counts of 0 or more in every row; "
-            "came others"
+            "got others"
         )
     votes = counts @ np.eye(len(ground.classes))[ground.groups]
     total = votes.sum(axis=1)
@@ -432,7 +431,7 @@ def _noise_human(ground: _Ground, kind: str, options: NoiseHuman) -> None:
     labels = ground.people(options.column)
     rows = np.flatnonzero(labels != ground.true_labels)
     if not len(rows):
-        raise ValueError(f"{options.column}: expected labels unlike the dataset's; came the same")
+        raise ValueError(f"{options.column}: expected labels unlike the dataset's; got the same")
     ground.relabel(kind, rows, labels[rows])
 
 
@@ -482,14 +481,14 @@ def _taken_for(
     chosen = CONFUSED.get(ground.dataset.name) if classes is None else classes
     if chosen is None:
         raise ValueError(
-            "classes: expected class to the class that it is taken for, or a concentration; came "
+            "classes: expected class to the class that it is taken for, or a concentration; got "
             f"none, and none are known of {ground.dataset.name}"
         )
     taken_for = np.full(len(ground.classes), -1)
     for true, wrong in chosen.items():
         at, to = (_class(name, ground.classes, "classes") for name in (true, wrong))
         if at == to:
-            raise ValueError(f"classes: expected another class for {true!r}; came the same")
+            raise ValueError(f"classes: expected another class for {true!r}; got the same")
         taken_for[at] = to
     return taken_for
 
@@ -533,7 +532,7 @@ def _of_another_class(labels: Int64[np.ndarray, " samples"], draws: _Draws) -> _
     counts = np.bincount(labels)
     others = len(labels) - counts
     if not others[labels].all():
-        raise ValueError("expected samples of at least 2 classes; came one class")
+        raise ValueError("expected samples of at least 2 classes; got one class")
     first = np.cumsum(counts) - counts
     at = draws.below("partner", others[labels])
     # In the order of classes, the row's own class is skipped.
@@ -550,17 +549,15 @@ def _ood_near(ground: _Ground, kind: str, options: OodNear) -> None:
 def _ood_far(ground: _Ground, kind: str, options: OodFar) -> None:
     draws, rows = _drawn(ground, kind, options, _IMAGE)
     if ground.far is None or ground.far.name != options.dataset.name:
-        raise ValueError(f"dataset: expected {options.dataset.name}; came another one or none")
+        raise ValueError(f"dataset: expected {options.dataset.name}; got another one or none")
     far = ground.far.train
     embedded = ground.far.name not in ("parquet", "imagefolder", "imagenet")
     if ground.far.digest == ground.dataset.digest or (
         embedded and ground.far.name == ground.dataset.name
     ):
-        raise ValueError("dataset: expected another dataset than the one planted; came the same")
+        raise ValueError("dataset: expected another dataset than the one planted; got the same")
     if len(rows) > len(far):
-        raise ValueError(
-            f"dataset: expected at least {len(rows)} training samples; came {len(far)}"
-        )
+        raise ValueError(f"dataset: expected at least {len(rows)} training samples; got {len(far)}")
     shape = ground.images(rows).shape[1:]
     sources = np.argsort(draws.raw("source", len(far)), kind="stable")[: len(rows)]
     # In the order of drawing, so that a larger rate leaves these rows their images.

@@ -52,7 +52,7 @@ def ranked_part(
         [1, 2]
     """
     if not 0 < keep <= 1:
-        raise ValueError(f"keep: expected a share above 0, up to 1; came {keep}")
+        raise ValueError(f"keep: expected a share above 0, up to 1; got {keep}")
     if missing := int(np.isnan(hardness).sum()):
         raise ValueError(
             f"expected a score of every sample; {missing} of {len(hardness)} have none"
@@ -94,7 +94,7 @@ def random_part(
     if short := [label for label, count in enumerate(counts) if sizes[label] < count]:
         label = short[0]
         raise ValueError(
-            f"class {label}: expected {counts[label]} samples or more; came {sizes[label]}"
+            f"class {label}: expected {counts[label]} samples or more; got {sizes[label]}"
         )
     priorities = raw_bits(len(labels), seed, "pruning|random")
     return first_of_each_class(labels.astype(np.int64), np.array(counts), priorities)

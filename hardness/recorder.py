@@ -108,29 +108,29 @@ class Recorder:
         keep_logits: bool | None = None,
     ) -> None:
         if labels is None and sample_ids is None:
-            raise ValueError("expected labels or sample_ids, to know the samples; came neither")
+            raise ValueError("expected labels or sample_ids, to know the samples; got neither")
         options = {**(parameters or {}), "configuration": configuration}
         if "configuration" in (parameters or {}) or not _is_json(options):
             raise ValueError(
-                "parameters: expected JSON values without the key 'configuration'; came "
+                "parameters: expected JSON values without the key 'configuration'; got "
                 f"{parameters!r}"
             )
         if regimen not in TRAINED_ON:
-            raise ValueError(f"regimen: expected one of {', '.join(TRAINED_ON)}; came {regimen!r}")
+            raise ValueError(f"regimen: expected one of {', '.join(TRAINED_ON)}; got {regimen!r}")
         given = None if labels is None else _whole_numbers(labels, "labels")
         ids = _whole_numbers(
             np.arange(len(given)) if sample_ids is None and given is not None else sample_ids,
             "sample_ids",
         )
         if given is not None and len(given) != len(ids):
-            raise ValueError(f"expected a label for each of {len(ids)} samples; came {len(given)}")
+            raise ValueError(f"expected a label for each of {len(ids)} samples; got {len(given)}")
         if columns is not None and len(columns) != len(ids):
-            raise ValueError(f"columns: expected {len(ids)} rows; came {len(columns)}")
+            raise ValueError(f"columns: expected {len(ids)} rows; got {len(columns)}")
         order = np.argsort(ids, kind="stable")
         self._ids = ids[order]
         repeated = self._ids[1:][self._ids[1:] == self._ids[:-1]]
         if len(repeated):
-            raise ValueError(f"sample_ids: expected each id once; came {repeated[0]} twice")
+            raise ValueError(f"sample_ids: expected each id once; got {repeated[0]} twice")
         self._labels = np.full(len(ids), UNKNOWN) if given is None else given[order]
         if given is not None:
             _check_labels(given)
@@ -174,16 +174,16 @@ class Recorder:
             ValueError: In one line, if the batch does not fit the recorder or itself.
         """
         if phase not in ("train", "eval"):
-            raise ValueError(f"phase: expected 'train' or 'eval'; came {phase!r}")
+            raise ValueError(f"phase: expected 'train' or 'eval'; got {phase!r}")
         if embeddings is not None and phase == "train":
             raise ValueError(
-                "expected embeddings of a clean pass, recorded with phase='eval'; came those of "
+                "expected embeddings of a clean pass, recorded with phase='eval'; got those of "
                 "the training step"
             )
         arrays = {"logits": logits, "emb": embeddings}
         given = {k: _matrix(v, k) for k, v in arrays.items() if v is not None}
         if not given:
-            raise ValueError("expected logits, embeddings or both; came neither")
+            raise ValueError("expected logits, embeddings or both; got neither")
         rows = self._rows(sample_ids, given)
         self._enter(epoch)
         self._learn(rows, labels)
@@ -208,7 +208,7 @@ class Recorder:
         lacking = [phase for phase in self._kinds if phase not in self._passes]
         if not self._passes or lacking:
             which = f" in phase {lacking[0]!r}, as in the epochs before" if lacking else ""
-            raise ValueError(f"expected batches of epoch {self.epoch}{which}; came none")
+            raise ValueError(f"expected batches of epoch {self.epoch}{which}; got none")
         found: dict[str, np.ndarray] = {}
         numbers = {name: float(value) for name, value in summary.items()}
         for phase, one in self._passes.items():
@@ -238,9 +238,9 @@ class Recorder:
         if self._closed:
             return
         if self._passes:
-            raise ValueError(f"expected end_epoch() after epoch {self.epoch}; came the close")
+            raise ValueError(f"expected end_epoch() after epoch {self.epoch}; got the close")
         if not self.epoch:
-            raise ValueError(f"{self.folder}: expected at least one epoch; came none")
+            raise ValueError(f"{self.folder}: expected at least one epoch; got none")
         kept = {name: torch.from_numpy(values) for name, values in self._last.items()}
         wanted = Recording().snapshots if "emb" in kept else ("logits",)
         arrays = snapshots(wanted, kept)
@@ -273,7 +273,7 @@ class Recorder:
         strange = {k: len(v) for k, v in given.items() if len(v) != len(ids)}
         if strange:
             raise ValueError(
-                f"expected as many rows as the batch has sample_ids, {len(ids)}; came "
+                f"expected as many rows as the batch has sample_ids, {len(ids)}; got "
                 + ", ".join(f"{count} of {name}" for name, count in strange.items())
             )
         rows = np.searchsorted(self._ids, ids)
@@ -282,22 +282,22 @@ class Recorder:
         if not known.all():
             raise ValueError(
                 f"sample_ids: expected ids out of the {len(self._ids)} that the recorder was made "
-                f"for; came {ids[~known][0]}: let the Dataset yield each sample's own id"
+                f"for; got {ids[~known][0]}: let the Dataset yield each sample's own id"
             )
         return rows
 
     def _enter(self, epoch: int) -> None:
         """Open an epoch, or stay in the one that is open."""
         if self._closed:
-            raise ValueError(f"{self.folder}: expected an open recorder; came a batch after close")
+            raise ValueError(f"{self.folder}: expected an open recorder; got a batch after close")
         if operator.index(epoch) == self.epoch:
             return
         if self._passes:
-            raise ValueError(f"expected end_epoch() after epoch {self.epoch}; came epoch {epoch}")
+            raise ValueError(f"expected end_epoch() after epoch {self.epoch}; got epoch {epoch}")
         if epoch > self.epoch or epoch < 0:
-            raise ValueError(f"expected epoch {self.epoch}, counted from 0; came epoch {epoch}")
+            raise ValueError(f"expected epoch {self.epoch}, counted from 0; got epoch {epoch}")
         if not self._may_go_back:
-            raise ValueError(f"expected epoch {self.epoch}; came epoch {epoch}, which has ended")
+            raise ValueError(f"expected epoch {self.epoch}; got epoch {epoch}, which has ended")
         self._go_back(epoch)
 
     def _learn(self, rows: Int64[np.ndarray, " batch"], labels: Any) -> None:
@@ -305,35 +305,33 @@ class Recorder:
         if labels is not None:
             given = _whole_numbers(labels, "labels")
             if len(given) != len(rows):
-                raise ValueError(
-                    f"expected a label for each of {len(rows)} rows; came {len(given)}"
-                )
+                raise ValueError(f"expected a label for each of {len(rows)} rows; got {len(given)}")
             _check_labels(given)
             known = self._labels[rows]
             differs = (known != UNKNOWN) & (known != given)
             if differs.any():
                 sample = self._ids[rows[differs][0]]
                 raise ValueError(
-                    f"labels: expected {known[differs][0]} for sample {sample}, as before; came "
+                    f"labels: expected {known[differs][0]} for sample {sample}, as before; got "
                     f"{given[differs][0]}"
                 )
             self._labels[rows] = given
         elif (self._labels[rows] == UNKNOWN).any():
-            raise ValueError("expected labels, with the recorder or with the batch; came none")
+            raise ValueError("expected labels, with the recorder or with the batch; got none")
 
     def _same_kind(self, phase: str, given: Mapping[str, Tensor]) -> None:
         kind = self._kinds.get(phase)
         if kind is None:
             if self.epoch:
-                raise ValueError(f"expected the phases of epoch 0 alone; came {phase!r} too")
+                raise ValueError(f"expected the phases of epoch 0 alone; got {phase!r} too")
             self._kinds[phase] = kind = frozenset(given)
         if kind != given.keys():
-            expected, came = (" and ".join(sorted(names)) for names in (kind, given))
-            raise ValueError(f"phase {phase!r}: expected {expected} in every batch; came {came}")
+            expected, got = (" and ".join(sorted(names)) for names in (kind, given))
+            raise ValueError(f"phase {phase!r}: expected {expected} in every batch; got {got}")
         if "logits" in given:
             classes = given["logits"].shape[1]
             if self._classes not in (0, classes):
-                raise ValueError(f"logits: expected {self._classes} classes; came {classes}")
+                raise ValueError(f"logits: expected {self._classes} classes; got {classes}")
             self._classes = classes
 
     def _keeps(self, phase: str, name: str) -> bool:
@@ -347,7 +345,7 @@ class Recorder:
         strange = one.seen & np.isnan(one.arrays["p_label"])
         if strange.any():
             raise Diverged(
-                f"expected finite logits; came others for {np.count_nonzero(strange)} samples in "
+                f"expected finite logits; got others for {np.count_nonzero(strange)} samples in "
                 f"epoch {self.epoch}, sample {self._ids[strange][0]} first"
             )
 
@@ -392,7 +390,7 @@ class Recorder:
         if all(name.endswith(".partial") for name in there):
             return False
         if (self.folder / MANIFEST).exists():
-            raise ValueError(f"{self.folder}: expected a new folder; came that of a finished run")
+            raise ValueError(f"{self.folder}: expected a new folder; got that of a finished run")
         try:
             spec = json.loads((self.folder / SPEC).read_bytes())
             run, classes = spec["run"], len(spec["classes"])
@@ -405,13 +403,13 @@ class Recorder:
             self._restore()
         except UNREADABLE as error:
             raise ValueError(
-                f"{self.folder}: expected a new folder or an unfinished run; came {error!r}"
+                f"{self.folder}: expected a new folder or an unfinished run; got {error!r}"
             ) from error
         if run != json.loads(json.dumps(self._run)):
-            raise ValueError(f"{self.folder}: expected the unfinished run {run}; came {self._run}")
+            raise ValueError(f"{self.folder}: expected the unfinished run {run}; got {self._run}")
         if not np.array_equal(ids, self._ids) or self._contradicts(labels):
             raise ValueError(
-                f"{self.folder}: expected the sample ids and labels of the unfinished run; came "
+                f"{self.folder}: expected the sample ids and labels of the unfinished run; got "
                 "others"
             )
         self._labels = np.where(labels != UNKNOWN, labels, self._labels)
@@ -454,7 +452,7 @@ class Recorder:
         if epoch and moved and not (self.folder / snapshot_file(epoch - 1)).is_file():
             raise ValueError(
                 f"{self.folder}: expected epoch {self.epoch} or 0, since only the last embeddings "
-                f"are kept to compare with; came epoch {epoch}"
+                f"are kept to compare with; got epoch {epoch}"
             )
         for dropped in reversed(range(epoch, self.epoch)):
             (self.folder / epoch_file(dropped)).unlink()
@@ -491,8 +489,8 @@ class _Pass:
                 nothing = False if values.dtype == bool else np.nan
                 self.arrays[name] = np.full(shape, nothing, values.dtype)
             if self.arrays[name].shape[1:] != values.shape[1:]:
-                expected, came = self.arrays[name].shape[1], values.shape[1]
-                raise ValueError(f"{name}: expected {expected} columns; came {came}")
+                expected, got = self.arrays[name].shape[1], values.shape[1]
+                raise ValueError(f"{name}: expected {expected} columns; got {got}")
             # Of equal rows the last one stays.
             self.arrays[name][rows] = values
         self.repeated += len(rows) - int(np.count_nonzero(~self.seen[np.unique(rows)]))
@@ -513,21 +511,21 @@ def _whole_numbers(values: Any, name: str) -> Int64[np.ndarray, " values"]:
     array = np.asarray(values if isinstance(values, np.ndarray | range) else list(values))
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
         raise ValueError(
-            f"{name}: expected a row of whole numbers; came {array.dtype} of shape {array.shape}"
+            f"{name}: expected a row of whole numbers; got {array.dtype} of shape {array.shape}"
         )
     return array.astype(np.int64)
 
 
 def _check_labels(labels: np.ndarray) -> None:
     if labels.min(initial=0) < 0:
-        raise ValueError(f"labels: expected classes from 0; came {labels.min()}")
+        raise ValueError(f"labels: expected classes from 0; got {labels.min()}")
 
 
 def _matrix(values: Any, name: str) -> Float[Tensor, "batch width"]:
     tensor = torch.as_tensor(values).detach()
     if tensor.ndim != 2 or not tensor.shape[1] or not tensor.is_floating_point():  # noqa: PLR2004
         raise ValueError(
-            f"{name}: expected floats of shape (batch, width); came {tensor.dtype} of shape "
+            f"{name}: expected floats of shape (batch, width); got {tensor.dtype} of shape "
             f"{tuple(tensor.shape)}"
         )
     return tensor

@@ -128,7 +128,7 @@ def energy(
     """
     temperature = float(temperature)
     if not temperature > 0:
-        raise ValueError(f"expected a positive temperature; came {temperature}")
+        raise ValueError(f"expected a positive temperature; got {temperature}")
     if isinstance(logits, np.ndarray):
         return temperature * _one("energy", logits.astype(np.float64) / temperature)
     return temperature * _one("energy", logits.double() / temperature)
@@ -176,7 +176,7 @@ def reconstruction_error(
     if x.shape != again.shape:
         raise ValueError(
             f"expected a reconstruction of the images' shape {_shape(_tensor(images))}; "
-            f"came {_shape(_tensor(reconstruction))}"
+            f"got {_shape(_tensor(reconstruction))}"
         )
     out = torch.empty(len(x), dtype=torch.float64, device=x.device)
     for rows in _blocks(x):
@@ -234,7 +234,7 @@ def grand_last_layer(
     h, z = _tensor(emb), _tensor(logits)
     # One row would not fail: it would count for all of the other array's.
     if len(h) != len(z):
-        raise ValueError(f"expected as many embeddings as logits; came {len(h)} and {len(z)}")
+        raise ValueError(f"expected as many embeddings as logits; got {len(h)} and {len(z)}")
     error = el2n(logits, labels)
     length = torch.empty(len(h), dtype=torch.float64, device=h.device)
     for rows in _blocks(h):
@@ -265,7 +265,7 @@ def gradnorm(
     """
     h, z = _tensor(emb), _tensor(logits)
     if len(h) != len(z):
-        raise ValueError(f"expected as many embeddings as logits; came {len(h)} and {len(z)}")
+        raise ValueError(f"expected as many embeddings as logits; got {len(h)} and {len(z)}")
     out = torch.empty(len(z), dtype=torch.float64, device=z.device)
     for rows in _blocks(z):
         block = _Rows(z[rows], None)
@@ -404,7 +404,7 @@ def _of_members(log_probs: Any) -> tuple[torch.Tensor, torch.Tensor]:
     members = _tensor(log_probs)
     if members.ndim != 3 or not len(members):  # noqa: PLR2004 - members, samples, classes
         raise ValueError(
-            f"expected members by samples by classes, at least one member; came {_shape(members)}"
+            f"expected members by samples by classes, at least one member; got {_shape(members)}"
         )
     of_mean = torch.empty(members.shape[1], dtype=torch.float64, device=members.device)
     mean_of = torch.empty_like(of_mean)
@@ -437,7 +437,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     z = _tensor(logits)
     if z.ndim != 2 or not z.shape[1]:  # noqa: PLR2004 - samples and classes
-        raise ValueError(f"expected logits of samples by at least one class; came {_shape(z)}")
+        raise ValueError(f"expected logits of samples by at least one class; got {_shape(z)}")
     y = None if labels is None else _checked(labels, z)
     columns = {
         name: torch.empty(len(z), dtype=torch.bool if name == "correct" else dtype, device=z.device)
@@ -454,11 +454,11 @@ def _checked(labels: Any, logits: torch.Tensor) -> torch.Tensor:
     y = _tensor(labels).to(logits.device, torch.int64)
     samples, classes = logits.shape
     if y.shape != (samples,):
-        raise ValueError(f"expected one label for each of {samples} samples; came {_shape(y)}")
+        raise ValueError(f"expected one label for each of {samples} samples; got {_shape(y)}")
     # A negative label would not fail: indexing reads the last class.
     if ((y < 0) | (y >= classes)).any():
         raise ValueError(
-            f"expected labels in 0 to {classes - 1}; came {int(y.min())} to {int(y.max())}"
+            f"expected labels in 0 to {classes - 1}; got {int(y.min())} to {int(y.max())}"
         )
     return y
 
@@ -472,10 +472,10 @@ def _direction(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def _two_epochs(emb: Any, previous: Any) -> tuple[torch.Tensor, torch.Tensor]:
     new, old = _tensor(emb), _tensor(previous)
     if new.shape != old.shape:
-        raise ValueError(f"expected embeddings of one shape; came {_shape(new)} and {_shape(old)}")
+        raise ValueError(f"expected embeddings of one shape; got {_shape(new)} and {_shape(old)}")
     if new.any() and not old.any():
         raise ValueError(
-            "expected the previous epoch's embeddings; came all zeros, as from a buffer that was "
+            "expected the previous epoch's embeddings; got all zeros, as from a buffer that was "
             "never written"
         )
     return new, old

@@ -14,5 +14,5 @@ def check_purposes(purposes: Iterable[str]) -> None:
     names = tuple(purposes)
     unknown = [name for name in names if name not in PURPOSES]
     if unknown or not names:
-        came = ", ".join(map(repr, unknown)) or "nothing"
-        raise ValueError(f"expected random streams out of {', '.join(PURPOSES)}; came {came}")
+        got = ", ".join(map(repr, unknown)) or "nothing"
+        raise ValueError(f"expected random streams out of {', '.join(PURPOSES)}; got {got}")

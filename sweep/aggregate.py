@@ -716,7 +716,7 @@ def join(
     for one, hardness in given.items():
         common = np.isin(sample_ids, hardness.index)
         if not common.any():
-            raise Mistake(f"{one}: expected sample ids of these runs; came none of them")
+            raise Mistake(f"{one}: expected sample ids of these runs; got none of them")
         others = len(hardness) - np.count_nonzero(common)
         if others or not common.all():
             notes.append(

@@ -44,7 +44,7 @@ def place(value: str) -> str:
         return value
     scheme = scheme.removeprefix(f"{SCHEME}+")
     if scheme in ("http", "https"):
-        raise ValueError(f"expected a place that can be written to; came {scheme}://")
+        raise ValueError(f"expected a place that can be written to; got {scheme}://")
     try:
         fsspec.get_filesystem_class(scheme)
     except ImportError as error:
@@ -52,7 +52,7 @@ def place(value: str) -> str:
     except ValueError as error:
         raise ValueError(
             f"expected a folder or an address of a kind that MLflow or fsspec knows, such as "
-            f"s3://bucket/folder; came {scheme}://"
+            f"s3://bucket/folder; got {scheme}://"
         ) from error
     return f"{SCHEME}://{scheme}/{rest}"
 
@@ -117,5 +117,5 @@ class Folder:
     def _inside(self, name: str) -> str:
         parts = name.replace("\\", "/").split("/")
         if name and (".." in parts or not parts[0]):
-            raise ValueError(f"expected a name inside the run's own folder; came {name!r}")
+            raise ValueError(f"expected a name inside the run's own folder; got {name!r}")
         return posixpath.join(self._root, name) if name else self._root

@@ -459,7 +459,7 @@ def _runs(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any
     path = Path(name).expanduser()
     if not path.exists():
         if os.sep in name:
-            raise Mistake(f"{name}: expected a folder of runs; came no such place")
+            raise Mistake(f"{name}: expected a folder of runs; got no such place")
         return _named(name, output, tracking_uri)
     if os.sep not in name:
         # A folder may bear a sweep's name; ./NAME always means the folder.
@@ -476,9 +476,9 @@ def _named(name: str, output: Path | None, tracking_uri: str | None) -> tuple[An
 
     found = standing.find(name, tracking_uri)
     if output is not None:
-        raise Mistake(f"--output: expected with a PATH; came with the sweep {name}")
+        raise Mistake(f"--output: expected with a PATH; got with the sweep {name}")
     if found[1].spec.arms:
-        raise Mistake(f"{name}: expected a sweep with scores; came one that prunes")
+        raise Mistake(f"{name}: expected a sweep with scores; got one that prunes")
     refuse_unwritable(_folder(found[1].spec), "storage_path")
     return found
 
@@ -487,7 +487,7 @@ def _refuse_lonely(metrics: Sequence[str], regimens: Sequence[str]) -> None:
     """Refuse a single score; a plain key stands for one of each regimen."""
     if len({*metrics}) == len({*regimens}) == 1:
         raise Mistake(
-            f"compare: expected two metrics or more, or a metric and a truth; came {metrics[0]!r} "
+            f"compare: expected two metrics or more, or a metric and a truth; got {metrics[0]!r} "
             "alone"
         )
 

@@ -51,7 +51,7 @@ def load(spec: SweepSpec) -> tuple[SweepSpec, Dataset]:
         if folds > len(dataset.train):
             raise ExperimentError(
                 f"regimens.{name}.folds: expected at most the {len(dataset.train)} training "
-                f"samples; came {folds}"
+                f"samples; got {folds}"
             )
     size = (len(dataset.train), len(dataset.classes), *dataset.train.images.shape[1:])
     return dataclasses.replace(spec, dataset_digest=dataset.digest, dataset_size=size), dataset
@@ -115,11 +115,11 @@ def places(content: Mapping[str, Any], spec: SweepSpec) -> tuple[str, str]:
         if uri != tracking.OFFLINE and not uri.startswith(("http://", "https://")):
             raise ExperimentError(
                 "a Ray job needs tracking_uri: http://HOST:PORT of an MLflow server that every "
-                f"node reaches; came {hidden(uri) or 'nothing'}"
+                f"node reaches; got {hidden(uri) or 'nothing'}"
             )
         if "storage_path" not in content:
             raise ExperimentError(
-                "a Ray job needs storage_path: a folder that every node sees; came nothing"
+                "a Ray job needs storage_path: a folder that every node sees; got nothing"
             )
     return tracking.located(spec.tracking_uri, spec.storage_path), spec.storage_path
 

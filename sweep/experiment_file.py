@@ -83,7 +83,7 @@ class _Split:
 
     def __post_init__(self) -> None:
         if not 0 < self.split < 1:
-            raise ValueError(f"split: expected a share between 0 and 1; came {self.split}")
+            raise ValueError(f"split: expected a share between 0 and 1; got {self.split}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,18 +114,18 @@ class _File:
         if not _NAME.fullmatch(self.name):
             raise ValueError(
                 "name: expected up to 100 letters, digits, '.', '_' and '-', a letter or digit "
-                f"first; came {_shown(self.name)}"
+                f"first; got {_shown(self.name)}"
             )
         if not self.regimens:
-            raise ValueError(f"regimens: expected at least one of {', '.join(REGIMENS)}; came none")
+            raise ValueError(f"regimens: expected at least one of {', '.join(REGIMENS)}; got none")
         if self.max_configurations is not None and self.max_configurations < 1:
             raise ValueError(
-                f"max_configurations: expected at least 1; came {self.max_configurations}"
+                f"max_configurations: expected at least 1; got {self.max_configurations}"
             )
         if self.search_seed < 0:
-            raise ValueError(f"search_seed: expected 0 or more; came {self.search_seed}")
+            raise ValueError(f"search_seed: expected 0 or more; got {self.search_seed}")
         if self.tracking_uri == "":
-            raise ValueError("tracking_uri: expected sqlite:/// or http(s)://; came ''")
+            raise ValueError("tracking_uri: expected sqlite:/// or http(s)://; got ''")
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise ExperimentError(f"expected key=value, such as seeds=0:8; came {override!r}")
+            raise ExperimentError(f"expected key=value, such as seeds=0:8; got {override!r}")
         try:
             value = _yaml(text)
         except ValueError as error:
@@ -162,25 +162,25 @@ def _with_bases(path: Path, followers: tuple[Path, ...]) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ExperimentError(f"{path}: expected an experiment file; there is none") from error
     except UnicodeDecodeError as error:
-        raise ExperimentError(f"{path}: expected a text file; came other bytes") from error
+        raise ExperimentError(f"{path}: expected a text file; got other bytes") from error
     except OSError as error:
         raise ExperimentError(
-            f"{path}: expected an experiment file that can be read; came: {error.strerror}"
+            f"{path}: expected an experiment file that can be read; got: {error.strerror}"
         ) from error
     except ValueError as error:
         raise ExperimentError(f"{path}: expected YAML; {error}") from error
     if not isinstance(content, dict):
-        raise ExperimentError(f"{path}: expected keys and values; came {_shown(content)}")
+        raise ExperimentError(f"{path}: expected keys and values; got {_shown(content)}")
     base = content.pop("base", None)
     if "plugins" in content:
         content["plugins"] = _absolute_plugins(content["plugins"], path)
     if base is None:
         return content
     if not isinstance(base, str):
-        raise ExperimentError(f"{path}: base: expected a file; came {_shown(base)}")
+        raise ExperimentError(f"{path}: base: expected a file; got {_shown(base)}")
     started = path.parent / _expanded(base, f"{path}: base")
     if started.resolve() in (resolved := (*followers, path.resolve())):
-        raise ExperimentError(f"{path}: base: expected files that start somewhere; came a circle")
+        raise ExperimentError(f"{path}: base: expected files that start somewhere; got a circle")
     return _joined(_with_bases(started, resolved), content)
 
 
@@ -260,9 +260,9 @@ def _kept(
         whole = all(map(_is_whole, size or ()))
     except (ValidationError, TypeError) as error:
         told = " ".join(str(error).split())[:200]
-        raise ExperimentError(f"{source}: expected what a sweep keeps; came {told}") from error
+        raise ExperimentError(f"{source}: expected what a sweep keeps; got {told}") from error
     if not whole or not isinstance(digest, str | None):
-        raise ExperimentError(f"{source}: expected the dataset of a sweep; came {_shown(digest)}")
+        raise ExperimentError(f"{source}: expected the dataset of a sweep; got {_shown(digest)}")
     return digest, tuple(size) if size else None, found
 
 
@@ -295,7 +295,7 @@ def with_parameters(
     for key, value in values.items():
         section, _, rest = key.partition(".")
         if key == "model":
-            raise ExperimentError("expected a key of the model, such as model.width; came model")
+            raise ExperimentError("expected a key of the model, such as model.width; got model")
         if section == "model":
             network[rest] = value
         else:
@@ -324,7 +324,7 @@ def seeds(value: Any, where: str) -> tuple[int, ...]:
     Raises:
         ExperimentError: If there are none, or one twice, or a negative one.
     """
-    start, came = f"{where}: expected", f"came {_shown(value)}"
+    start, got = f"{where}: expected", f"got {_shown(value)}"
     text = str(value) if _is_whole(value) else value
     numbers: Sequence[int]
     if isinstance(text, str) and (found := _COUNT_OR_RANGE.fullmatch(text)):
@@ -333,14 +333,14 @@ def seeds(value: Any, where: str) -> tuple[int, ...]:
         numbers = value
     else:
         raise ExperimentError(
-            f"{start} a count, a list such as [0, 1, 2] or a range such as 0:10; {came}"
+            f"{start} a count, a list such as [0, 1, 2] or a range such as 0:10; {got}"
         )
     if not numbers:
-        raise ExperimentError(f"{start} at least one seed; {came}")
+        raise ExperimentError(f"{start} at least one seed; {got}")
     if len(numbers) > _MOST_SEEDS:
-        raise ExperimentError(f"{start} at most {_MOST_SEEDS} seeds; {came}")
+        raise ExperimentError(f"{start} at most {_MOST_SEEDS} seeds; {got}")
     if min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise ExperimentError(f"{start} different seeds of 0 or more; {came}")
+        raise ExperimentError(f"{start} different seeds of 0 or more; {got}")
     return tuple(numbers)
 
 
@@ -352,7 +352,7 @@ def _adaptive(file: _File, source: str) -> AdaptiveSeeds | None:
     if file.method == "bayes":
         raise ExperimentError(
             f"{source}: seeds: expected a count, a list or a range, since method is bayes, which "
-            "compares means over the same seeds; came min, max and until"
+            "compares means over the same seeds; got min, max and until"
         )
     key, where = found.until.metric, "seeds.until.metric"
     of_runs = [name for name, metric in METRICS.items() if metric.scope == "run"]
@@ -360,7 +360,7 @@ def _adaptive(file: _File, source: str) -> AdaptiveSeeds | None:
     if key not in of_runs:
         why = "the images" if METRICS[key].scope == "pixels" else "several runs at once"
         raise ExperimentError(
-            f"{source}: {where}: expected a metric of single runs, which seeds change; came "
+            f"{source}: {where}: expected a metric of single runs, which seeds change; got "
             f"{key!r}, which is computed from {why}"
         )
     return found
@@ -376,7 +376,7 @@ def _score_epochs(
     if epochs is None:
         return None
     if not epochs:
-        raise ExperimentError(f"{source}: score_epochs: expected at least one epoch; came none")
+        raise ExperimentError(f"{source}: score_epochs: expected at least one epoch; got none")
     for name, section in regimens.items():
         passes = REGIMENS[name].passes
         recording = Recording(passes=tuple(passes), score_epochs=epochs)
@@ -424,7 +424,7 @@ def _parameter(content: Any, method: str, source: str, where: str) -> Parameter:
     if not isinstance(content, Mapping):
         raise ExperimentError(
             f"{source}: {where}: expected {{values: [...]}} or {{min: ..., max: ...}}; "
-            f"came {_shown(content)}"
+            f"got {_shown(content)}"
         )
     nested = [k for k, v in content.items() if isinstance(v, Mapping)]
     if nested:
@@ -433,7 +433,7 @@ def _parameter(content: Any, method: str, source: str, where: str) -> Parameter:
     parameter = _section(Parameter, content, source, where)
     if parameter.values is None and method == "grid":
         raise ExperimentError(
-            f"{source}: {where}: expected values, since method is grid; came min and max. "
+            f"{source}: {where}: expected values, since method is grid; got min and max. "
             "Give values, or method: random or bayes"
         )
     return parameter
@@ -487,28 +487,28 @@ def _section(kind: type[T], content: Any, source: str, where: str) -> T:
 
 def _told(error: Mapping[str, Any], place: Sequence[str | int]) -> str:
     """One of pydantic's errors in our words."""
-    came = f"came {_shown(error['input'])}"
+    got = f"got {_shown(error['input'])}"
     if error["type"] == "missing" and isinstance(place[-1], str):
         return f"missing key {place[-1]!r}{_inside(place[:-1])}"
     if error["type"] == "missing":
-        place, message = place[:-1], f"expected more items; {came}"
+        place, message = place[:-1], f"expected more items; {got}"
     elif error["type"] == "too_long":
-        message = f"expected at most {error['ctx']['max_length']} items; {came}"
+        message = f"expected at most {error['ctx']['max_length']} items; {got}"
     elif error["type"] == "value_error":
         message = str(error["ctx"]["error"])
         key, colon, rest = message.partition(": ")
         if colon and key in error["input"]:
             place, message = (*place, key), rest
     elif error["type"] == "literal_error":
-        message = f"expected {error['ctx']['expected']}; {came}"
+        message = f"expected {error['ctx']['expected']}; {got}"
     elif place[-1:] == ("bool",):
-        place, message = place[:-1], f"expected true, false or text; {came}"
+        place, message = place[:-1], f"expected true, false or text; {got}"
     elif place[-1:] == ("str",):
-        place, message = place[:-1], f"expected text or a whole number; {came}"
+        place, message = place[:-1], f"expected text or a whole number; {got}"
     elif error["type"] in _EXPECTED:
-        message = f"expected {_EXPECTED[error['type']]}; {came}"
+        message = f"expected {_EXPECTED[error['type']]}; {got}"
     else:
-        message = f"{error['msg']}; {came}"
+        message = f"{error['msg']}; {got}"
     return f"{'.'.join(map(str, place))}: {message}" if place else message
 
 
@@ -517,7 +517,7 @@ def _keys(content: Any, source: str, where: str) -> Mapping[str, Any]:
         return {}
     if not isinstance(content, Mapping):
         prefix = f"{source}: {where}" if where else source
-        raise ExperimentError(f"{prefix}: expected keys and values; came {_shown(content)}")
+        raise ExperimentError(f"{prefix}: expected keys and values; got {_shown(content)}")
     return content
 
 
@@ -552,12 +552,12 @@ def _refuse_strange(value: Any, source: str, path: tuple[str, ...]) -> None:
     where = ": ".join([source, ".".join(path)]) if path else source
     if len(path) > _DEEPEST:
         raise ExperimentError(
-            f"{source}: {path[0]}: expected at most {_DEEPEST} levels of keys; came more"
+            f"{source}: {path[0]}: expected at most {_DEEPEST} levels of keys; got more"
         )
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str) or not _is_text(key):
-                raise ExperimentError(f"{where}: expected text for a key; came {_shown(key)}")
+                raise ExperimentError(f"{where}: expected text for a key; got {_shown(key)}")
             _refuse_strange(inner, source, (*path, key))
     elif isinstance(value, list | tuple):
         for i, inner in enumerate(value):
@@ -569,15 +569,15 @@ def _refuse_strange(value: Any, source: str, path: tuple[str, ...]) -> None:
 def _strange(value: Any) -> str:
     """What was expected in place of a value that JSON cannot hold, and what came; else nothing."""
     if isinstance(value, float) and not math.isfinite(value):
-        return f"a finite number; came {value}"
+        return f"a finite number; got {value}"
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return "a number of at most 18 digits; came a longer one"
+        return "a number of at most 18 digits; got a longer one"
     if isinstance(value, str) and not _is_text(value):
-        return f"text; came {_shown(value)}, which holds what is no character"
+        return f"text; got {_shown(value)}, which holds what is no character"
     if value is None or isinstance(value, str | int | float):
         return ""
     return (
-        f"text, a number, true or false; came {type(value).__name__} {_shown(str(value))}, which "
+        f"text, a number, true or false; got {type(value).__name__} {_shown(str(value))}, which "
         "quotes would make text"
     )
 
@@ -608,7 +608,7 @@ def _plant(value: Any, source: str) -> Planting | None:
         return None
     for kind in content:
         if kind in KINDS and content[kind] is None:
-            raise ExperimentError(f"{source}: plant.{kind}: expected keys and values; came nothing")
+            raise ExperimentError(f"{source}: plant.{kind}: expected keys and values; got nothing")
     plan = _section(Planting, content, source, "plant")
     if plan.ood_far is None:
         return plan
@@ -621,7 +621,7 @@ def _validation(value: Any, source: str) -> Literal["test"] | float | None:
         return value
     if not isinstance(value, Mapping):
         raise ExperimentError(
-            f"{source}: validation: expected test or {{split: 0.1}}; came {_shown(value)}"
+            f"{source}: validation: expected test or {{split: 0.1}}; got {_shown(value)}"
         )
     return _section(_Split, value, source, "validation").split
 
@@ -631,7 +631,7 @@ def _names(value: Any, key: str, source: str) -> tuple[str, ...] | None:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise ExperimentError(
-            f"{source}: {key}: expected all or a list of names; came {_shown(value)}"
+            f"{source}: {key}: expected all or a list of names; got {_shown(value)}"
         )
     return None if "all" in names else tuple(dict.fromkeys(names))
 
@@ -666,7 +666,7 @@ def _refuse_metric(
     if not any(offered(regimen).issuperset(needed) for regimen in regimens):
         raise ExperimentError(
             f"{source}: {where}: {name!r} needs {', '.join(needed)}; "
-            f"expected a regimen that records it; came {', '.join(regimens)}"
+            f"expected a regimen that records it; got {', '.join(regimens)}"
         )
 
 
@@ -674,7 +674,7 @@ def _storage(value: str, source: str) -> str:
     if "://" in value:
         raise ExperimentError(
             f"{source}: storage_path: expected a folder, shared between nodes on a cluster; "
-            f"came {value!r}"
+            f"got {value!r}"
         )
     return _folder(value, f"{source}: storage_path")
 
@@ -689,7 +689,7 @@ def _artifacts(file: _File, source: str) -> str | None:
             "(--artifacts-destination)"
         )
     if not file.artifacts:
-        raise ExperimentError(f"{source}: artifacts: expected a folder or an address; came ''")
+        raise ExperimentError(f"{source}: artifacts: expected a folder or an address; got ''")
     # It loads fsspec, which few sweeps need.
     from sweep.artifacts import place  # noqa: PLC0415
 
@@ -701,7 +701,7 @@ def _artifacts(file: _File, source: str) -> str | None:
 
 def _folder(value: str, where: str) -> str:
     if not value:
-        raise ExperimentError(f"{where}: expected a folder; came {value!r}")
+        raise ExperimentError(f"{where}: expected a folder; got {value!r}")
     return str(_expanded(value, where).absolute())
 
 
@@ -709,7 +709,7 @@ def _expanded(value: str, where: str) -> Path:
     try:
         return Path(value).expanduser()
     except RuntimeError as error:
-        raise ExperimentError(f"{where}: expected a path; came {value!r}: {error}") from error
+        raise ExperimentError(f"{where}: expected a path; got {value!r}: {error}") from error
 
 
 def _absolute_plugins(value: Any, path: Path) -> Any:
@@ -736,7 +736,7 @@ def _put(content: dict[str, Any], segments: Sequence[str], value: Any, source: s
         inner = {} if content.get(segment) is None else content[segment]
         if not isinstance(inner, dict):
             place = ".".join(path[:depth])
-            raise ExperimentError(f"{source}: expected keys in {place!r}; came {_shown(inner)}")
+            raise ExperimentError(f"{source}: expected keys in {place!r}; got {_shown(inner)}")
         # A copy, since a YAML alias may stand for the same keys elsewhere.
         inner = {**inner}
         content[segment] = inner

@@ -114,7 +114,7 @@ def refuse_too_large(resources: Resources) -> None:
         if wanted > have.get(name, 0):
             raise Mistake(
                 f"resources.{name.lower()}: expected at most the {have.get(name, 0):g} of this "
-                f"machine; came {wanted:g}: say less, or run on a cluster"
+                f"machine; got {wanted:g}: say less, or run on a cluster"
             )
 
 

@@ -120,11 +120,11 @@ def gather(path: Path, output: Path) -> Recorded:
     if not found:
         raise Mistake(
             f"{path}: expected folders of a recorder, cartography's dynamics_epoch_0.jsonl or "
-            f"AUM's {AUM_VALUES}; came none"
+            f"AUM's {AUM_VALUES}; got none"
         )
     refuse_unwritable(output, "--output")
     if (output / SPEC).exists():
-        raise Mistake(f"--output: expected a folder for tables; came {output}, which holds a run")
+        raise Mistake(f"--output: expected a folder for tables; got {output}, which holds a run")
     return _gathered(found, output)
 
 
@@ -169,7 +169,7 @@ def _make_room(runs: Path) -> None:
     marked = not runs.is_symlink() and (runs / _IMPORTED).is_file()
     if not marked and (runs.is_symlink() or (runs.exists() and any(runs.iterdir()))):
         raise Mistake(
-            f"--output: expected a folder whose runs/ is free for the imported runs; came {runs} "
+            f"--output: expected a folder whose runs/ is free for the imported runs; got {runs} "
             "with files of its own: say another folder"
         )
     shutil.rmtree(runs, ignore_errors=True)
@@ -213,7 +213,7 @@ def given_scores(files: Sequence[Path], low_is_hard: Sequence[str]) -> dict[str,
         for column in map(str, scores):
             name = f"{column}.{file.stem}"
             if name in found:
-                raise Mistake(f"--scores: expected files of different names; came {name} twice")
+                raise Mistake(f"--scores: expected files of different names; got {name} twice")
             known = METRICS[column].sign if column in METRICS else 1
             found[name] = (-1 if column in low_is_hard else known) * scores[column]
             columns.add(column)
@@ -264,11 +264,9 @@ def _cell(folder: Path) -> Cell:
             and len(configuration.configuration_id) > 0
         )
     except UNREADABLE as error:
-        raise Mistake(
-            f"{folder / SPEC}: expected the spec of a run; came {_told(error)}"
-        ) from error
+        raise Mistake(f"{folder / SPEC}: expected the spec of a run; got {_told(error)}") from error
     if not right:
-        raise Mistake(f"{folder / SPEC}: expected the spec of a run; came another file")
+        raise Mistake(f"{folder / SPEC}: expected the spec of a run; got another file")
     try:
         dynamics = Dynamics(folder)
         last = folder / epoch_file(dynamics.manifest.epochs - 1)
@@ -313,7 +311,7 @@ def _refuse_twins(cells: Sequence[Cell]) -> None:
         place = _place(cell)
         if run in places:
             raise Mistake(
-                f"{_named(cell)}: expected one run of seed {cell.run.seed}; came {places[run]} and "
+                f"{_named(cell)}: expected one run of seed {cell.run.seed}; got {places[run]} and "
                 f"{place}"
             )
         places[run] = place
@@ -331,17 +329,17 @@ def _check_samples(cells: Sequence[Cell]) -> list[str]:
             samples = Dynamics(Path(place)).samples
             ids, labels = samples["sample_id"].to_numpy(), samples["label"].to_numpy()
         except (Damaged, KeyError) as error:
-            raise Mistake(f"{place}: expected a table of samples; came {error}") from error
+            raise Mistake(f"{place}: expected a table of samples; got {error}") from error
         first = first or (place, ids, labels)
         if not np.array_equal(ids, first[1]):
             raise Mistake(
-                f"expected the same sample ids in every run; came others in {place} than in "
+                f"expected the same sample ids in every run; got others in {place} than in "
                 f"{first[0]}: aggregate each dataset in a folder of its own"
             )
         differ = (labels != first[2]) & (labels != UNKNOWN) & (first[2] != UNKNOWN)
         if differ.any():
             raise Mistake(
-                f"expected the same labels in every run; came another one for sample "
+                f"expected the same labels in every run; got another one for sample "
                 f"{ids[differ][0]} in {place} than in {first[0]}"
             )
         if len(labels) and (labels == UNKNOWN).all():
@@ -358,7 +356,7 @@ def _check_epochs(cells: Sequence[Cell]) -> None:
         expected = lengths.setdefault(cell.run.configuration.configuration_id, cell.trace.epochs)
         if cell.trace.epochs != expected:
             raise Mistake(
-                f"{_named(cell)}: expected {expected} epochs of every seed; came "
+                f"{_named(cell)}: expected {expected} epochs of every seed; got "
                 f"{cell.trace.epochs} of seed {cell.run.seed}"
             )
 

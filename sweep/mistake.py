@@ -49,7 +49,7 @@ def refuse_unwritable(folder: Path, key: str) -> None:
         Mistake: If nothing can be written there.
     """
     if bar := folder_bar(folder):
-        raise Mistake(f"{key}: expected a folder that can be written into; came {folder}: {bar}")
+        raise Mistake(f"{key}: expected a folder that can be written into; got {folder}: {bar}")
 
 
 def unknown_metric(name: str, known: Sequence[str]) -> str:

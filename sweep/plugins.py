@@ -38,7 +38,7 @@ class Plugin:
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "not text"
             raise PluginError(
-                f"{source}: expected a readable Python file; came {str(path)!r}: {why}"
+                f"{source}: expected a readable Python file; got {str(path)!r}: {why}"
             ) from error
 
     @property
@@ -64,9 +64,9 @@ class Plugin:
             del sys.modules[name]
             if not isinstance(error, Exception | SystemExit):
                 raise
-            came = " ".join(f"{type(error).__name__}: {error}".split())
+            got = " ".join(f"{type(error).__name__}: {error}".split())
             raise PluginError(
-                f"{self.path}: expected a plugin that loads; came {came}{self._line(error)}"
+                f"{self.path}: expected a plugin that loads; got {got}{self._line(error)}"
             ) from error
 
     def _line(self, error: BaseException) -> str:

@@ -74,7 +74,7 @@ def plan(
     spec = sweep.spec
     loaded, dataset = load(spec)
     if dataset.digest != spec.dataset_digest:
-        raise Mistake(f"{spec.name}: expected the dataset that was scored; came another one")
+        raise Mistake(f"{spec.name}: expected the dataset that was scored; got another one")
     aggregate.quiet()
     scores, notes = aggregate.collect(sweep, store, folder)
     trained = configuration(sweep, scores, chosen)
@@ -132,7 +132,7 @@ def refuse(sweep: Sweep, store: Store, by: Sequence[str], chosen: str | None = N
             f"are not done: sweep run goes on with them"
         )
     if spec.arms:
-        raise Mistake(f"{spec.name}: expected a sweep with scores; came one that prunes")
+        raise Mistake(f"{spec.name}: expected a sweep with scores; got one that prunes")
     known = planning.nameable(spec)
     if unknown := [key for key in by if key not in known]:
         raise Mistake(f"--by: {unknown_metric(unknown[0], known)}")
@@ -142,9 +142,9 @@ def refuse(sweep: Sweep, store: Store, by: Sequence[str], chosen: str | None = N
         if p.configuration.regimen == "supervised"
     ]
     if not able:
-        raise Mistake(f"{spec.name}: expected a supervised configuration to train; came none")
+        raise Mistake(f"{spec.name}: expected a supervised configuration to train; got none")
     if chosen is not None and sum(one.startswith(chosen) for one in able) != 1:
-        raise Mistake(f"--configuration: expected one of {', '.join(able)}; came {chosen!r}")
+        raise Mistake(f"--configuration: expected one of {', '.join(able)}; got {chosen!r}")
     _refuse_taken(store.uri, f"{spec.name}-prune")
 
 
@@ -155,7 +155,7 @@ def _refuse_taken(uri: str, name: str) -> None:
     except NoSuchSweep:
         return
     if not there.get("arms"):
-        raise Mistake(f"expected the name {name} free for the retraining; came a sweep of its own")
+        raise Mistake(f"expected the name {name} free for the retraining; got a sweep of its own")
 
 
 def configuration(
@@ -173,7 +173,7 @@ def configuration(
     """
     best = {c.configuration.regimen: c for c in aggregate.best_of_each_regimen(sweep, scores)}
     if "supervised" not in best:
-        raise Mistake(f"{sweep.spec.name}: expected a scored supervised configuration; came none")
+        raise Mistake(f"{sweep.spec.name}: expected a scored supervised configuration; got none")
     if chosen is None:
         return best["supervised"]
     able = {
@@ -183,7 +183,7 @@ def configuration(
     }
     meant = [one for configuration_id, one in able.items() if configuration_id.startswith(chosen)]
     if len(meant) != 1:
-        raise Mistake(f"--configuration: expected one of {', '.join(able)}; came {chosen!r}")
+        raise Mistake(f"--configuration: expected one of {', '.join(able)}; got {chosen!r}")
     return meant[0]
 
 
@@ -289,9 +289,9 @@ def shares(text: str) -> list[float]:
     try:
         found = [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise Mistake(f"--keep: expected shares such as 0.9,0.7; came {text!r}") from error
+        raise Mistake(f"--keep: expected shares such as 0.9,0.7; got {text!r}") from error
     if wrong := [keep for keep in found if not 0 < keep < 1]:
-        raise Mistake(f"--keep: expected shares between 0 and 1; came {wrong[0]:g}")
+        raise Mistake(f"--keep: expected shares between 0 and 1; got {wrong[0]:g}")
     return found
 
 
@@ -311,10 +311,10 @@ def retraining_seeds(asked: Sequence[int] | int, sweep: Sweep) -> list[int]:
         asked = range(first, first + asked)
     if shared := sorted({*asked} & scored):
         raise Mistake(
-            f"--seeds: expected seeds that no score comes from; came {', '.join(map(str, shared))}"
+            f"--seeds: expected seeds that no score comes from; got {', '.join(map(str, shared))}"
         )
     if len(asked) < _FEWEST_SEEDS:
-        raise Mistake(f"--seeds: expected {_FEWEST_SEEDS} seeds or more; came {len(asked)}")
+        raise Mistake(f"--seeds: expected {_FEWEST_SEEDS} seeds or more; got {len(asked)}")
     return list(asked)
 
 

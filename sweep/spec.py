@@ -180,20 +180,20 @@ class Parameter:
     def __post_init__(self) -> None:
         if self.values is not None:
             if not self.values:
-                raise ValueError("values: expected at least one; came none")
+                raise ValueError("values: expected at least one; got none")
             if (self.min, self.max, self.distribution) != (None, None, None):
-                raise ValueError("expected values alone; came min, max or distribution too")
+                raise ValueError("expected values alone; got min, max or distribution too")
             return
         if self.min is None or self.max is None:
-            came = "neither" if self.min is self.max else "only one of them"
-            raise ValueError(f"expected values, or both min and max; came {came}")
+            got = "neither" if self.min is self.max else "only one of them"
+            raise ValueError(f"expected values, or both min and max; got {got}")
         if not -math.inf < self.min < self.max < math.inf:
-            raise ValueError(f"expected min below max; came min: {self.min}, max: {self.max}")
+            raise ValueError(f"expected min below max; got min: {self.min}, max: {self.max}")
         if self.distribution == "log_uniform" and self.min <= 0:
-            raise ValueError(f"min: expected more than 0 for log_uniform; came {self.min}")
+            raise ValueError(f"min: expected more than 0 for log_uniform; got {self.min}")
         if self.distribution == "int_uniform" and not (self.min % 1 == self.max % 1 == 0):
             raise ValueError(
-                f"expected whole numbers for int_uniform; came min: {self.min}, max: {self.max}"
+                f"expected whole numbers for int_uniform; got min: {self.min}, max: {self.max}"
             )
 
     @property
@@ -261,13 +261,13 @@ class Resources:
     def __post_init__(self) -> None:
         for name in ("cpu", "gpu", "max_failures", "checkpoint_seconds", "spool_gib"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: expected 0 or more; came {getattr(self, name)}")
+                raise ValueError(f"{name}: expected 0 or more; got {getattr(self, name)}")
         if self.gpu > 1 and self.gpu % 1:
-            raise ValueError(f"gpu: expected a share up to 1 or a whole number; came {self.gpu}")
+            raise ValueError(f"gpu: expected a share up to 1 or a whole number; got {self.gpu}")
         if self.cpu == self.gpu == 0:
-            raise ValueError("expected some cpu or gpu; came 0 of both")
+            raise ValueError("expected some cpu or gpu; got 0 of both")
         if self.seeds_per_pack < 1:
-            raise ValueError(f"seeds_per_pack: expected at least 1; came {self.seeds_per_pack}")
+            raise ValueError(f"seeds_per_pack: expected at least 1; got {self.seeds_per_pack}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,7 +311,7 @@ class Until:
     def __post_init__(self) -> None:
         if not 0 < self.reliability < 1:
             raise ValueError(
-                f"reliability: expected a number above 0 and below 1; came {self.reliability}"
+                f"reliability: expected a number above 0 and below 1; got {self.reliability}"
             )
 
 
@@ -333,10 +333,10 @@ class AdaptiveSeeds:
         if self.min < FEWEST_RUNS_FOR_INTERVAL:
             raise ValueError(
                 f"min: expected at least {FEWEST_RUNS_FOR_INTERVAL}, fewer give no interval; "
-                f"came {self.min}"
+                f"got {self.min}"
             )
         if self.max < self.min:
-            raise ValueError(f"max: expected at least the min of {self.min}; came {self.max}")
+            raise ValueError(f"max: expected at least the min of {self.min}; got {self.max}")
 
     @property
     def looks(self) -> tuple[int, ...]:

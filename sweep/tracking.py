@@ -210,7 +210,7 @@ class Store:
             if found and wanted and found.artifact_location != wanted:
                 raise Mistake(
                     f"artifacts: expected {hidden(found.artifact_location)}, where the sweep "
-                    f"{name} has its files; came {hidden(wanted)}"
+                    f"{name} has its files; got {hidden(wanted)}"
                 )
             experiment_id = (
                 found.experiment_id if found else _new_experiment(client, uri, name, wanted)
@@ -463,7 +463,7 @@ class Store:
             while folders:
                 for file in artifacts.list_artifacts(folders.pop()):
                     if ".." in file.path.split("/") or file.path.startswith("/"):
-                        raise TrackerError(f"expected artifacts of a run; came {file.path!r}")
+                        raise TrackerError(f"expected artifacts of a run; got {file.path!r}")
                     if file.is_dir:
                         folders.append(file.path)
                     else:
@@ -638,7 +638,7 @@ class Store:
                 raise
             raise Mistake(
                 f"sweep {self.name}: expected {what} of MLflow run {tracking_run}, as sweep wrote "
-                f"it; came {type(error).__name__}: {error}; mend or delete that run"
+                f"it; got {type(error).__name__}: {error}; mend or delete that run"
             ) from error
 
     def _trace(self, run: Run) -> Trace:
@@ -770,29 +770,29 @@ def _checked(uri: str) -> str:
         TrackerError: If it is none, or the file is no place for a store.
     """
     if not uri.startswith((_SQLITE, "http://", "https://")):
-        came = hidden(uri) or "nothing"
-        raise TrackerError(f"tracking_uri: expected sqlite:/// or http(s)://; came {came}")
+        got = hidden(uri) or "nothing"
+        raise TrackerError(f"tracking_uri: expected sqlite:/// or http(s)://; got {got}")
     if uri.startswith("http"):
         if _readable(uri):
             return uri
         raise TrackerError(
             "tracking_uri: expected http://NAME:PASSWORD@HOST:PORT, the password's /, ?, # and @ "
-            "quoted as %2F, %3F, %23 and %40; came something else"
+            "quoted as %2F, %3F, %23 and %40; got something else"
             if "@" in uri
-            else f"tracking_uri: expected http://HOST:PORT; came {uri}"
+            else f"tracking_uri: expected http://HOST:PORT; got {uri}"
         )
     path = Path(uri.removeprefix(_SQLITE)).absolute()
-    came = ""
+    got = ""
     if path.is_dir():
-        came = f"the folder {path}"
+        got = f"the folder {path}"
     elif not path.exists() and (bar := folder_bar(path.parent)):
-        came = f"{path}: {bar}"
+        got = f"{path}: {bar}"
     elif path.is_file() and path.stat().st_size:
         with path.open("rb") as file:
-            came = "" if file.read(len(_MAGIC)) == _MAGIC else f"another file, {path}"
-    if came:
+            got = "" if file.read(len(_MAGIC)) == _MAGIC else f"another file, {path}"
+    if got:
         raise TrackerError(
-            f"tracking_uri: expected a SQLite database or a place for one; came {came}"
+            f"tracking_uri: expected a SQLite database or a place for one; got {got}"
         )
     return f"{_SQLITE}{path}"
 

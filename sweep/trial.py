@@ -65,7 +65,7 @@ def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]
     """
     expected = pack.configuration.dataset["digest"]
     if dataset.digest != expected:
-        raise ValueError(f"expected the dataset of digest {expected}; came {dataset.digest}")
+        raise ValueError(f"expected the dataset of digest {expected}; got {dataset.digest}")
     for plugin in places.plugins:
         plugin.load()
     store = Store(places.tracking_uri, places.experiment_id, places.name, PATIENCE_S)

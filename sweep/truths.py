@@ -54,7 +54,7 @@ def of_run(
         if pd.api.types.is_numeric_dtype(table[name]):
             values[name] = table[name].to_numpy(dtype=np.float64, na_value=np.nan)
         else:
-            notes.append(f"{name}: expected a truth in numbers; came {table[name].dtype}")
+            notes.append(f"{name}: expected a truth in numbers; got {table[name].dtype}")
     if PLANTED not in table:
         return Truths(by_name=values)
     unplanted = (table[PLANTED].fillna("") == "").to_numpy(dtype=np.bool_)
@@ -85,7 +85,7 @@ def refuse_others(
     for name, values in given.items():
         if not values.index.isin(ids).any():
             raise Mistake(
-                f"{name}: expected sample ids of these runs, such as {ids.iloc[0]}; came none of "
+                f"{name}: expected sample ids of these runs, such as {ids.iloc[0]}; got none of "
                 f"them, {values.index[0]} first"
             )
     return [name for name in map(str, table) if name.startswith(TRUTH)]
@@ -109,7 +109,7 @@ def given_truths(files: Sequence[Path]) -> dict[str, pd.Series]:
         for column in map(str, table):
             name = f"{column}.{file.stem}"
             if name in found:
-                raise Mistake(f"--truth: expected files of different names; came {name} twice")
+                raise Mistake(f"--truth: expected files of different names; got {name} twice")
             found[name] = table[column]
     return found
 

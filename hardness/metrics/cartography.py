@@ -201,6 +201,6 @@ def _first_epochs(
 ) -> tuple[np.ndarray, Bool[np.ndarray, "epochs samples"]]:
     """The epochs before the burn-out, and which of their entries were seen."""
     if burn_out is not None and burn_out < 1:
-        raise ValueError(f"expected burn_out of at least 1 epoch; came {burn_out}")
+        raise ValueError(f"expected burn_out of at least 1 epoch; got {burn_out}")
     seen = seen_entries(values, seen)
     return values[:burn_out], seen[:burn_out]

@@ -202,7 +202,7 @@ def _log_probs(
     logits: Float[np.ndarray, "members samples classes"],
 ) -> Float64[np.ndarray, "members samples classes"]:
     if len(logits) < MEMBERS:
-        raise ValueError(f"expected at least {MEMBERS} members; came {len(logits)}")
+        raise ValueError(f"expected at least {MEMBERS} members; got {len(logits)}")
     from hardness.signals import as_tensor  # noqa: PLC0415 - as above
 
     return as_tensor(logits).double().log_softmax(dim=2).numpy()

@@ -165,7 +165,7 @@ def _early_to_late(
 ) -> Float64[np.ndarray, " samples"]:
     """Each sample's own first and last k values, which do not overlap."""
     if k < 1:
-        raise ValueError(f"expected k of at least 1; came {k}")
+        raise ValueError(f"expected k of at least 1; got {k}")
     defined = seen & ~np.isnan(values)
     place, count = defined.cumsum(axis=0, dtype=np.int32), defined.sum(axis=0)
     early = mean_seen(values, defined & (place <= k))

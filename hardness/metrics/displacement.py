@@ -260,7 +260,7 @@ def _displacements(
         seen = seen_entries(recorded, seen)
         rows = recorded[1:]
     else:
-        raise ValueError(f"expected either emb or {name}; came both or neither")
+        raise ValueError(f"expected either emb or {name}; got both or neither")
     seen_before = np.logical_or.accumulate(seen, axis=0)[:-1]
     return rows, seen[1:] & seen_before
 
@@ -286,6 +286,6 @@ def _norms(
     elif feature_norm is not None and emb is None:
         rows = feature_norm
     else:
-        raise ValueError("expected either emb or feature_norm; came both or neither")
+        raise ValueError("expected either emb or feature_norm; got both or neither")
     first = min(1, len(rows) - 1)
     return rows[first:], seen_entries(rows, seen)[first:]

@@ -11,7 +11,7 @@ def last_epoch(emb: Float[np.ndarray, "..."]) -> Float[np.ndarray, "samples widt
         ValueError: If it has another number of axes.
     """
     if emb.ndim not in (2, 3):
-        raise ValueError(f"expected emb as samples by width; came shape {emb.shape}")
+        raise ValueError(f"expected emb as samples by width; got shape {emb.shape}")
     return emb[-1] if emb.ndim == 3 else emb  # noqa: PLR2004 - epochs, samples, width
 
 

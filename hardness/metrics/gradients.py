@@ -218,7 +218,7 @@ def vog_class_z(
     """
     raw = last_or_mean(vog, seen, "last")
     if labels.shape != raw.shape:
-        raise ValueError(f"expected one label for each of {len(raw)} samples; came {len(labels)}")
+        raise ValueError(f"expected one label for each of {len(raw)} samples; got {len(labels)}")
     z = np.full(len(raw), np.nan)
     for label in np.unique(labels):
         rows = np.flatnonzero((labels == label) & ~np.isnan(raw))

@@ -17,11 +17,11 @@ def seen_entries(values: np.ndarray, seen: np.ndarray | None) -> Bool[np.ndarray
         ValueError: If there is no epoch or the shapes disagree.
     """
     if values.ndim < 2 or not len(values):  # noqa: PLR2004 - epochs and samples
-        raise ValueError(f"expected a history of one epoch or more; came shape {values.shape}")
+        raise ValueError(f"expected a history of one epoch or more; got shape {values.shape}")
     if seen is None:
         return np.ones(values.shape[:2], dtype=bool)
     if seen.shape != values.shape[:2]:
-        raise ValueError(f"expected seen of shape {values.shape[:2]}; came {seen.shape}")
+        raise ValueError(f"expected seen of shape {values.shape[:2]}; got {seen.shape}")
     return seen
 
 
@@ -44,7 +44,7 @@ def answers(
     # What is not seen may be anything, NaN among it.
     strange = correct[seen & ~right & (correct != 0)]
     if len(strange):
-        raise ValueError(f"expected correct of 0 and 1; came {strange[0]}")
+        raise ValueError(f"expected correct of 0 and 1; got {strange[0]}")
     return right, seen
 
 

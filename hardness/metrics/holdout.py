@@ -65,7 +65,7 @@ def rho_loss(
     seen = seen_entries(loss, seen)
     if holdout_loss.shape != loss.shape[1:]:
         raise ValueError(
-            f"expected holdout_loss of {loss.shape[1]} samples; came shape {holdout_loss.shape}"
+            f"expected holdout_loss of {loss.shape[1]} samples; got shape {holdout_loss.shape}"
         )
     if epoch is None:
         own = mean_seen(loss, seen)

@@ -94,7 +94,7 @@ def aum_pre_decay(
     """
     seen = seen_entries(label_margin, seen)
     if lr.shape != (len(label_margin),):
-        raise ValueError(f"expected lr of {len(label_margin)} epochs; came shape {lr.shape}")
+        raise ValueError(f"expected lr of {len(label_margin)} epochs; got shape {lr.shape}")
     if np.isnan(lr).any():
         return np.full(label_margin.shape[1], np.nan)
     falls = np.append(np.diff(lr) < 0, True)

@@ -119,11 +119,11 @@ def _scores_and_own(
     """Probabilities in float64, adjusted if asked, and those of the labels."""
     samples, classes = probs.shape
     if labels.shape != (samples,):
-        raise ValueError(f"expected one label for each of {samples} samples; came {labels.shape}")
+        raise ValueError(f"expected one label for each of {samples} samples; got {labels.shape}")
     # A negative label would not fail: NumPy reads the last class.
     if ((labels < 0) | (labels >= classes)).any():
         raise ValueError(
-            f"expected labels in 0 to {classes - 1}; came {labels.min()} to {labels.max()}"
+            f"expected labels in 0 to {classes - 1}; got {labels.min()} to {labels.max()}"
         )
     scores = probs.astype(np.float64)
     if adjusted:

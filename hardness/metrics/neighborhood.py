@@ -252,7 +252,7 @@ def lid_mle_pixels(
         ``lid_mle``, also for duplicates.
     """
     if (images is None) == (distances is None):
-        raise ValueError("expected either images or distances; came both or neither")
+        raise ValueError("expected either images or distances; got both or neither")
     if images is not None:
         _check(k1, k2)
         # Only here, as in `nearest_others`.
@@ -312,15 +312,15 @@ def knn_label_disagreement(
         distances are cut off in the order of their rows.
     """
     if k < 1:
-        raise ValueError(f"expected k of at least 1; came {k}")
+        raise ValueError(f"expected k of at least 1; got {k}")
     if (emb is None) == (neighbor_rows is None):
-        raise ValueError("expected either emb or neighbor_rows; came both or neither")
+        raise ValueError("expected either emb or neighbor_rows; got both or neither")
     if emb is not None:
         neighbor_rows = nearest_others(emb, k, normalize=normalize)[1]
     assert neighbor_rows is not None
     if labels.shape != neighbor_rows.shape[:1]:
         samples = len(neighbor_rows)
-        raise ValueError(f"expected one label for each of {samples} samples; came {labels.shape}")
+        raise ValueError(f"expected one label for each of {samples} samples; got {labels.shape}")
     nearest = neighbor_rows[:, :k]
     others = (labels[nearest] != labels[:, None]) & (nearest >= 0)
     with np.errstate(invalid="ignore"):
@@ -329,7 +329,7 @@ def knn_label_disagreement(
 
 def _check(k1: int, k2: int) -> None:
     if not _FEWEST <= k1 <= k2:
-        raise ValueError(f"expected {_FEWEST} <= k1 <= k2; came k1={k1}, k2={k2}")
+        raise ValueError(f"expected {_FEWEST} <= k1 <= k2; got k1={k1}, k2={k2}")
 
 
 def _inverse_dimensions(
@@ -357,9 +357,9 @@ def _distances(
 ) -> np.ndarray:
     """The k nearest distances, as many as there are."""
     if k < 1:
-        raise ValueError(f"expected k of at least 1; came {k}")
+        raise ValueError(f"expected k of at least 1; got {k}")
     if given is not None and emb is None:
         return given[:, :k]
     if emb is None or given is not None:
-        raise ValueError("expected either emb or neighbor_distances; came both or neither")
+        raise ValueError("expected either emb or neighbor_distances; got both or neither")
     return nearest_others(emb, k, normalize=normalize)[0]

@@ -60,7 +60,7 @@ def lof(
         enter is not defined.
     """
     if k < 1:
-        raise ValueError(f"expected k of at least 1; came {k}")
+        raise ValueError(f"expected k of at least 1; got {k}")
     if emb is not None and neighbor_distances is None and neighbor_rows is None:
         neighbor_distances, neighbor_rows = nearest_others(emb, k, normalize=normalize)
     elif emb is not None or neighbor_distances is None or neighbor_rows is None:

@@ -192,7 +192,7 @@ def _bytes(images: np.ndarray) -> UInt8[np.ndarray, "samples height width channe
         ValueError: If they are not: pixels in 0 to 1 would all be cut off to 0.
     """
     if images.dtype != np.uint8:
-        raise ValueError(f"expected images as uint8, 0 to 255; came {images.dtype}")
+        raise ValueError(f"expected images as uint8, 0 to 255; got {images.dtype}")
     return images
 
 
@@ -213,7 +213,7 @@ def _zlib_size(image: UInt8[np.ndarray, "height width channels"]) -> int:
 def _png_size(image: UInt8[np.ndarray, "height width channels"]) -> int:
     channels = image.shape[2]
     if channels not in (1, 3, 4):
-        raise ValueError(f"expected images of 1, 3 or 4 channels for a PNG; came {channels}")
+        raise ValueError(f"expected images of 1, 3 or 4 channels for a PNG; got {channels}")
     file = io.BytesIO()
     picture = Image.fromarray(image[:, :, 0] if channels == 1 else image)
     picture.save(file, format="png", compress_level=9)

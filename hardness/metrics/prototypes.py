@@ -62,7 +62,7 @@ def prototypicality(
     """
     clusters = operator.index(n_classes) * clusters_per_class
     if clusters < 1:
-        raise ValueError(f"expected at least one cluster; came {clusters}")
+        raise ValueError(f"expected at least one cluster; got {clusters}")
     x, finite = finite_rows(emb, normalize=True)
     raw = np.full(len(finite), np.nan)
     if len(x) >= clusters:
@@ -117,7 +117,7 @@ def prototypicality_supervised(
     x, finite = finite_rows(emb, normalize=normalize)
     if labels.shape != finite.shape:
         raise ValueError(
-            f"expected one label for each of {len(finite)} samples; came {labels.shape}"
+            f"expected one label for each of {len(finite)} samples; got {labels.shape}"
         )
     _, codes = np.unique(labels[finite], return_inverse=True)
     sums = np.zeros((codes.max(initial=-1) + 1, x.shape[1]))

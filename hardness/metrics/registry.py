@@ -221,7 +221,7 @@ def labels_used(metric: Metric, regimen: str) -> LabelsUsed:
         'others'
     """
     if regimen not in TRAINED_ON:
-        raise ValueError(f"expected a regimen out of {', '.join(TRAINED_ON)}; came {regimen!r}")
+        raise ValueError(f"expected a regimen out of {', '.join(TRAINED_ON)}; got {regimen!r}")
     if metric.scope == "pixels":
         return metric.labels_used
     return min(metric.labels_used, TRAINED_ON[regimen], key=_MORE_TO_LESS.index)
@@ -242,7 +242,7 @@ def _inputs(
     if strange:
         raise ValueError(
             f"{function.__name__}: expected signals among its parameters "
-            f"{', '.join(parameters)}; came {', '.join(strange)}"
+            f"{', '.join(parameters)}; got {', '.join(strange)}"
         )
     return dict(signals) if isinstance(signals, Mapping) else {name: name for name in signals}
 
@@ -251,7 +251,7 @@ def _of_training(key: str, inputs: Mapping[str, str]) -> dict[str, str]:
     if not any(signal in LOGIT_SIGNALS for signal in inputs.values()):
         raise ValueError(
             f"{key}: expected a signal of the training step, out of {', '.join(LOGIT_SIGNALS)}; "
-            f"came {', '.join(inputs.values())}"
+            f"got {', '.join(inputs.values())}"
         )
     return {p: f"{s}.train" if s in LOGIT_SIGNALS else s for p, s in inputs.items()}
 
@@ -266,6 +266,6 @@ def _refuse_another(key: str, function: Callable[..., Any]) -> None:
     if place == (old.__code__.co_filename, old.__qualname__) or new.__code__ == old.__code__:
         return
     raise ValueError(
-        f"expected a new key; came {key!r}, which {old.__module__} has registered: "
+        f"expected a new key; got {key!r}, which {old.__module__} has registered: "
         "rename the function"
     )

@@ -79,9 +79,9 @@ def ssft(
     kept = seen.any(axis=0)
     if learned_only:
         if first_split is None or first_split.shape[1:] != correct.shape[1:]:
-            came = "none" if first_split is None else first_split.shape
+            got = "none" if first_split is None else first_split.shape
             raise ValueError(
-                f"learned_only: expected first_split with {correct.shape[1]} samples; came {came}"
+                f"learned_only: expected first_split with {correct.shape[1]} samples; got {got}"
             )
         kept = kept & learned_at_switch(first_split)
     return np.where(kept, forgotten, np.nan)

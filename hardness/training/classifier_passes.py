@@ -40,7 +40,7 @@ def check_kept(kept: Weights, epochs: Iterable[int]) -> None:
     if missing:
         raise ValueError(
             f"vog: expected a checkpoint that keeps the weights of epochs {', '.join(missing)}; "
-            "came one of a training that was not asked for that pass"
+            "got one of a training that was not asked for that pass"
         )
 
 

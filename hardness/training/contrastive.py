@@ -73,7 +73,7 @@ def contrastive(
     for part, count in (("train", n), ("validation", len(dataset.validation.images))):
         if count < 2:  # noqa: PLR2004
             raise ValueError(
-                f"contrastive: expected at least 2 samples to contrast in {part}; came {count}"
+                f"contrastive: expected at least 2 samples to contrast in {part}; got {count}"
             )
     network = _network(options, model, dataset, streams).to(device)
     pixels = Pixels(images, device)

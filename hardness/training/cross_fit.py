@@ -74,7 +74,7 @@ def cross_fit(
     samples, k = dataset.train, options.folds
     n = len(samples)
     if n < k:
-        raise ValueError(f"cross_fit: expected at least as many samples as folds, {k}; came {n}")
+        raise ValueError(f"cross_fit: expected at least as many samples as folds, {k}; got {n}")
     networks = alike(k, model, dataset, streams, device)
     pixels, labels = Pixels(samples.images, device), samples.labels.to(device)
     held_out = Pixels(dataset.validation.images, device, like=pixels)

@@ -50,15 +50,15 @@ class TrainOptions:
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "threads"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1; came {getattr(self, name)}")
+                raise ValueError(f"{name}: expected at least 1; got {getattr(self, name)}")
         if self.max_epochs > MOST_EPOCHS:
-            raise ValueError(f"max_epochs: expected at most {MOST_EPOCHS}; came {self.max_epochs}")
+            raise ValueError(f"max_epochs: expected at most {MOST_EPOCHS}; got {self.max_epochs}")
         if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"lr: expected a positive number; came {self.lr}")
+            raise ValueError(f"lr: expected a positive number; got {self.lr}")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay: expected 0 or more; came {self.weight_decay}")
+            raise ValueError(f"weight_decay: expected 0 or more; got {self.weight_decay}")
         if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum: expected a number in [0, 1); came {self.momentum}")
+            raise ValueError(f"momentum: expected a number in [0, 1); got {self.momentum}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,7 @@ class SecondSplit:
 
     def __post_init__(self) -> None:
         if self.second_epochs < 1:
-            raise ValueError(f"second_epochs: expected at least 1; came {self.second_epochs}")
+            raise ValueError(f"second_epochs: expected at least 1; got {self.second_epochs}")
 
     @property
     def epochs(self) -> int:
@@ -132,7 +132,7 @@ class CrossFit:
 
     def __post_init__(self) -> None:
         if self.folds < FEWEST_FOLDS:
-            raise ValueError(f"folds: expected at least {FEWEST_FOLDS}; came {self.folds}")
+            raise ValueError(f"folds: expected at least {FEWEST_FOLDS}; got {self.folds}")
 
     @property
     def epochs(self) -> int:
@@ -180,11 +180,11 @@ class Contrastive:
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
-            raise ValueError(f"temperature: expected a positive number; came {self.temperature}")
+            raise ValueError(f"temperature: expected a positive number; got {self.temperature}")
         if not self.off_diagonal >= 0:
-            raise ValueError(f"off_diagonal: expected 0 or more; came {self.off_diagonal}")
+            raise ValueError(f"off_diagonal: expected 0 or more; got {self.off_diagonal}")
         if self.projection < 1:
-            raise ValueError(f"projection: expected at least 1; came {self.projection}")
+            raise ValueError(f"projection: expected at least 1; got {self.projection}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,4 +213,4 @@ class Autoencoder:
 
     def __post_init__(self) -> None:
         if self.decoder_channels < 1:
-            raise ValueError(f"decoder_channels: expected at least 1; came {self.decoder_channels}")
+            raise ValueError(f"decoder_channels: expected at least 1; got {self.decoder_channels}")

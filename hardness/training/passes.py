@@ -44,7 +44,7 @@ def schedule(
     outside = [epoch for epoch in chosen if not -epochs <= epoch < epochs]
     if outside:
         raise ValueError(
-            f"score_epochs: expected epochs from {-epochs} to {epochs - 1}; came {outside[0]}"
+            f"score_epochs: expected epochs from {-epochs} to {epochs - 1}; got {outside[0]}"
         )
     counted = tuple(sorted({epoch % epochs for epoch in chosen}))
     return {name: one.epochs(epochs) if one.at_end else counted for name, one in asked.items()}

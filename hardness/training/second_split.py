@@ -63,7 +63,7 @@ def second_split(
     samples = dataset.train
     n = len(samples)
     if n < HALVES:
-        raise ValueError(f"second_split: expected at least {HALVES} samples to split; came {n}")
+        raise ValueError(f"second_split: expected at least {HALVES} samples to split; got {n}")
     networks = alike(HALVES, model, dataset, streams, device)
     pixels, labels = Pixels(samples.images, device), samples.labels.to(device)
     held_out = Pixels(dataset.validation.images, device, like=pixels)

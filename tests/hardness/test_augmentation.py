@@ -236,15 +236,15 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"pad": -1}, "pad: expected at least 0; came -1"),
-            ({"flip": 1.5}, "flip: expected 0 to 1; came 1.5"),
-            ({"grayscale": -0.5}, "grayscale: expected 0 to 1; came -0.5"),
-            ({"brightness": -0.1}, "brightness: expected at least 0; came -0.1"),
-            ({"contrast": float("nan")}, "contrast: expected at least 0; came nan"),
-            ({"saturation": float("inf")}, "saturation: expected at least 0; came inf"),
-            ({"crop_scale": (0.0, 1.0)}, r"crop_scale: .*; came \(0.0, 1.0\)"),
-            ({"crop_scale": (0.9, 0.5)}, r"crop_scale: .*; came \(0.9, 0.5\)"),
-            ({"crop_scale": (0.5, 1.5)}, r"crop_scale: .*; came \(0.5, 1.5\)"),
+            ({"pad": -1}, "pad: expected at least 0; got -1"),
+            ({"flip": 1.5}, "flip: expected 0 to 1; got 1.5"),
+            ({"grayscale": -0.5}, "grayscale: expected 0 to 1; got -0.5"),
+            ({"brightness": -0.1}, "brightness: expected at least 0; got -0.1"),
+            ({"contrast": float("nan")}, "contrast: expected at least 0; got nan"),
+            ({"saturation": float("inf")}, "saturation: expected at least 0; got inf"),
+            ({"crop_scale": (0.0, 1.0)}, r"crop_scale: .*; got \(0.0, 1.0\)"),
+            ({"crop_scale": (0.9, 0.5)}, r"crop_scale: .*; got \(0.9, 0.5\)"),
+            ({"crop_scale": (0.5, 1.5)}, r"crop_scale: .*; got \(0.5, 1.5\)"),
         ],
     )
     def test_refuses_numbers_out_of_range(self, options, message):
@@ -252,10 +252,10 @@ class TestErrors:
             Augmentation(**options)
 
     def test_refuses_another_augmentations_parameters(self):
-        with pytest.raises(ValueError, match="parameters: expected 11 columns; came 3"):
+        with pytest.raises(ValueError, match="parameters: expected 11 columns; got 3"):
             augment(EVERYTHING, random_images(2, (3, 8, 8)), draw(MOVES, 2, generator()))
 
     def test_refuses_a_shift_beyond_the_image(self):
         shift = Augmentation(pad=8)
-        with pytest.raises(ValueError, match="expected less than the image's 8 pixels; came 8"):
+        with pytest.raises(ValueError, match="expected less than the image's 8 pixels; got 8"):
             augment(shift, random_images(2, (3, 8, 9)), draw(shift, 2, generator()))

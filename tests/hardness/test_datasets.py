@@ -278,7 +278,7 @@ class TestParquet:
 
     def test_refuses_a_missing_shard(self, tmp_path):
         write_parquet(tmp_path / "train-00001-of-00002.parquet", random_images(4), [0] * 4)
-        with pytest.raises(ValueError, match=r"expected 2 files of train, as .*; came 1"):
+        with pytest.raises(ValueError, match=r"expected 2 files of train, as .*; got 1"):
             load(parquet(tmp_path))
 
     def test_other_integer_columns_stay_in_trains_order(self, tmp_path):
@@ -354,13 +354,13 @@ class TestParquet:
     @pytest.mark.parametrize(
         ("image", "message"),
         [
-            (None, "row 2: expected an image; came null"),
+            (None, "row 2: expected an image; got null"),
             (b"GIF89a", "row 2: expected an image, one of JPEG"),
             (encoded(random_images(1)[0])[:60], "row 2: expected an image"),
-            (random_images(1, (8, 9, 3))[0], "row 2: expected one image size, 8x8 .* came 9x8"),
+            (random_images(1, (8, 9, 3))[0], "row 2: expected one image size, 8x8 .* got 9x8"),
             (
                 encoded(np.full((8, 8), 1000, np.uint16)),
-                "row 2: expected 8 bits a channel; came mode I;16",
+                "row 2: expected 8 bits a channel; got mode I;16",
             ),
         ],
     )
@@ -373,11 +373,11 @@ class TestParquet:
     @pytest.mark.parametrize(
         ("labels", "message"),
         [
-            ([0, 1, -1, -2], "from 0 to 99999 in 'label'; came -1 in row 2"),
-            ([0, 1, 1, None], "from 0 to 99999 in 'label'; came null in row 3"),
-            ([0, 10**9, 1, 0], "from 0 to 99999 in 'label'; came 1000000000 in row 1"),
-            (["cat", "dog", "cat", "dog"], "expected integers in 'label'; came string"),
-            ([0.0, 1.0, 1.0, 0.0], "expected integers in 'label'; came double"),
+            ([0, 1, -1, -2], "from 0 to 99999 in 'label'; got -1 in row 2"),
+            ([0, 1, 1, None], "from 0 to 99999 in 'label'; got null in row 3"),
+            ([0, 10**9, 1, 0], "from 0 to 99999 in 'label'; got 1000000000 in row 1"),
+            (["cat", "dog", "cat", "dog"], "expected integers in 'label'; got string"),
+            ([0.0, 1.0, 1.0, 0.0], "expected integers in 'label'; got double"),
         ],
     )
     def test_refuses_unfit_labels(self, tmp_path, labels, message):
@@ -387,29 +387,29 @@ class TestParquet:
 
     def test_names_the_columns_when_the_label_is_missing(self, tmp_path):
         write_parquet(tmp_path / "train.parquet", random_images(4), [0] * 4)
-        with pytest.raises(ValueError, match="column 'fine' with the labels; came img, label"):
+        with pytest.raises(ValueError, match="column 'fine' with the labels; got img, label"):
             load(parquet(tmp_path, label_column="fine"))
 
     def test_names_the_columns_when_the_image_is_missing(self, tmp_path):
         write_parquet(tmp_path / "train.parquet", random_images(4), [0] * 4, image_column="x")
-        with pytest.raises(ValueError, match="column img or image with `bytes`; came x, label"):
+        with pytest.raises(ValueError, match="column img or image with `bytes`; got x, label"):
             load(parquet(tmp_path))
 
     def test_refuses_a_test_label_that_train_does_not_know(self, tmp_path):
         write_parquet(tmp_path / "train.parquet", random_images(4), [0, 1, 0, 1])
         write_parquet(tmp_path / "test.parquet", random_images(3), [0, 2, 3])
-        with pytest.raises(ValueError, match="labels below 2, as in train; came 2 in row 1"):
+        with pytest.raises(ValueError, match="labels below 2, as in train; got 2 in row 1"):
             load(parquet(tmp_path))
 
     def test_refuses_a_test_set_of_another_size(self, tmp_path):
         write_parquet(tmp_path / "train.parquet", random_images(2), [0, 0])
         write_parquet(tmp_path / "test.parquet", random_images(2, (9, 8, 3)), [0, 0])
-        with pytest.raises(ValueError, match="came 8x8 in train and 8x9 in test"):
+        with pytest.raises(ValueError, match="got 8x8 in train and 8x9 in test"):
             load(parquet(tmp_path))
 
     def test_refuses_no_rows(self, tmp_path):
         write_parquet(tmp_path / "train.parquet", [], pa.array([], pa.int64()))
-        with pytest.raises(ValueError, match="expected samples; came no rows"):
+        with pytest.raises(ValueError, match="expected samples; got no rows"):
             load(parquet(tmp_path))
 
     def test_refuses_what_is_no_parquet(self, tmp_path):
@@ -467,7 +467,7 @@ class TestImageFolder:
     def test_asks_for_image_size_when_sizes_differ(self, tmp_path):
         write_folder(tmp_path / "train", {"a": 2})
         Image.fromarray(random_images(1, (4, 8, 3))[0]).save(tmp_path / "train" / "a" / "z.png")
-        with pytest.raises(ValueError, match=r"z\.png: .* 8x8 .*; came 8x4; set image_size"):
+        with pytest.raises(ValueError, match=r"z\.png: .* 8x8 .*; got 8x4; set image_size"):
             load(folder(tmp_path))
 
     def test_tells_the_size_beyond_the_memory_limit(self, tmp_path, monkeypatch):
@@ -475,19 +475,19 @@ class TestImageFolder:
         monkeypatch.setattr(datasets, "MEMORY_LIMIT_GIB", 4 * 3 * 64 / 2**30)
         load(folder(tmp_path), 0.5)
         monkeypatch.setattr(datasets, "MEMORY_LIMIT_GIB", 1e-7)
-        with pytest.raises(ValueError, match=r"1e-07 GiB .*; came 4 of 8x8 pixels, 7\.15e-07 GiB"):
+        with pytest.raises(ValueError, match=r"1e-07 GiB .*; got 4 of 8x8 pixels, 7\.15e-07 GiB"):
             load(folder(tmp_path), 0.5)
 
     def test_refuses_a_class_that_train_does_not_know(self, tmp_path):
         write_folder(tmp_path / "train", {"a": 2})
         write_folder(tmp_path / "val", {"b": 2})
-        with pytest.raises(ValueError, match="expected the classes of train; came also 'b'"):
+        with pytest.raises(ValueError, match="expected the classes of train; got also 'b'"):
             load(folder(tmp_path))
 
     def test_refuses_a_test_set_without_images(self, tmp_path):
         write_folder(tmp_path / "train", {"a": 2})
         (tmp_path / "val" / "a").mkdir(parents=True)
-        with pytest.raises(ValueError, match="expected images in <class>/; came none"):
+        with pytest.raises(ValueError, match="expected images in <class>/; got none"):
             load(folder(tmp_path))
 
     @pytest.mark.parametrize("make", [str, Path.touch, Path.mkdir])
@@ -553,26 +553,26 @@ class TestOptions:
                 {"name": "cifar"},
                 "unknown dataset 'cifar'; known: digits, mnist, cifar10, cifar100, parquet, im",
             ),
-            ({"name": "digits", "subset": -1}, "subset: expected at least 1; came -1"),
-            ({"name": "digits", "subset": 0}, "subset: expected at least 1; came 0"),
-            ({"name": "digits", "data_seed": -1}, "data_seed: expected at least 0; came -1"),
+            ({"name": "digits", "subset": -1}, "subset: expected at least 1; got -1"),
+            ({"name": "digits", "subset": 0}, "subset: expected at least 1; got 0"),
+            ({"name": "digits", "data_seed": -1}, "data_seed: expected at least 0; got -1"),
             (
                 {"name": "imagefolder", "root": ".", "image_size": 0},
-                "image_size: expected at least 1; came 0",
+                "image_size: expected at least 1; got 0",
             ),
             ({"name": "parquet"}, "parquet: expected a root"),
             ({"name": "imagefolder"}, "imagefolder: expected a root"),
             (
                 {"name": "digits", "download": True},
-                "download: expected only with mnist, cifar10, cifar100; came with digits",
+                "download: expected only with mnist, cifar10, cifar100; got with digits",
             ),
             (
                 {"name": "mnist", "label_column": "fine"},
-                "label_column: expected only with parquet; came with mnist",
+                "label_column: expected only with parquet; got with mnist",
             ),
             (
                 {"name": "parquet", "root": ".", "image_size": 8},
-                "image_size: expected only with imagefolder, imagenet; came with parquet",
+                "image_size: expected only with imagefolder, imagenet; got with parquet",
             ),
         ],
     )
@@ -581,13 +581,13 @@ class TestOptions:
             DatasetOptions(**options)
 
     def test_refuses_a_subset_larger_than_the_data(self):
-        message = "expected at most the 1797 training samples of digits; came 1798"
+        message = "expected at most the 1797 training samples of digits; got 1798"
         with pytest.raises(ValueError, match=message):
             load(replace(DIGITS, subset=1798))
 
     @pytest.mark.parametrize("share", [-0.1, 0.0, 1.0, 1.5, float("nan")])
     def test_refuses_a_share_outside_0_to_1(self, share):
-        message = f'expected "test" or a share between 0 and 1; came {share}'
+        message = f'expected "test" or a share between 0 and 1; got {share}'
         with pytest.raises(ValueError, match=message):
             load(DIGITS, share)
 

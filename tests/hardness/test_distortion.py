@@ -126,7 +126,7 @@ def test_turning_needs_a_square():
     once = distortion.turned(images)
     assert not once.equal(images)
     assert distortion.turned(distortion.turned(distortion.turned(once))).equal(images)
-    with pytest.raises(ValueError, match="expected square images to turn; came 8x6"):
+    with pytest.raises(ValueError, match="expected square images to turn; got 8x6"):
         distortion.turned(images[..., :6])
 
 
@@ -146,5 +146,5 @@ def test_grey_images_become_three_equal_channels():
     digit = random_images(1, 1)
     colours = distortion.fitted(digit, 3, 8, 8)
     assert all(colours[:, c].equal(digit[:, 0]) for c in range(3))
-    with pytest.raises(ValueError, match="expected images of 1 or 3 channels; came 2 for 3"):
+    with pytest.raises(ValueError, match="expected images of 1 or 3 channels; got 2 for 3"):
         distortion.fitted(torch.zeros(1, 2, 8, 8, dtype=torch.uint8), 3, 8, 8)

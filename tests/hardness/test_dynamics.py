@@ -259,7 +259,7 @@ def test_an_epoch_of_other_columns_or_rows_is_damaged(run):
     files = dict(Dynamics(write_run(run.with_name("other"))).manifest.files)
     files[epoch_file(1)] = fingerprint(run / epoch_file(1))
     write_manifest(run, Manifest(epochs=EPOCHS, rows=ROWS, signals=("loss",), files=files))
-    with pytest.raises(Damaged, match="expected 50 rows; came 49"):
+    with pytest.raises(Damaged, match="expected 50 rows; got 49"):
         Dynamics(run).signals(["loss"])
 
 
@@ -269,7 +269,7 @@ def test_a_signal_that_changes_its_type_is_damaged(run):
     files = {**Dynamics(write_run(run.with_name("other"))).manifest.files}
     files[epoch_file(1)] = fingerprint(run / epoch_file(1))
     write_manifest(run, Manifest(epochs=EPOCHS, rows=ROWS, signals=("loss",), files=files))
-    with pytest.raises(Damaged, match=r"expected loss as float32 .* came float64"):
+    with pytest.raises(Damaged, match=r"expected loss as float32 .* got float64"):
         Dynamics(run).signals(["loss"])
 
 
@@ -277,7 +277,7 @@ def test_samples_of_other_rows_are_damaged(tmp_path):
     run = write_run(tmp_path, rows=ROWS - 1)
     content = json.loads((run / MANIFEST).read_text())
     (run / MANIFEST).write_text(json.dumps(content | {"rows": ROWS}))
-    with pytest.raises(Damaged, match="expected 50 rows; came 49"):
+    with pytest.raises(Damaged, match="expected 50 rows; got 49"):
         _ = Dynamics(run).samples
 
 
@@ -318,7 +318,7 @@ def test_a_manifest_that_names_a_foreign_file_is_damaged(tmp_path, name):
     content = json.loads((run / MANIFEST).read_text())
     content["files"][name] = {"bytes": 7, "sha256": fingerprint(tmp_path / "x")[1]}
     (run / MANIFEST).write_text(json.dumps(content))
-    with pytest.raises(Damaged, match=re.escape(f"expected files of a run; came {name!r}")):
+    with pytest.raises(Damaged, match=re.escape(f"expected files of a run; got {name!r}")):
         Dynamics(run)
 
 

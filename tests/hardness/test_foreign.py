@@ -150,7 +150,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
 def test_a_gap_in_the_epochs_is_named(tmp_path):
     cartography(tmp_path)
     (tmp_path / "dynamics_epoch_2.jsonl").unlink()
-    with pytest.raises(ValueError, match="without a gap; came epochs 0, 1, 3, 4"):
+    with pytest.raises(ValueError, match="without a gap; got epochs 0, 1, 3, 4"):
         import_cartography(tmp_path, tmp_path / "run")
 
 
@@ -226,8 +226,8 @@ def test_the_swapped_columns_of_its_first_versions_are_told_apart(tmp_path):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("sample_id,score\n1,2\n", "expected the columns sample_id, aum; came sample_id, score"),
-        ("sample_id,aum\n", "expected the columns sample_id, aum; came no rows"),
+        ("sample_id,score\n1,2\n", "expected the columns sample_id, aum; got sample_id, score"),
+        ("sample_id,aum\n", "expected the columns sample_id, aum; got no rows"),
         ("sample_id,aum\n1,high\n", "expected numbers in column 'aum'"),
         ("sample_id,aum\n1,2\n1,3\n", "expected each sample_id once"),
         ("", "expected a readable .csv or .parquet file"),
@@ -265,9 +265,9 @@ def test_scores_of_anyone_are_columns_by_sample(tmp_path, ending):
 @pytest.mark.parametrize(
     ("table", "line"),
     [
-        ({"id": [1], "a": [1.0]}, "expected the columns sample_id; came id, a"),
-        ({"sample_id": [1.5], "a": [1.0]}, "expected whole numbers in sample_id; came fractions"),
-        ({"sample_id": [1, 1], "a": [1.0, 2.0]}, "expected each sample_id once; came 1 again"),
+        ({"id": [1], "a": [1.0]}, "expected the columns sample_id; got id, a"),
+        ({"sample_id": [1.5], "a": [1.0]}, "expected whole numbers in sample_id; got fractions"),
+        ({"sample_id": [1, 1], "a": [1.0, 2.0]}, "expected each sample_id once; got 1 again"),
         ({"sample_id": [1]}, "expected scores beside sample_id"),
         ({"sample_id": [1], "a": ["x"]}, "expected numbers in column 'a'"),
     ],

@@ -299,7 +299,7 @@ def test_an_image_that_is_no_file_is_not_waited_for(tmp_path):
 
     (tmp_path / "train" / "a").mkdir(parents=True)
     os.mkfifo(tmp_path / "train" / "a" / "x.png")
-    with pytest.raises(ValueError, match="came no ordinary file"):
+    with pytest.raises(ValueError, match="got no ordinary file"):
         datasets.load(DatasetOptions(name="imagefolder", root=str(tmp_path)), 0.5)
 
 

@@ -377,7 +377,7 @@ class TestCache:
 
     def test_is_refused_in_one_line_where_it_does_not_fit(self, root, tmp_path, monkeypatch):
         monkeypatch.setattr(Cache, "free_bytes", property(lambda _cache: 2**20 // 2))
-        message = r"cache: expected 0\.0 GiB free at .* for 420 decoded images; came 0\.0 GiB"
+        message = r"cache: expected 0\.0 GiB free at .* for 420 decoded images; got 0\.0 GiB"
         with pytest.raises(ValueError, match=message):
             load(options(root, cache=str(tmp_path)))
         assert self.files(tmp_path) == []
@@ -427,11 +427,11 @@ class TestCache:
             load(DatasetOptions(name="imagefolder", root=str(classes), cache=True))
 
     def test_its_options_are_checked(self):
-        with pytest.raises(ValueError, match="cache: expected true, or a folder; came ''"):
+        with pytest.raises(ValueError, match="cache: expected true, or a folder; got ''"):
             DatasetOptions(name="imagenet", root=".", cache="")
         with pytest.raises(ValueError, match="cache: expected only with imagefolder, imagenet"):
             DatasetOptions(name="digits", cache=True)
-        with pytest.raises(ValueError, match="decode_threads: expected at least 1; came 0"):
+        with pytest.raises(ValueError, match="decode_threads: expected at least 1; got 0"):
             DatasetOptions(name="imagenet", root=".", decode_threads=0)
 
 
@@ -451,7 +451,7 @@ class TestLayout:
             path.rename(tmp_path / "val" / path.name)
         for folder in [*(tmp_path / "val").glob("n*[0-9]")]:
             folder.rmdir()
-        message = r"val: expected its images sorted into val/<wnid>/, as train is; came them all in"
+        message = r"val: expected its images sorted into val/<wnid>/, as train is; got them all in"
         with pytest.raises(ValueError, match=message):
             load(options(tmp_path))
         assert len(load(options(tmp_path), 0.25).validation) == 2

@@ -175,7 +175,7 @@ def test_grand_of_a_network_in_training_is_refused():
     """Batch statistics of a batch leave no gradient that belongs to one sample."""
     network = network_of()
     network.encoder[1].train()
-    with pytest.raises(ValueError, match="eval mode; came one that is training"):
+    with pytest.raises(ValueError, match="eval mode; got one that is training"):
         grand(network, images_of(), labels_of())
 
 
@@ -320,10 +320,10 @@ def test_embeddings_of_other_samples_are_refused(rows):
     """A single row would count for all samples."""
     emb, logits, labels = head_of()
     for arrays in ((emb[:rows], logits, labels), (emb, logits[:rows], labels[:rows])):
-        came = f"came {len(arrays[0])} and {len(arrays[1])}"
-        with pytest.raises(ValueError, match=f"as many embeddings as logits; {came}"):
+        got = f"got {len(arrays[0])} and {len(arrays[1])}"
+        with pytest.raises(ValueError, match=f"as many embeddings as logits; {got}"):
             unchecked(signals.grand_last_layer)(*arrays)
-        with pytest.raises(ValueError, match=f"as many embeddings as logits; {came}"):
+        with pytest.raises(ValueError, match=f"as many embeddings as logits; {got}"):
             unchecked(signals.gradnorm)(*arrays[:2])
 
 
@@ -445,7 +445,7 @@ def test_odin_leaves_images_and_network_alone():
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_odin_at_a_temperature_that_is_not_positive_is_refused(temperature):
-    with pytest.raises(ValueError, match=f"positive temperature; came {temperature}"):
+    with pytest.raises(ValueError, match=f"positive temperature; got {temperature}"):
         odin(network_of(), images_of(), temperature=temperature)
 
 

@@ -124,10 +124,10 @@ def test_an_unknown_name_lists_the_known():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "mlp", "width": 0}, "width: expected at least 1, for mlp or small_cnn; came 0"),
-        ({"name": "resnet18", "width": 64}, "came 64 for resnet18"),
-        ({"dropout": 1.0}, r"dropout: expected a share in \[0, 1\); came 1.0"),
-        ({"dropout": float("nan")}, "dropout: .* came nan"),
+        ({"name": "mlp", "width": 0}, "width: expected at least 1, for mlp or small_cnn; got 0"),
+        ({"name": "resnet18", "width": 64}, "got 64 for resnet18"),
+        ({"dropout": 1.0}, r"dropout: expected a share in \[0, 1\); got 1.0"),
+        ({"dropout": float("nan")}, "dropout: .* got nan"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
@@ -136,7 +136,7 @@ def test_options_out_of_range_are_refused(options, message):
 
 
 def test_what_does_not_fit_a_classifier_is_said():
-    with pytest.raises(ValueError, match="resnet18: expected images of 3 channels; came 1"):
+    with pytest.raises(ValueError, match="resnet18: expected images of 3 channels; got 1"):
         network("resnet18", (1, 32, 32))
     with pytest.raises(ValueError, match="squeezenet1_1: expected a classifier that ends in a lin"):
         network("squeezenet1_1", (3, 32, 32))

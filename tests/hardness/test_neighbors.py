@@ -113,9 +113,9 @@ def test_permuting_samples_permutes_distances(emb, data):
 
 
 def test_k_below_one_is_refused():
-    with pytest.raises(ValueError, match="k of at least 1; came 0"):
+    with pytest.raises(ValueError, match="k of at least 1; got 0"):
         neighbors(torch.ones(2, 2), 0)
-    with pytest.raises(ValueError, match="k of at least 1; came 0"):
+    with pytest.raises(ValueError, match="k of at least 1; got 0"):
         pixel_distances(torch.ones(2, 2).byte(), 0)
 
 

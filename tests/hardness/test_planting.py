@@ -269,7 +269,7 @@ class TestComposition:
     def test_more_than_there_are_is_refused(self, digits):
         plan = Planting(noise_image_blur=ImageBlur(rate=0.7), noise_symmetric=Drawn(rate=0.4))
         said = "noise_symmetric: rate: expected at most the 144 samples that are free for it; "
-        with pytest.raises(ValueError, match=said + "came 192"):
+        with pytest.raises(ValueError, match=said + "got 192"):
             plant(digits, plan)
         assert plant(digits, dataclasses.replace(plan, overlap=True)).digest
 
@@ -301,7 +301,7 @@ class TestLabels:
 
     @pytest.mark.parametrize("kind", LABELS)
     def test_one_class_cannot_be_mistaken(self, kind):
-        with pytest.raises(ValueError, match=f"^{kind}: .*expected at least 2 classes; came 1$"):
+        with pytest.raises(ValueError, match=f"^{kind}: .*expected at least 2 classes; got 1$"):
             plant(balanced(10, 1), Planting(**{kind: options(kind, 0.5)}))
 
     def test_pair_noise_takes_the_next_class_and_the_last_one_the_first(self):
@@ -329,7 +329,7 @@ class TestLabels:
     @pytest.mark.parametrize(
         ("classes", "said"),
         [
-            ({"cat": "cat"}, "classes: expected another class for 'cat'; came the same"),
+            ({"cat": "cat"}, "classes: expected another class for 'cat'; got the same"),
             ({"cat": "cow"}, "classes: unknown class 'cow'; known: cat, dog"),
             ({"cat": 2}, "classes: unknown class '2'; known: cat, dog"),
             (None, "classes: expected class to the class that it is taken for, or a conc"),
@@ -436,27 +436,27 @@ class TestPeople:
         [
             (
                 {"noise_human": NoiseHuman(column="x")},
-                "noise_human: expected a column of the dataset; came 'x'; known: same, far, votes",
+                "noise_human: expected a column of the dataset; got 'x'; known: same, far, votes",
             ),
             (
                 {"noise_human": NoiseHuman(column="same")},
-                "noise_human: same: expected labels unlike the dataset's; came the same",
+                "noise_human: same: expected labels unlike the dataset's; got the same",
             ),
             (
                 {"human_labels": HumanLabels(columns=("same", "far"))},
-                "human_labels: far: expected labels from 0 to 1 in every row; came others",
+                "human_labels: far: expected labels from 0 to 1 in every row; got others",
             ),
             (
                 {"noise_human": NoiseHuman(column="votes")},
-                "noise_human: votes: expected labels from 0 to 1 in every row; came others",
+                "noise_human: votes: expected labels from 0 to 1 in every row; got others",
             ),
             (
                 {"human_votes": HumanVotes(column="same")},
-                "human_votes: same: expected 2 counts of 0 or more in every row; came others",
+                "human_votes: same: expected 2 counts of 0 or more in every row; got others",
             ),
             (
                 {"human_votes": HumanVotes(column="votes")},
-                "human_votes: votes: expected 2 counts of 0 or more in every row; came others",
+                "human_votes: votes: expected 2 counts of 0 or more in every row; got others",
             ),
         ],
     )
@@ -512,7 +512,7 @@ class TestImages:
         assert len(np.unique(partners)) > 300
 
     def test_a_mix_needs_a_second_class(self):
-        with pytest.raises(ValueError, match="expected samples of at least 2 classes; came one"):
+        with pytest.raises(ValueError, match="expected samples of at least 2 classes; got one"):
             plant(balanced(10, 1), Planting(noise_image_mix=ImageMix(rate=0.5)))
 
     def test_near_shifts_are_negatives_and_quarter_turns(self, digits):
@@ -542,9 +542,9 @@ class TestImages:
 
     def test_far_images_need_another_dataset_with_enough_of_them(self, digits, far):
         plan = Planting(ood_far=options("ood_far", 0.9))
-        with pytest.raises(ValueError, match=r"expected at least 432 training samples; came 300"):
+        with pytest.raises(ValueError, match=r"expected at least 432 training samples; got 300"):
             plant(digits, plan, far)
-        with pytest.raises(ValueError, match="expected mnist; came another one or none"):
+        with pytest.raises(ValueError, match="expected mnist; got another one or none"):
             plant(digits, plan)
         itself = OodFar(rate=0.1, dataset=DatasetOptions(name="digits"))
         with pytest.raises(ValueError, match="expected another dataset than the one planted"):
@@ -587,7 +587,7 @@ class TestImages:
         found = plant(base, Planting(noise_symmetric=Drawn(rate=0.5)))
         assert (found.train.labels != base.train.labels).sum() == 9
         assert plant(base, Planting(long_tail=LongTail(imbalance=6.0))).train.images.shape[0] < 18
-        said = "^noise_image_blur: expected images in memory; came images that are read from disk"
+        said = "^noise_image_blur: expected images in memory; got images that are read from disk"
         with pytest.raises(ValueError, match=said):
             plant(base, Planting(noise_image_blur=ImageBlur(rate=0.5)))
 
@@ -675,11 +675,11 @@ class TestRarity:
     @pytest.mark.parametrize(
         ("groups", "said"),
         [
-            (None, "groups: expected superclass to classes; came none, and made has no"),
-            ({"a": ("0",), "b": ("1",)}, "groups: expected every class in one superclass; came '2"),
-            ({"a": ("0", 1), "b": (1, "2")}, "groups: expected every class in one superclass; c"),
+            (None, "groups: expected superclass to classes; got none, and made has no"),
+            ({"a": ("0",), "b": ("1",)}, "groups: expected every class in one superclass; got '2"),
+            ({"a": ("0", 1), "b": (1, "2")}, "groups: expected every class in one superclass; g"),
             ({"a": ("0", "1"), "b": ("2", "cat")}, "groups: unknown class 'cat'; known: 0, 1, 2"),
-            ({"a": ("0", "1", "2"), "b": ()}, "groups: expected classes in 'b'; came none"),
+            ({"a": ("0", "1", "2"), "b": ()}, "groups: expected classes in 'b'; got none"),
         ],
     )
     def test_every_class_belongs_to_one_superclass(self, groups, said):
@@ -714,33 +714,33 @@ class TestPlan:
             (Planting, "expected at least one of rare_subgroup, long_tail, human_lab"),
             (
                 lambda: Planting(rare_subgroup=RareSubgroup(), long_tail=LongTail()),
-                "expected rare_subgroup or long_tail; came both",
+                "expected rare_subgroup or long_tail; got both",
             ),
-            (lambda: Drawn(rate=0.0), "rate: expected a share above 0, up to 1; came 0.0"),
-            (lambda: Drawn(rate=math.nan), "rate: expected a share above 0, up to 1; came nan"),
-            (lambda: ImageBlur(rate=1.5), "rate: expected a share above 0, up to 1; came 1.5"),
-            (lambda: Drawn(rate=0.1, seed=-1), "seed: expected 0 or more; came -1"),
-            (lambda: ImageBlur(rate=0.1, sigma=0.0), "sigma: expected a positive number; came 0"),
+            (lambda: Drawn(rate=0.0), "rate: expected a share above 0, up to 1; got 0.0"),
+            (lambda: Drawn(rate=math.nan), "rate: expected a share above 0, up to 1; got nan"),
+            (lambda: ImageBlur(rate=1.5), "rate: expected a share above 0, up to 1; got 1.5"),
+            (lambda: Drawn(rate=0.1, seed=-1), "seed: expected 0 or more; got -1"),
+            (lambda: ImageBlur(rate=0.1, sigma=0.0), "sigma: expected a positive number; got 0"),
             (lambda: ImageGaussian(rate=0.1, sigma=math.inf), "sigma: expected a positive number"),
             (lambda: ImageMix(rate=0.1, share=0.6), "share: expected a share above 0, up to 0.5"),
-            (lambda: Duplicate(rate=0.1, sigma=-1.0), "sigma: expected 0 or more; came -1.0"),
-            (lambda: Atypical(rate=0.1, zoom=0.5), "zoom: expected 1 or more; came 0.5"),
+            (lambda: Duplicate(rate=0.1, sigma=-1.0), "sigma: expected 0 or more; got -1.0"),
+            (lambda: Atypical(rate=0.1, zoom=0.5), "zoom: expected 1 or more; got 0.5"),
             (lambda: Atypical(rate=0.1, shift=1.0), "shift: expected a share from 0, below 1"),
             (lambda: Atypical(rate=0.1, crop=0.0), "crop: expected a share above 0, up to 1"),
             (
                 lambda: Atypical(rate=0.1, zoom=1.0, shift=0.0, crop=1.0),
-                "expected a zoom, a shift or a crop; came none",
+                "expected a zoom, a shift or a crop; got none",
             ),
             (lambda: RareSubgroup(factor=1.0), "factor: expected a share between 0 and 1"),
-            (lambda: LongTail(imbalance=1.0), "imbalance: expected more than 1; came 1.0"),
+            (lambda: LongTail(imbalance=1.0), "imbalance: expected more than 1; got 1.0"),
             (lambda: HumanLabels(columns=("a", "a")), "columns: expected different columns"),
             (
                 lambda: NoiseAsymmetric(rate=0.1, classes={"a": "b"}, concentration=1.0),
-                "expected classes or concentration; came both",
+                "expected classes or concentration; got both",
             ),
             (
                 lambda: NoiseAsymmetric(rate=0.1, concentration=0.01),
-                "concentration: expected a number of 0.05 or more; came 0.01",
+                "concentration: expected a number of 0.05 or more; got 0.01",
             ),
         ],
     )

@@ -399,7 +399,7 @@ def test_logits_that_are_not_finite_leave_the_run_unfinished(tmp_path):
             recorder.record(0, range(SAMPLES), logits[0])
             recorder.end_epoch()
 
-    with pytest.raises(Diverged, match="came others for 1 samples in epoch 0, sample 3 first"):
+    with pytest.raises(Diverged, match="got others for 1 samples in epoch 0, sample 3 first"):
         run()
     assert not (tmp_path / "manifest.json").exists()
 
@@ -441,21 +441,21 @@ def batch(**changes):
     [
         (
             {"sample_ids": [0, 9]},
-            "expected ids out of the 3 that the recorder was made for; came 9",
+            "expected ids out of the 3 that the recorder was made for; got 9",
         ),
-        ({"sample_ids": [0.5, 1.0]}, "sample_ids: expected a row of whole numbers; came float64"),
-        ({"sample_ids": [[0], [1]]}, "sample_ids: expected a row of whole numbers; came int64"),
-        ({"sample_ids": ["a", "b"]}, "sample_ids: expected a row of whole numbers; came"),
-        ({"sample_ids": [0]}, "as many rows as the batch has sample_ids, 1; came 2 of logits"),
+        ({"sample_ids": [0.5, 1.0]}, "sample_ids: expected a row of whole numbers; got float64"),
+        ({"sample_ids": [[0], [1]]}, "sample_ids: expected a row of whole numbers; got int64"),
+        ({"sample_ids": ["a", "b"]}, "sample_ids: expected a row of whole numbers; got"),
+        ({"sample_ids": [0]}, "as many rows as the batch has sample_ids, 1; got 2 of logits"),
         ({"logits": torch.zeros(2)}, "logits: expected floats of shape"),
-        ({"logits": torch.zeros(2, 2, dtype=torch.int64)}, "came torch.int64 of shape"),
-        ({"logits": None}, "expected logits, embeddings or both; came neither"),
+        ({"logits": torch.zeros(2, 2, dtype=torch.int64)}, "got torch.int64 of shape"),
+        ({"logits": None}, "expected logits, embeddings or both; got neither"),
         ({"logits": torch.zeros(2, 1)}, "expected labels in 0 to 0"),
         ({"embeddings": torch.zeros(2, 2)}, "expected embeddings of a clean pass"),
-        ({"labels": [0, 0]}, "labels: expected 1 for sample 1, as before; came 0"),
-        ({"labels": [0]}, "expected a label for each of 2 rows; came 1"),
-        ({"epoch": 1}, "expected epoch 0, counted from 0; came epoch 1"),
-        ({"phase": "valid"}, "phase: expected 'train' or 'eval'; came 'valid'"),
+        ({"labels": [0, 0]}, "labels: expected 1 for sample 1, as before; got 0"),
+        ({"labels": [0]}, "expected a label for each of 2 rows; got 1"),
+        ({"epoch": 1}, "expected epoch 0, counted from 0; got epoch 1"),
+        ({"phase": "valid"}, "phase: expected 'train' or 'eval'; got 'valid'"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_refused_in_one_line(tmp_path, changes, line):
@@ -468,26 +468,26 @@ def test_a_batch_that_does_not_fit_is_refused_in_one_line(tmp_path, changes, lin
 
 def test_calls_in_the_wrong_order_say_what_was_expected(tmp_path):
     recorder = Recorder(tmp_path, labels=[0, 1, 0])
-    with pytest.raises(ValueError, match="expected at least one epoch; came none"):
+    with pytest.raises(ValueError, match="expected at least one epoch; got none"):
         recorder.close()
-    with pytest.raises(ValueError, match="expected batches of epoch 0; came none"):
+    with pytest.raises(ValueError, match="expected batches of epoch 0; got none"):
         recorder.end_epoch()
     recorder.record(**batch())
-    with pytest.raises(ValueError, match=r"expected end_epoch\(\) after epoch 0; came epoch 1"):
+    with pytest.raises(ValueError, match=r"expected end_epoch\(\) after epoch 0; got epoch 1"):
         recorder.record(**batch(epoch=1))
-    with pytest.raises(ValueError, match=r"expected end_epoch\(\) after epoch 0; came the close"):
+    with pytest.raises(ValueError, match=r"expected end_epoch\(\) after epoch 0; got the close"):
         recorder.close()
-    with pytest.raises(ValueError, match="logits: expected 2 classes; came 3"):
+    with pytest.raises(ValueError, match="logits: expected 2 classes; got 3"):
         recorder.record(**batch(logits=torch.zeros(2, 3)))
     recorder.end_epoch()
-    with pytest.raises(ValueError, match="expected epoch 1; came epoch 0, which has ended"):
+    with pytest.raises(ValueError, match="expected epoch 1; got epoch 0, which has ended"):
         recorder.record(**batch())
-    with pytest.raises(ValueError, match="expected the phases of epoch 0 alone; came 'eval' too"):
+    with pytest.raises(ValueError, match="expected the phases of epoch 0 alone; got 'eval' too"):
         recorder.record(**batch(epoch=1, phase="eval"))
     recorder.close()
-    with pytest.raises(ValueError, match="came a batch after close"):
+    with pytest.raises(ValueError, match="got a batch after close"):
         recorder.record(**batch(epoch=1))
-    with pytest.raises(ValueError, match="expected a new folder; came that of a finished run"):
+    with pytest.raises(ValueError, match="expected a new folder; got that of a finished run"):
         Recorder(tmp_path, labels=[0, 1, 0])
 
 
@@ -516,13 +516,13 @@ def test_an_unfinished_run_goes_on_only_as_itself(tmp_path):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({}, "expected labels or sample_ids, to know the samples; came neither"),
-        ({"labels": [0, -1]}, "labels: expected classes from 0; came -1"),
-        ({"labels": [0, 1], "sample_ids": [3, 3]}, "expected each id once; came 3 twice"),
-        ({"labels": [0, 1], "sample_ids": [3]}, "expected a label for each of 1 samples; came 2"),
+        ({}, "expected labels or sample_ids, to know the samples; got neither"),
+        ({"labels": [0, -1]}, "labels: expected classes from 0; got -1"),
+        ({"labels": [0, 1], "sample_ids": [3, 3]}, "expected each id once; got 3 twice"),
+        ({"labels": [0, 1], "sample_ids": [3]}, "expected a label for each of 1 samples; got 2"),
         (
             {"labels": [0], "columns": pd.DataFrame({"a": [1, 2]})},
-            "columns: expected 1 rows; came 2",
+            "columns: expected 1 rows; got 2",
         ),
         ({"labels": [0], "regimen": "mine"}, "regimen: expected one of supervised"),
         ({"labels": [0], "parameters": {"a": np.ones(2)}}, "parameters: expected JSON values"),

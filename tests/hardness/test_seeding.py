@@ -62,10 +62,10 @@ def test_the_numbers_are_those_of_the_first_version():
 
 def test_an_unknown_purpose_is_refused_by_name():
     known = "weights, order, augmentation, dropout, views"
-    message = re.escape(f"expected random streams out of {known}; came 'wieghts'")
+    message = re.escape(f"expected random streams out of {known}; got 'wieghts'")
     with pytest.raises(ValueError, match=message):
         Streams(seed=0, vary=("order", "wieghts"))
     with pytest.raises(ValueError, match=message):
         Streams(seed=0).integer("wieghts")
-    with pytest.raises(ValueError, match="came nothing"):
+    with pytest.raises(ValueError, match="got nothing"):
         Streams(seed=0, vary=())

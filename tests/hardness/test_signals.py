@@ -224,7 +224,7 @@ def test_a_gradient_is_not_carried():
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 0]])
 def test_a_label_outside_the_classes_is_refused(labels):
-    with pytest.raises(ValueError, match=r"labels in 0 to 2; came (0 to 3|-1 to 0)"):
+    with pytest.raises(ValueError, match=r"labels in 0 to 2; got (0 to 3|-1 to 0)"):
         signals.from_logits(np.zeros((2, 3)), np.array(labels))
 
 
@@ -357,7 +357,7 @@ def test_turns_in_blocks_and_with_a_nan(monkeypatch, block):
 
 def test_turns_from_a_buffer_that_was_never_written_are_refused():
     emb = np.random.default_rng(0).standard_normal((5, 3))
-    with pytest.raises(ValueError, match="came all zeros"):
+    with pytest.raises(ValueError, match="got all zeros"):
         signals.msd_cosine(emb, np.zeros_like(emb))
     with pytest.raises(ValueError, match="embeddings of one shape"):
         unchecked(signals.msd_cosine)(np.ones((2, 3)), np.ones((3, 3)))

@@ -362,10 +362,10 @@ def test_the_table_has_a_row_a_look_and_goes_with_its_looks(tmp_path):
 @pytest.mark.parametrize(
     ("seeds", "said"),
     [
-        ({"min": 8, "max": 6, "until": UNTIL}, "seeds.max: expected at least the min of 8; came 6"),
+        ({"min": 8, "max": 6, "until": UNTIL}, "seeds.max: expected at least the min of 8; got 6"),
         (
             {"min": 3, "max": 6, "until": UNTIL},
-            "seeds.min: expected at least 4, fewer give no interval; came 3",
+            "seeds.min: expected at least 4, fewer give no interval; got 3",
         ),
         ({"min": 6, "max": 20}, "missing key 'until' in 'seeds'"),
         ({"max": 20, "until": UNTIL}, "missing key 'min' in 'seeds'"),
@@ -381,15 +381,15 @@ def test_the_table_has_a_row_a_look_and_goes_with_its_looks(tmp_path):
         ),
         (
             {"min": 6, "max": 20, "until": {**UNTIL, "reliability": 1.5}},
-            "seeds.until.reliability: expected a number above 0 and below 1; came 1.5",
+            "seeds.until.reliability: expected a number above 0 and below 1; got 1.5",
         ),
         (
             {"min": 6, "max": 20, "until": {**UNTIL, "reliability": 1}},
-            "seeds.until.reliability: expected a number above 0 and below 1; came 1.0",
+            "seeds.until.reliability: expected a number above 0 and below 1; got 1.0",
         ),
         (
             {"min": 6, "max": 20, "until": {**UNTIL, "reliability": "high"}},
-            "seeds.until.reliability: expected a number; came 'high'",
+            "seeds.until.reliability: expected a number; got 'high'",
         ),
         (
             {"min": 6, "max": 20, "until": {**UNTIL, "metric": "el2m"}},
@@ -402,14 +402,14 @@ def test_the_table_has_a_row_a_look_and_goes_with_its_looks(tmp_path):
         (
             {"min": 6, "max": 20, "until": {**UNTIL, "metric": "image_entropy"}},
             (
-                "seeds.until.metric: expected a metric of single runs, which seeds change; came "
+                "seeds.until.metric: expected a metric of single runs, which seeds change; got "
                 "'image_entropy', which is computed from the images"
             ),
         ),
         (
             {"min": 6, "max": 20, "until": {**UNTIL, "metric": "ensemble_mi"}},
             (
-                "seeds.until.metric: expected a metric of single runs, which seeds change; came "
+                "seeds.until.metric: expected a metric of single runs, which seeds change; got "
                 "'ensemble_mi', which is computed from several runs at once"
             ),
         ),
@@ -417,7 +417,7 @@ def test_the_table_has_a_row_a_look_and_goes_with_its_looks(tmp_path):
             {"min": 6, "max": 20, "until": {**UNTIL, "metric": "ssft"}},
             (
                 "seeds.until.metric: 'ssft' needs correct_second_split, correct_first_split; "
-                "expected a regimen that records it; came supervised"
+                "expected a regimen that records it; got supervised"
             ),
         ),
         (
@@ -428,15 +428,15 @@ def test_the_table_has_a_row_a_look_and_goes_with_its_looks(tmp_path):
             {"min": 6, "max": 20, "until": {**UNTIL, "metrics": "aum"}},
             "unknown key 'metrics' in 'seeds.until'; known: metric, reliability",
         ),
-        ({"min": 6, "max": 20, "until": 0.9}, "seeds.until: expected keys and values; came 0.9"),
+        ({"min": 6, "max": 20, "until": 0.9}, "seeds.until: expected keys and values; got 0.9"),
         (
             {"min": 6.5, "max": 20, "until": UNTIL},
-            "seeds.min: expected a whole number; came 6.5",
+            "seeds.min: expected a whole number; got 6.5",
         ),
-        ({"min": True, "max": 20, "until": UNTIL}, "seeds.min: expected a whole number; came true"),
+        ({"min": True, "max": 20, "until": UNTIL}, "seeds.min: expected a whole number; got true"),
         (
             {"min": 6, "max": 200_000, "until": UNTIL},
-            "seeds: expected at most 100000 seeds; came 200000",
+            "seeds: expected at most 100000 seeds; got 200000",
         ),
     ],
 )

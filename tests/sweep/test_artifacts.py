@@ -57,8 +57,8 @@ def test_an_installed_project_tells_mlflow_of_its_places(tmp_path):
         ("s3://me:secret@bucket/x", "expected an address without password and options"),
         ("fsspec://ftp/me:secret@host/x", "expected an address without password and options"),
         ("https://host/x?token=secret", "expected an address without password and options"),
-        ("https://host/x", "expected a place that can be written to; came https://"),
-        ("''", "expected a folder or an address; came ''"),
+        ("https://host/x", "expected a place that can be written to; got https://"),
+        ("''", "expected a folder or an address; got ''"),
         ("[s3://me:secret@bucket]", "artifacts: expected text"),
     ],
 )
@@ -150,7 +150,7 @@ def test_a_store_keeps_files_there(store, workdir):
     assert kept.name == run
     with pytest.raises(TrackerError, match=r"nothing\.json"):
         store.download(run, "nothing.json", workdir)
-    with pytest.raises(Mistake, match=r"artifacts: expected fsspec://file/.*; came memory|fsspec"):
+    with pytest.raises(Mistake, match=r"artifacts: expected fsspec://file/.*; got memory|fsspec"):
         Store.create(store.uri, "far", place("memory://elsewhere"))
     assert Store.create(store.uri, "far").experiment_id == store.experiment_id
 

@@ -182,9 +182,9 @@ def refused(finished, monkeypatch):
     return line
 
 
-TABLE = "expected a readable .csv or .parquet file; came"
-SEEDS = "expected a count, a list such as [0, 1, 2] or a range such as 0:10; came"
-STORE = "tracking_uri: expected a SQLite database or a place for one; came"
+TABLE = "expected a readable .csv or .parquet file; got"
+SEEDS = "expected a count, a list such as [0, 1, 2] or a range such as 0:10; got"
+STORE = "tracking_uri: expected a SQLite database or a place for one; got"
 
 
 def images_of(kind, root, **more):
@@ -194,8 +194,8 @@ def images_of(kind, root, **more):
 
 # What follows `sweep run digits.yaml`, and the line; "…" leaves off the rest.
 RUN = [
-    (["seeds"], "expected key=value, such as seeds=0:8; came 'seeds'"),
-    (["=3"], "expected key=value, such as seeds=0:8; came '=3'"),
+    (["seeds"], "expected key=value, such as seeds=0:8; got 'seeds'"),
+    (["=3"], "expected key=value, such as seeds=0:8; got '=3'"),
     (
         ["seeds=[1"],
         (
@@ -227,18 +227,18 @@ RUN = [
     ),
     (
         ["tracking_uri=postgresql://u:secret@host/db"],
-        "tracking_uri: expected sqlite:/// or http(s)://; came postgresql://***@host/db",
+        "tracking_uri: expected sqlite:/// or http(s)://; got postgresql://***@host/db",
     ),
     (
         ["tracking_uri=file:///tmp/x"],
-        "tracking_uri: expected sqlite:/// or http(s)://; came file:///tmp/x",
+        "tracking_uri: expected sqlite:/// or http(s)://; got file:///tmp/x",
     ),
-    (["tracking_uri=''"], "digits.yaml: tracking_uri: expected sqlite:/// or http(s)://; came ''"),
-    (["tracking_uri=http://"], "tracking_uri: expected http://HOST:PORT; came http://"),
-    (["tracking_uri=http://[::1"], "tracking_uri: expected http://HOST:PORT; came http://[::1"),
+    (["tracking_uri=''"], "digits.yaml: tracking_uri: expected sqlite:/// or http(s)://; got ''"),
+    (["tracking_uri=http://"], "tracking_uri: expected http://HOST:PORT; got http://"),
+    (["tracking_uri=http://[::1"], "tracking_uri: expected http://HOST:PORT; got http://[::1"),
     (
         ["tracking_uri=http://127.0.0.1:99999"],
-        "tracking_uri: expected http://HOST:PORT; came http://127.0.0.1:99999",
+        "tracking_uri: expected http://HOST:PORT; got http://127.0.0.1:99999",
     ),
     (["tracking_uri=sqlite:///folder"], f"{STORE} the folder folder"),
     (["tracking_uri=sqlite:///file/mlflow.db"], f"{STORE} file/mlflow.db: file is no folder"),
@@ -246,68 +246,68 @@ RUN = [
     (
         ["storage_path=file"],
         (
-            "digits.yaml: storage_path: expected a folder that can be written into; came "
+            "digits.yaml: storage_path: expected a folder that can be written into; got "
             "file/digits: file is no folder"
         ),
     ),
     (
         ["storage_path=file/sweeps"],
         (
-            "digits.yaml: storage_path: expected a folder that can be written into; came "
+            "digits.yaml: storage_path: expected a folder that can be written into; got "
             "file/sweeps/digits: file is no folder"
         ),
     ),
     (
         ['storage_path="a\\0b"'],
         (
-            "digits.yaml: storage_path: expected text; came 'a\\x00b', which holds what is "
+            "digits.yaml: storage_path: expected text; got 'a\\x00b', which holds what is "
             "no character"
         ),
     ),
     (
         ['name="a\\ud800"'],
-        ("digits.yaml: name: expected text; came 'a\\ud800', which holds what is no character"),
+        ("digits.yaml: name: expected text; got 'a\\ud800', which holds what is no character"),
     ),
     (
         ["name=../up"],
         (
             "digits.yaml: name: expected up to 100 letters, digits, '.', '_' and '-', a "
-            "letter or digit first; came '../up'"
+            "letter or digit first; got '../up'"
         ),
     ),
     (
         ["plugins=[none.py]"],
         (
-            "digits.yaml: plugins: expected a readable Python file; came 'none.py': No such "
+            "digits.yaml: plugins: expected a readable Python file; got 'none.py': No such "
             "file or directory"
         ),
     ),
     (
         ["plugins=[folder]"],
-        ("digits.yaml: plugins: expected a readable Python file; came 'folder': Is a directory"),
+        ("digits.yaml: plugins: expected a readable Python file; got 'folder': Is a directory"),
     ),
-    (["plugins=[syntax.py]"], "syntax.py: expected a plugin that loads; came SyntaxError: …"),
+    (["plugins=[syntax.py]"], "syntax.py: expected a plugin that loads; got SyntaxError: …"),
     (
         ["plugins=[raises.py]"],
-        "raises.py: expected a plugin that loads; came ValueError: no (line 2)",
+        "raises.py: expected a plugin that loads; got ValueError: no (line 2)",
     ),
-    (["plugins=[exits.py]"], "exits.py: expected a plugin that loads; came SystemExit: 0 (line 1)"),
+    (["plugins=[exits.py]"], "exits.py: expected a plugin that loads; got SystemExit: 0 (line 1)"),
     (
         ["plugins=[binary.py]"],
-        "digits.yaml: plugins: expected a readable Python file; came 'binary.py': not text",
+        "digits.yaml: plugins: expected a readable Python file; got 'binary.py': not text",
     ),
     (
         ["plugins=[mine.csv]"],
         (
-            "mine.csv: expected a plugin that loads; came NameError: name 'sample_id' is not "
+            "mine.csv: expected a plugin that loads; got NameError: name 'sample_id' is not "
             "defined (line 1)"
         ),
     ),
     (
         ["plugins=[taken.py]"],
         (
-            "taken.py: expected a plugin that loads; came ValueError: expected a new key; "
-            "came 'aum', which hardness.metrics.label_margin has registered: rename the "
+            "taken.py: expected a plugin that loads; got ValueError: expected a new key; "
+            "got 'aum', which hardness.metrics.label_margin has registered: rename the "
             "function (line 4)"
         ),
     ),
@@ -315,86 +315,83 @@ RUN = [
         ["plugins=[hungry.py]", "metrics=[mine]"],
         (
             "digits.yaml: metrics: 'mine' needs smell; expected a regimen that records it; "
-            "came supervised"
+            "got supervised"
         ),
     ),
     (
         [images_of("parquet", "none.parquet")],
         (
             "dataset: none.parquet: expected a parquet file, or a folder with train.parquet "
-            "or train-00000-of-00001.parquet; came neither"
+            "or train-00000-of-00001.parquet; got neither"
         ),
     ),
     (
         [images_of("parquet", "folder")],
         (
             "dataset: folder: expected a parquet file, or a folder with train.parquet or "
-            "train-00000-of-00001.parquet; came neither"
+            "train-00000-of-00001.parquet; got neither"
         ),
     ),
     ([images_of("parquet", "junk.parquet")], "dataset: junk.parquet: expected a parquet file; …"),
     ([images_of("parquet", "mine.csv")], "dataset: mine.csv: expected a parquet file; …"),
     (
         [images_of("parquet", "floats.parquet")],
-        "dataset: floats.parquet: expected integers in 'label'; came double",
+        "dataset: floats.parquet: expected integers in 'label'; got double",
     ),
     (
         [images_of("parquet", "negative.parquet")],
-        ("dataset: negative.parquet: expected labels from 0 to 99999 in 'label'; came -1 in row 1"),
+        ("dataset: negative.parquet: expected labels from 0 to 99999 in 'label'; got -1 in row 1"),
     ),
     (
         [images_of("parquet", "null.parquet")],
-        ("dataset: null.parquet: expected labels from 0 to 99999 in 'label'; came null in row 1"),
+        ("dataset: null.parquet: expected labels from 0 to 99999 in 'label'; got null in row 1"),
     ),
     (
         [images_of("parquet", "huge.parquet")],
         (
-            "dataset: huge.parquet: expected labels from 0 to 99999 in 'label'; came "
+            "dataset: huge.parquet: expected labels from 0 to 99999 in 'label'; got "
             "1099511627776 in row 1"
         ),
     ),
     (
         [images_of("parquet", "noimage.parquet")],
-        ("dataset: ., row 0: expected an image, one of JPEG, PNG, BMP, PPM, TIFF, WEBP; came none"),
+        ("dataset: ., row 0: expected an image, one of JPEG, PNG, BMP, PPM, TIFF, WEBP; got none"),
     ),
     (
         [images_of("parquet", "nobytes.parquet")],
-        (
-            "dataset: nobytes.parquet: expected a column img or image with `bytes`; came "
-            "image, label"
-        ),
+        ("dataset: nobytes.parquet: expected a column img or image with `bytes`; got image, label"),
     ),
     (
         [images_of("parquet", "paths.parquet")],
-        ("dataset: paths.parquet: expected a column img or image with `bytes`; came image, label"),
+        ("dataset: paths.parquet: expected a column img or image with `bytes`; got image, label"),
     ),
     (
         [images_of("parquet", "empty.parquet")],
-        "dataset: empty.parquet: expected samples; came no rows",
+        "dataset: empty.parquet: expected samples; got no rows",
     ),
     (
         [images_of("parquet", "unlabeled.parquet")],
-        ("dataset: unlabeled.parquet: expected a column 'label' with the labels; came image, age"),
+        ("dataset: unlabeled.parquet: expected a column 'label' with the labels; got image, age"),
     ),
     (
         ["dataset={name: parquet}"],
-        "digits.yaml: dataset: parquet: expected a root, the place of the data; came none",
+        "digits.yaml: dataset: parquet: expected a root, the place of the data; got none",
     ),
     (
         [images_of("imagefolder", "none")],
         (
-            "dataset: none: expected images in train/<class>/ or <class>/; came: No such "
+            "dataset: none: expected images in train/<class>/ or <class>/; got: No such "
             "file or directory: none"
         ),
     ),
     (
         [images_of("imagefolder", "file")],
-        ("dataset: file: expected images in train/<class>/ or <class>/; came: Not a directory: …"),
+        ("dataset: file: expected images in train/<class>/ or <class>/; got: Not a directory: …"),
     ),
     (
         [images_of("imagefolder", "folder")],
         (
-            "dataset: folder: expected images in train/<class>/ or <class>/; came: Couldn't "
+            "dataset: folder: expected images in train/<class>/ or <class>/; got: Couldn't "
             "find any class folder in folder."
         ),
     ),
@@ -402,14 +399,14 @@ RUN = [
         [images_of("imagefolder", "junk")],
         (
             "dataset: junk/train/a/x.png: expected an image, one of JPEG, PNG, BMP, PPM, "
-            "TIFF, WEBP; came none"
+            "TIFF, WEBP; got none"
         ),
     ),
     (
         [images_of("imagefolder", "sizes")],
         (
             "dataset: sizes/train/a/y.png: expected one image size, 4x4 as in the first "
-            "image; came 8x8; set image_size"
+            "image; got 8x8; set image_size"
         ),
     ),
     (
@@ -418,11 +415,11 @@ RUN = [
     ),
     (
         [images_of("imagefolder", "bomb")],
-        "dataset: bomb/train/a/x.png: expected at most 89478485 pixels; came more",
+        "dataset: bomb/train/a/x.png: expected at most 89478485 pixels; got more",
     ),
     (
         [images_of("imagefolder", "sizes", image_size=1000000)],
-        "digits.yaml: dataset.image_size: expected at most 4096; came 1000000",
+        "digits.yaml: dataset.image_size: expected at most 4096; got 1000000",
     ),
     (
         [images_of("imagefolder", "sizes", image_size=4, cache="sizes/train")],
@@ -444,40 +441,40 @@ RUN = [
     ),
     (
         [images_of("imagenet", "folder")],
-        "dataset: folder: expected images in train/<wnid>/; came: No such file or directory: …",
+        "dataset: folder: expected images in train/<wnid>/; got: No such file or directory: …",
     ),
     (
         ["dataset.subset=2000"],
-        "dataset: subset: expected at most the 1797 training samples of digits; came 2000",
+        "dataset: subset: expected at most the 1797 training samples of digits; got 2000",
     ),
     (
         ["dataset.subset=2"],
         (
-            "dataset: validation: expected a class of two samples to split; came none: take "
+            "dataset: validation: expected a class of two samples to split; got none: take "
             "a larger subset"
         ),
     ),
-    (["dataset.subset=1e3"], "digits.yaml: dataset.subset: expected a whole number; came 1000.0"),
+    (["dataset.subset=1e3"], "digits.yaml: dataset.subset: expected a whole number; got 1000.0"),
     (
         ["dataset.subset=99999999999999999999"],
-        ("digits.yaml: dataset.subset: expected a number of at most 18 digits; came a longer one"),
+        ("digits.yaml: dataset.subset: expected a number of at most 18 digits; got a longer one"),
     ),
-    (["dataset.data_seed=-1"], "digits.yaml: dataset.data_seed: expected at least 0; came -1"),
+    (["dataset.data_seed=-1"], "digits.yaml: dataset.data_seed: expected at least 0; got -1"),
     (
         ["validation=test"],
         (
             "dataset: validation: expected a share such as 0.1, since digits has no test "
-            "set; came 'test'"
+            "set; got 'test'"
         ),
     ),
     (
         ["plant.noise_symmetric.rate=0.0001"],
-        "plant: noise_symmetric: rate: expected at least one of 48 samples; came 0.0001",
+        "plant: noise_symmetric: rate: expected at least one of 48 samples; got 0.0001",
     ),
     (
         ["plant.noise_human.column=votes"],
         (
-            "plant: noise_human: expected a column of the dataset; came 'votes'; known: "
+            "plant: noise_human: expected a column of the dataset; got 'votes'; known: "
             "none, since only parquet has columns"
         ),
     ),
@@ -485,7 +482,7 @@ RUN = [
         ["plant.noise_asymmetric.rate=0.1"],
         (
             "plant: noise_asymmetric: classes: expected class to the class that it is taken "
-            "for, or a concentration; came none, and none are known of digits"
+            "for, or a concentration; got none, and none are known of digits"
         ),
     ),
     (
@@ -499,32 +496,32 @@ RUN = [
         ["plant.ood_far={rate: 0.1, dataset: {name: parquet, root: none}}"],
         (
             "plant: none: expected a parquet file, or a folder with train.parquet or "
-            "train-00000-of-00001.parquet; came neither"
+            "train-00000-of-00001.parquet; got neither"
         ),
     ),
     (
         ["seeds=[99999999999999999999]"],
-        "digits.yaml: seeds.0: expected a number of at most 18 digits; came a longer one",
+        "digits.yaml: seeds.0: expected a number of at most 18 digits; got a longer one",
     ),
     (
         ["regimens.supervised.train.max_epochs=99999999"],
         (
             "digits.yaml: regimens.supervised.train.max_epochs: expected at most 1000000; "
-            "came 99999999"
+            "got 99999999"
         ),
     ),
-    (["model.width=1000000"], "digits.yaml: model.width: expected at most 65536; came 1000000"),
+    (["model.width=1000000"], "digits.yaml: model.width: expected at most 65536; got 1000000"),
     (
         ["model={name: resnet18, pretrained: nobody}"],
         ("digits.yaml: model.pretrained: unknown weights 'nobody' of resnet18; known: true, …"),
     ),
     (
         ["regimens={cross_fit: {folds: 1000}}"],
-        "regimens.cross_fit.folds: expected at most the 48 training samples; came 1000",
+        "regimens.cross_fit.folds: expected at most the 48 training samples; got 1000",
     ),
     (["resources.cpu=100000"], "resources.cpu: expected at most the …"),
     (["resources.gpu=100000"], "resources.gpu: expected at most the …"),
-    (["x\x00y=1"], "digits.yaml: expected text for a key; came 'x\\x00y'"),
+    (["x\x00y=1"], "digits.yaml: expected text for a key; got 'x\\x00y'"),
     (["a..b=1"], "digits.yaml: unknown key 'a'; known: artifacts, dataset, keep, …"),
 ]
 # Whole commands.
@@ -533,15 +530,15 @@ COMMANDS = [
     (["run", "none.yaml"], "none.yaml: expected an experiment file; there is none"),
     (
         ["run", "folder"],
-        "folder: expected an experiment file that can be read; came: Is a directory",
+        "folder: expected an experiment file that can be read; got: Is a directory",
     ),
-    (["run", "latin.yaml"], "latin.yaml: expected a text file; came other bytes"),
+    (["run", "latin.yaml"], "latin.yaml: expected a text file; got other bytes"),
     (
         ["run", "open.json"],
         "open.json: expected YAML; line 1: expected ',' or '}', but got '<stream end>'",
     ),
-    (["run", "list.yaml"], "list.yaml: expected keys and values; came ['a', 'b']"),
-    (["run", "file"], "file: expected keys and values; came 'x'"),
+    (["run", "list.yaml"], "list.yaml: expected keys and values; got ['a', 'b']"),
+    (["run", "file"], "file: expected keys and values; got 'x'"),
     (["train"], "No such command 'train'; see sweep --help"),
     (["--nope"], "No such option '--nope'; see sweep --help"),
     (["status"], "Missing argument 'NAME'; see sweep status --help"),
@@ -556,11 +553,11 @@ COMMANDS = [
     ),
     (
         ["status", "digits", "--tracking-uri", "ftp://x"],
-        "tracking_uri: expected sqlite:/// or http(s)://; came ftp://x",
+        "tracking_uri: expected sqlite:/// or http(s)://; got ftp://x",
     ),
     (
         ["status", "digits", "--tracking-uri", ""],
-        "tracking_uri: expected sqlite:/// or http(s)://; came nothing",
+        "tracking_uri: expected sqlite:/// or http(s)://; got nothing",
     ),
     (
         ["status", "digits", "--tracking-uri", "sqlite:///none.db"],
@@ -575,60 +572,60 @@ COMMANDS = [
         ),
     ),
     (["aggregate", "nobody"], "no sweep named 'nobody' in sqlite:///mlflow.db; known: digits"),
-    (["aggregate", "./nowhere"], "./nowhere: expected a folder of runs; came no such place"),
+    (["aggregate", "./nowhere"], "./nowhere: expected a folder of runs; got no such place"),
     (
         ["aggregate", "./folder"],
         (
             "folder: expected folders of a recorder, cartography's dynamics_epoch_0.jsonl or "
-            "AUM's aum_values.csv; came none"
+            "AUM's aum_values.csv; got none"
         ),
     ),
     (
         ["aggregate", "./file"],
         (
             "file: expected folders of a recorder, cartography's dynamics_epoch_0.jsonl or "
-            "AUM's aum_values.csv; came none"
+            "AUM's aum_values.csv; got none"
         ),
     ),
     (
         ["aggregate", "./strange"],
-        "strange/a/spec.json: expected the spec of a run; came one without 'run'",
+        "strange/a/spec.json: expected the spec of a run; got one without 'run'",
     ),
     (
         ["aggregate", "./twins"],
-        "configuration 'default': expected one run of seed 0; came twins/a and twins/b",
+        "configuration 'default': expected one run of seed 0; got twins/a and twins/b",
     ),
     (
         ["aggregate", "./gap"],
-        "gap: expected dynamics_epoch_0.jsonl and so on without a gap; came epochs 1",
+        "gap: expected dynamics_epoch_0.jsonl and so on without a gap; got epochs 1",
     ),
     (
         ["aggregate", "digits", "--output", "out"],
-        "--output: expected with a PATH; came with the sweep digits",
+        "--output: expected with a PATH; got with the sweep digits",
     ),
     (
         ["aggregate", "./runs", "--output", "file"],
-        "--output: expected a folder that can be written into; came file: file is no folder",
+        "--output: expected a folder that can be written into; got file: file is no folder",
     ),
     (
         ["aggregate", "./runs", "--output", "file/x"],
-        ("--output: expected a folder that can be written into; came file/x: file is no folder"),
+        ("--output: expected a folder that can be written into; got file/x: file is no folder"),
     ),
     (
         ["aggregate", "./runs", "--output", "runs/seed-0"],
         (
             "runs: expected folders of a recorder, cartography's dynamics_epoch_0.jsonl or "
-            "AUM's aum_values.csv; came none"
+            "AUM's aum_values.csv; got none"
         ),
     ),
     (
         ["aggregate", "./runs/seed-0", "--output", "runs/seed-0"],
-        "--output: expected a folder for tables; came runs/seed-0, which holds a run",
+        "--output: expected a folder for tables; got runs/seed-0, which holds a run",
     ),
     (
         ["aggregate", "./glue", "--output", "glue"],
         (
-            "--output: expected a folder whose runs/ is free for the imported runs; came "
+            "--output: expected a folder whose runs/ is free for the imported runs; got "
             "glue/runs with files of its own: say another folder"
         ),
     ),
@@ -639,24 +636,24 @@ COMMANDS = [
     (
         ["aggregate", "./runs", "--scores", "others.csv"],
         (
-            "mine.others: expected sample ids of these runs, such as 0; came none of them, "
+            "mine.others: expected sample ids of these runs, such as 0; got none of them, "
             "100000 first"
         ),
     ),
     (
         ["aggregate", "./runs", "--truth", "others.csv"],
         (
-            "mine.others: expected sample ids of these runs, such as 0; came none of them, "
+            "mine.others: expected sample ids of these runs, such as 0; got none of them, "
             "100000 first"
         ),
     ),
     (
         ["aggregate", "./runs", "--scores", "mine.csv", "--scores", "mine.csv"],
-        "--scores: expected files of different names; came mine.mine twice",
+        "--scores: expected files of different names; got mine.mine twice",
     ),
     (
         ["aggregate", "./runs", "--truth", "mine.csv", "--truth", "mine.csv"],
-        "--truth: expected files of different names; came mine.mine twice",
+        "--truth: expected files of different names; got mine.mine twice",
     ),
     (
         ["aggregate", "./runs", "--scores", "mine.csv", "--low-is-hard", "yours"],
@@ -674,31 +671,31 @@ COMMANDS = [
     ),
     (
         ["aggregate", "./runs", "--scores", "noid.csv"],
-        "--scores: noid.csv: expected the columns sample_id; came id, mine",
+        "--scores: noid.csv: expected the columns sample_id; got id, mine",
     ),
     (
         ["aggregate", "./runs", "--scores", "twice.csv"],
-        "--scores: twice.csv: expected each sample_id once; came 0 again",
+        "--scores: twice.csv: expected each sample_id once; got 0 again",
     ),
     (
         ["aggregate", "./runs", "--scores", "text.csv"],
-        "--scores: text.csv: expected numbers in column 'mine'; came text such as 'high'",
+        "--scores: text.csv: expected numbers in column 'mine'; got text such as 'high'",
     ),
     (
         ["aggregate", "./runs", "--scores", "half.csv"],
-        ("--scores: half.csv: expected whole numbers in sample_id; came fractions or empty ones"),
+        ("--scores: half.csv: expected whole numbers in sample_id; got fractions or empty ones"),
     ),
     (
         ["aggregate", "./runs", "--scores", "gap.csv"],
-        ("--scores: gap.csv: expected whole numbers in sample_id; came fractions or empty ones"),
+        ("--scores: gap.csv: expected whole numbers in sample_id; got fractions or empty ones"),
     ),
     (
         ["aggregate", "./runs", "--scores", "alone.csv"],
-        "--scores: alone.csv: expected scores beside sample_id; came 1 rows alone",
+        "--scores: alone.csv: expected scores beside sample_id; got 1 rows alone",
     ),
     (
         ["aggregate", "./runs", "--scores", "blank.csv"],
-        "--scores: blank.csv: expected numbers in column 'mine'; came an empty one",
+        "--scores: blank.csv: expected numbers in column 'mine'; got an empty one",
     ),
     (
         ["aggregate", "./runs", "--scores", "latin.csv"],
@@ -718,15 +715,15 @@ COMMANDS = [
     ),
     (
         ["compare", "digits", "aum", "el2n", "--truth", "text.csv"],
-        "--truth: text.csv: expected numbers in column 'mine'; came text such as 'high'",
+        "--truth: text.csv: expected numbers in column 'mine'; got text such as 'high'",
     ),
     (
         ["compare", "digits", "aum", "el2n", "--truth", "blank.csv"],
-        "--truth: blank.csv: expected numbers in column 'mine'; came an empty one",
+        "--truth: blank.csv: expected numbers in column 'mine'; got an empty one",
     ),
     (
         ["compare", "digits", "aum", "el2n", "--truth", "noid.csv"],
-        "--truth: noid.csv: expected the columns sample_id; came id, mine",
+        "--truth: noid.csv: expected the columns sample_id; got id, mine",
     ),
     (["compare", "digits"], "Missing argument 'METRIC… [TRUTH…]'; see sweep compare --help"),
     (["compare", "digits", "nonsense"], "unknown metric 'nonsense'; known: aum, …"),
@@ -741,11 +738,11 @@ COMMANDS = [
     ),
     (
         ["compare", "digits", "aum"],
-        "compare: expected two metrics or more, or a metric and a truth; came 'aum' alone",
+        "compare: expected two metrics or more, or a metric and a truth; got 'aum' alone",
     ),
     (
         ["compare", "digits", "aum", "aum"],
-        "compare: expected two metrics or more, or a metric and a truth; came 'aum' alone",
+        "compare: expected two metrics or more, or a metric and a truth; got 'aum' alone",
     ),
     (
         ["compare", "nobody", "aum", "el2n"],
@@ -754,7 +751,7 @@ COMMANDS = [
     (["compare", "digits", "aum", "mine.mine"], "unknown metric 'mine.mine'; known: aum, …"),
     (
         ["compare", "digits", "aum", "el2n", "--output", "x"],
-        "--output: expected with a PATH; came with the sweep digits",
+        "--output: expected with a PATH; got with the sweep digits",
     ),
     (
         ["compare", "./runs", "nonsense", "aum.train"],
@@ -765,27 +762,27 @@ COMMANDS = [
     (["prune", "digits", "--by", "nonsense"], "--by: unknown metric 'nonsense'; known: aum, …"),
     (
         ["prune", "digits", "--by", "aum", "--keep", "2"],
-        "--keep: expected shares between 0 and 1; came 2",
+        "--keep: expected shares between 0 and 1; got 2",
     ),
     (
         ["prune", "digits", "--by", "aum", "--keep", "half"],
-        "--keep: expected shares such as 0.9,0.7; came 'half'",
+        "--keep: expected shares such as 0.9,0.7; got 'half'",
     ),
     (
         ["prune", "digits", "--by", "aum", "--keep", "nan"],
-        "--keep: expected shares between 0 and 1; came nan",
+        "--keep: expected shares between 0 and 1; got nan",
     ),
     (
         ["prune", "digits", "--by", "aum", "--keep", ""],
-        "--keep: expected shares such as 0.9,0.7; came ''",
+        "--keep: expected shares such as 0.9,0.7; got ''",
     ),
     (
         ["prune", "digits", "--by", "aum", "--seeds", "0:3"],
-        "--seeds: expected seeds that no score comes from; came 0",
+        "--seeds: expected seeds that no score comes from; got 0",
     ),
     (
         ["prune", "digits", "--by", "aum", "--seeds", "1"],
-        "--seeds: expected 2 seeds or more; came 1",
+        "--seeds: expected 2 seeds or more; got 1",
     ),
     (["prune", "digits", "--by", "aum", "--seeds", "x"], f"--seeds: {SEEDS} 'x'"),
     (["prune", "digits", "--by", "aum", "--seeds", "-1"], f"--seeds: {SEEDS} '-1'"),
@@ -803,11 +800,11 @@ COMMANDS = [
     ),
     (
         ["metrics", "--plugin", "none.py"],
-        ("--plugin: expected a readable Python file; came 'none.py': No such file or directory"),
+        ("--plugin: expected a readable Python file; got 'none.py': No such file or directory"),
     ),
     (
         ["metrics", "--plugin", "syntax.py"],
-        "syntax.py: expected a plugin that loads; came SyntaxError: …",
+        "syntax.py: expected a plugin that loads; got SyntaxError: …",
     ),
     (
         ["metrics", "--format", "yaml"],

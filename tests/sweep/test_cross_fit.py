@@ -116,6 +116,6 @@ def test_bad_folds_are_refused_with_their_place(workdir):
     overrides = ["regimens={cross_fit: {folds: 1}}"]
     with pytest.raises(
         experiment_file.ExperimentError,
-        match=r"regimens\.cross_fit\.folds: expected at least 2; came 1",
+        match=r"regimens\.cross_fit\.folds: expected at least 2; got 1",
     ):
         experiment_file.check(experiment_file.read(path, overrides), str(path))

@@ -292,15 +292,15 @@ class TestBase:
     @pytest.mark.parametrize(
         ("base", "said"),
         [
-            ("[a.yaml]", "digits.yaml: base: expected a file; came ['a.yaml']"),
+            ("[a.yaml]", "digits.yaml: base: expected a file; got ['a.yaml']"),
             ("none.yaml", "none.yaml: expected an experiment file; there is none"),
             (
                 "digits.yaml",
-                "digits.yaml: base: expected files that start somewhere; came a circle",
+                "digits.yaml: base: expected files that start somewhere; got a circle",
             ),
             (
                 "other.yaml",
-                "other.yaml: base: expected files that start somewhere; came a circle",
+                "other.yaml: base: expected files that start somewhere; got a circle",
             ),
         ],
     )
@@ -391,9 +391,9 @@ TRAIN_KEYS = (
     "known: batch_size, compile, deterministic, lr, max_epochs, momentum, optimizer, precision, "
     "schedule, threads, weight_decay"
 )
-SEEDS = "seeds: expected a count, a list such as [0, 1, 2] or a range such as 0:10; came"
-NAME = "name: expected up to 100 letters, digits, '.', '_' and '-', a letter or digit first; came"
-STREAMS = "vary: expected random streams out of weights, order, augmentation, dropout, views; came"
+SEEDS = "seeds: expected a count, a list such as [0, 1, 2] or a range such as 0:10; got"
+NAME = "name: expected up to 100 letters, digits, '.', '_' and '-', a letter or digit first; got"
+STREAMS = "vary: expected random streams out of weights, order, augmentation, dropout, views; got"
 
 
 # Overrides, separated by " & ", and what is said after the file's name; "…" leaves off the rest.
@@ -449,30 +449,30 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
             "plant.noise_symmetric.share=0.1",
             "unknown key 'share' in 'plant.noise_symmetric'; known: rate, seed",
         ),
-        ("plant=0.1", "plant: expected keys and values; came 0.1"),
-        ("plant.overlap=true", f"plant: expected at least one of {', '.join(KINDS)}; came none"),
-        ("plant.noise_pair=", "plant.noise_pair: expected keys and values; came nothing"),
+        ("plant=0.1", "plant: expected keys and values; got 0.1"),
+        ("plant.overlap=true", f"plant: expected at least one of {', '.join(KINDS)}; got none"),
+        ("plant.noise_pair=", "plant.noise_pair: expected keys and values; got nothing"),
         ("plant.noise_pair={}", "missing key 'rate' in 'plant.noise_pair'"),
-        ("plant.noise_pair=0.1", "plant.noise_pair: expected keys and values; came 0.1"),
+        ("plant.noise_pair=0.1", "plant.noise_pair: expected keys and values; got 0.1"),
         (
             "plant.noise_pair.rate=10",
-            "plant.noise_pair.rate: expected a share above 0, up to 1; came 10.0",
+            "plant.noise_pair.rate: expected a share above 0, up to 1; got 10.0",
         ),
         (
             "plant.noise_pair={rate: 0.1, seed: -1}",
-            "plant.noise_pair.seed: expected 0 or more; came -1",
+            "plant.noise_pair.seed: expected 0 or more; got -1",
         ),
         (
             "plant.noise_asymmetric={rate: 0.1, classes: {cat: [dog]}}",
-            "plant.noise_asymmetric.classes.cat: expected text or a whole number; came ['dog']",
+            "plant.noise_asymmetric.classes.cat: expected text or a whole number; got ['dog']",
         ),
         (
             "plant.rare_subgroup.groups={a: [0, 1.5]}",
-            "plant.rare_subgroup.groups.a.1: expected text or a whole number; came 1.5",
+            "plant.rare_subgroup.groups.a.1: expected text or a whole number; got 1.5",
         ),
         (
             "plant.ood_near={rate: 0.1, shift: blur}",
-            "plant.ood_near.shift: expected 'invert' or 'rotate'; came 'blur'",
+            "plant.ood_near.shift: expected 'invert' or 'rotate'; got 'blur'",
         ),
         ("plant.ood_far={rate: 0.1}", "missing key 'dataset' in 'plant.ood_far'"),
         (
@@ -481,7 +481,7 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         ),
         (
             "plant={rare_subgroup: {}, long_tail: {}}",
-            "plant: expected rare_subgroup or long_tail; came both",
+            "plant: expected rare_subgroup or long_tail; got both",
         ),
         ("keep.weights=last", "unknown key 'weights' in 'keep'; known: embedding, logits"),
         (
@@ -495,17 +495,17 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         ("metrics=[aum, aun]", "metrics: unknown metric 'aun'; known: all, cartography_…"),
         ("dataset.name=cifar", "dataset: unknown dataset 'cifar'; known: digits, mnist, …"),
         ("model.name=resnet", "model: unknown model 'resnet'; known: mlp, small_cnn, …"),
-        (f"{TRAIN}.optimizer=adam", f"{TRAIN}.optimizer: expected 'sgd' or 'adamw'; came 'adam'"),
+        (f"{TRAIN}.optimizer=adam", f"{TRAIN}.optimizer: expected 'sgd' or 'adamw'; got 'adam'"),
         (
             f"{TRAIN}.schedule=linear",
-            f"{TRAIN}.schedule: expected 'cosine', 'one_cycle' or 'constant'; came 'linear'",
+            f"{TRAIN}.schedule: expected 'cosine', 'one_cycle' or 'constant'; got 'linear'",
         ),
         (
             "regimens={contrastive: {objective: moco}}",
-            ("regimens.contrastive.objective: expected 'simclr' or 'barlow_twins'; came 'moco'"),
+            ("regimens.contrastive.objective: expected 'simclr' or 'barlow_twins'; got 'moco'"),
         ),
-        ("method=hyperband", "method: expected 'grid', 'random' or 'bayes'; came 'hyperband'"),
-        ("keep.embedding=all", "keep.embedding: expected 'last' or 'none'; came 'all'"),
+        ("method=hyperband", "method: expected 'grid', 'random' or 'bayes'; got 'hyperband'"),
+        ("keep.embedding=all", "keep.embedding: expected 'last' or 'none'; got 'all'"),
         (
             "regimens.supervised.metric.name=f1",
             (
@@ -527,95 +527,95 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
             "metrics=[aum] & regimens={contrastive: }",
             (
                 "metrics: 'aum' needs label_margin; "
-                "expected a regimen that records it; came contrastive"
+                "expected a regimen that records it; got contrastive"
             ),
         ),
         # Types.
-        (f"{TRAIN}.lr=fast", f"{TRAIN}.lr: expected a number; came 'fast'"),
-        (f"{TRAIN}.lr=true", f"{TRAIN}.lr: expected a number; came true"),
-        (f"{TRAIN}.lr=[0.1]", f"{TRAIN}.lr: expected a number; came [0.1]"),
-        (f"{TRAIN}.max_epochs=true", f"{TRAIN}.max_epochs: expected a whole number; came true"),
-        (f"{TRAIN}.max_epochs=1.5", f"{TRAIN}.max_epochs: expected a whole number; came 1.5"),
-        (f"{TRAIN}.max_epochs='3'", f"{TRAIN}.max_epochs: expected a whole number; came '3'"),
-        (f"{TRAIN}.max_epochs=null", f"{TRAIN}.max_epochs: expected a whole number; came nothing"),
-        (f"{TRAIN}.compile=1", f"{TRAIN}.compile: expected true or false; came 1"),
-        (f"{TRAIN}=[1]", f"{TRAIN}: expected keys and values; came [1]"),
-        (f"{TRAIN}=", f"{TRAIN}: expected keys and values; came nothing"),
-        ("dataset=digits", "dataset: expected keys and values; came 'digits'"),
-        ("dataset=", "dataset: expected keys and values; came nothing"),
-        ("dataset.download=yes", "dataset.download: expected true or false; came 'yes'"),
-        ("model=[mlp]", "model: expected keys and values; came ['mlp']"),
-        ("regimens=[supervised]", "regimens: expected keys and values; came ['supervised']"),
-        ("regimens.supervised=sgd", "regimens.supervised: expected keys and values; came 'sgd'"),
+        (f"{TRAIN}.lr=fast", f"{TRAIN}.lr: expected a number; got 'fast'"),
+        (f"{TRAIN}.lr=true", f"{TRAIN}.lr: expected a number; got true"),
+        (f"{TRAIN}.lr=[0.1]", f"{TRAIN}.lr: expected a number; got [0.1]"),
+        (f"{TRAIN}.max_epochs=true", f"{TRAIN}.max_epochs: expected a whole number; got true"),
+        (f"{TRAIN}.max_epochs=1.5", f"{TRAIN}.max_epochs: expected a whole number; got 1.5"),
+        (f"{TRAIN}.max_epochs='3'", f"{TRAIN}.max_epochs: expected a whole number; got '3'"),
+        (f"{TRAIN}.max_epochs=null", f"{TRAIN}.max_epochs: expected a whole number; got nothing"),
+        (f"{TRAIN}.compile=1", f"{TRAIN}.compile: expected true or false; got 1"),
+        (f"{TRAIN}=[1]", f"{TRAIN}: expected keys and values; got [1]"),
+        (f"{TRAIN}=", f"{TRAIN}: expected keys and values; got nothing"),
+        ("dataset=digits", "dataset: expected keys and values; got 'digits'"),
+        ("dataset=", "dataset: expected keys and values; got nothing"),
+        ("dataset.download=yes", "dataset.download: expected true or false; got 'yes'"),
+        ("model=[mlp]", "model: expected keys and values; got ['mlp']"),
+        ("regimens=[supervised]", "regimens: expected keys and values; got ['supervised']"),
+        ("regimens.supervised=sgd", "regimens.supervised: expected keys and values; got 'sgd'"),
         (
             "regimens.supervised.metric=val_loss",
-            "regimens.supervised.metric: expected keys and values; came 'val_loss'",
+            "regimens.supervised.metric: expected keys and values; got 'val_loss'",
         ),
-        (f"{SEARCH}=[1]", f"{SEARCH}: expected keys and values; came [1]"),
-        ("metrics=3", "metrics: expected all or a list of names; came 3"),
-        ("metrics=[]", "metrics: expected all or a list of names; came []"),
-        ("plugins=my.py", "plugins: expected a list; came 'my.py'"),
-        ("plugins=[1]", "plugins.0: expected text; came 1"),
-        ("storage_path=3", "storage_path: expected text; came 3"),
-        ("tracking_uri=5000", "tracking_uri: expected text; came 5000"),
-        ("name=3", "name: expected text; came 3"),
+        (f"{SEARCH}=[1]", f"{SEARCH}: expected keys and values; got [1]"),
+        ("metrics=3", "metrics: expected all or a list of names; got 3"),
+        ("metrics=[]", "metrics: expected all or a list of names; got []"),
+        ("plugins=my.py", "plugins: expected a list; got 'my.py'"),
+        ("plugins=[1]", "plugins.0: expected text; got 1"),
+        ("storage_path=3", "storage_path: expected text; got 3"),
+        ("tracking_uri=5000", "tracking_uri: expected text; got 5000"),
+        ("name=3", "name: expected text; got 3"),
         (
             "name=2024-01-01",
             (
                 "name: expected text, a number, true or false; "
-                "came date '2024-01-01', which quotes would make text"
+                "got date '2024-01-01', which quotes would make text"
             ),
         ),
-        ("model.width={1: 2}", "model.width: expected text for a key; came 1"),
+        ("model.width={1: 2}", "model.width: expected text for a key; got 1"),
         # Numbers out of range.
-        (f"{TRAIN}.lr=-1", f"{TRAIN}.lr: expected a positive number; came -1.0"),
-        (f"{TRAIN}.lr=0", f"{TRAIN}.lr: expected a positive number; came 0.0"),
-        (f"{TRAIN}.lr=.nan", f"{TRAIN}.lr: expected a finite number; came nan"),
-        (f"{TRAIN}.lr=-.inf", f"{TRAIN}.lr: expected a finite number; came -inf"),
+        (f"{TRAIN}.lr=-1", f"{TRAIN}.lr: expected a positive number; got -1.0"),
+        (f"{TRAIN}.lr=0", f"{TRAIN}.lr: expected a positive number; got 0.0"),
+        (f"{TRAIN}.lr=.nan", f"{TRAIN}.lr: expected a finite number; got nan"),
+        (f"{TRAIN}.lr=-.inf", f"{TRAIN}.lr: expected a finite number; got -inf"),
         (
             "regimens={contrastive: {temperature: .inf}}",
-            "regimens.contrastive.temperature: expected a finite number; came inf",
+            "regimens.contrastive.temperature: expected a finite number; got inf",
         ),
-        (f"{TRAIN}.max_epochs=0", f"{TRAIN}.max_epochs: expected at least 1; came 0"),
-        ("dataset.subset=0", "dataset.subset: expected at least 1; came 0"),
-        ("max_configurations=0", "max_configurations: expected at least 1; came 0"),
-        ("search_seed=-1", "search_seed: expected 0 or more; came -1"),
-        ("resources={cpu: 0, gpu: 0}", "resources: expected some cpu or gpu; came 0 of both"),
-        ("resources.cpu=-1", "resources.cpu: expected 0 or more; came -1.0"),
+        (f"{TRAIN}.max_epochs=0", f"{TRAIN}.max_epochs: expected at least 1; got 0"),
+        ("dataset.subset=0", "dataset.subset: expected at least 1; got 0"),
+        ("max_configurations=0", "max_configurations: expected at least 1; got 0"),
+        ("search_seed=-1", "search_seed: expected 0 or more; got -1"),
+        ("resources={cpu: 0, gpu: 0}", "resources: expected some cpu or gpu; got 0 of both"),
+        ("resources.cpu=-1", "resources.cpu: expected 0 or more; got -1.0"),
         (
             "resources.gpu=1.5",
-            "resources.gpu: expected a share up to 1 or a whole number; came 1.5",
+            "resources.gpu: expected a share up to 1 or a whole number; got 1.5",
         ),
-        ("resources.seeds_per_pack=0", "resources.seeds_per_pack: expected at least 1; came 0"),
-        ("resources.max_failures=-1", "resources.max_failures: expected 0 or more; came -1"),
-        ("resources.spool_gib=-1", "resources.spool_gib: expected 0 or more; came -1.0"),
+        ("resources.seeds_per_pack=0", "resources.seeds_per_pack: expected at least 1; got 0"),
+        ("resources.max_failures=-1", "resources.max_failures: expected 0 or more; got -1"),
+        ("resources.spool_gib=-1", "resources.spool_gib: expected 0 or more; got -1.0"),
         (
             "regimens.supervised.augmentation.crop_scale=[0.2]",
-            "regimens.supervised.augmentation.crop_scale: expected more items; came [0.2]",
+            "regimens.supervised.augmentation.crop_scale: expected more items; got [0.2]",
         ),
         (
             "regimens.supervised.augmentation.crop_scale=[0.1, 0.2, 0.3]",
             (
                 "regimens.supervised."
-                "augmentation.crop_scale: expected at most 2 items; came [0.1, 0.2, 0.3]"
+                "augmentation.crop_scale: expected at most 2 items; got [0.1, 0.2, 0.3]"
             ),
         ),
         # Options that do not go together.
         (
             "dataset.label_column=y",
-            "dataset.label_column: expected only with parquet; came with digits",
+            "dataset.label_column: expected only with parquet; got with digits",
         ),
         (
             "model={name: resnet18_cifar, width: 3}",
-            "model.width: expected at least 1, for mlp or small_cnn; came 3 for resnet18_cifar",
+            "model.width: expected at least 1, for mlp or small_cnn; got 3 for resnet18_cifar",
         ),
         # Seeds.
-        ("seeds=[]", "seeds: expected at least one seed; came []"),
-        ("seeds=0", "seeds: expected at least one seed; came 0"),
-        ("seeds=5:2", "seeds: expected at least one seed; came '5:2'"),
-        ("seeds=[0, 0]", "seeds: expected different seeds of 0 or more; came [0, 0]"),
-        ("seeds=[0, -1]", "seeds: expected different seeds of 0 or more; came [0, -1]"),
-        ("seeds=0:1000000000", "seeds: expected at most 100000 seeds; came '0:1000000000'"),
+        ("seeds=[]", "seeds: expected at least one seed; got []"),
+        ("seeds=0", "seeds: expected at least one seed; got 0"),
+        ("seeds=5:2", "seeds: expected at least one seed; got '5:2'"),
+        ("seeds=[0, 0]", "seeds: expected different seeds of 0 or more; got [0, 0]"),
+        ("seeds=[0, -1]", "seeds: expected different seeds of 0 or more; got [0, -1]"),
+        ("seeds=0:1000000000", "seeds: expected at most 100000 seeds; got '0:1000000000'"),
         ("seeds=-3", f"{SEEDS} -3"),
         ("seeds=0-9", f"{SEEDS} '0-9'"),
         ("seeds=1.5", f"{SEEDS} 1.5"),
@@ -623,27 +623,27 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         ("seeds=[0, true]", f"{SEEDS} [0, True]"),
         ("seeds=", f"{SEEDS} nothing"),
         ("seeds={from: 0}", "unknown key 'from' in 'seeds'; known: max, min, until"),
-        ("vary=[]", "vary: expected all or a list of names; came []"),
+        ("vary=[]", "vary: expected all or a list of names; got []"),
         # Epochs of the scoring passes.
-        ("score_epochs=[]", "score_epochs: expected at least one epoch; came none"),
-        ("score_epochs=-1", "score_epochs: expected a list; came -1"),
-        ("score_epochs=last", "score_epochs: expected a list; came 'last'"),
-        ("score_epochs=[1.5]", "score_epochs.0: expected a whole number; came 1.5"),
-        ("score_epochs=[0, true]", "score_epochs.1: expected a whole number; came true"),
+        ("score_epochs=[]", "score_epochs: expected at least one epoch; got none"),
+        ("score_epochs=-1", "score_epochs: expected a list; got -1"),
+        ("score_epochs=last", "score_epochs: expected a list; got 'last'"),
+        ("score_epochs=[1.5]", "score_epochs.0: expected a whole number; got 1.5"),
+        ("score_epochs=[0, true]", "score_epochs.1: expected a whole number; got true"),
         (
             f"score_epochs=[0, 3] & {TRAIN}.max_epochs=3",
-            "regimens.supervised: score_epochs: expected epochs from -3 to 2; came 3",
+            "regimens.supervised: score_epochs: expected epochs from -3 to 2; got 3",
         ),
         (
             f"score_epochs=[-4] & {TRAIN}.max_epochs=3",
-            "regimens.supervised: score_epochs: expected epochs from -3 to 2; came -4",
+            "regimens.supervised: score_epochs: expected epochs from -3 to 2; got -4",
         ),
         (
             (
                 "score_epochs=[5] & regimens.cross_fit={train: {max_epochs: 4}} & "
                 f"{TRAIN}.max_epochs=9"
             ),
-            "regimens.cross_fit: score_epochs: expected epochs from -4 to 3; came 5",
+            "regimens.cross_fit: score_epochs: expected epochs from -4 to 3; got 5",
         ),
         # The shortest of the runs that are searched is short of that epoch.
         (
@@ -651,53 +651,53 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
                 f"score_epochs=[5] & {TRAIN}.max_epochs=9 & "
                 f"{SEARCH}.train.max_epochs={{values: [9, 4]}}"
             ),
-            "regimens.supervised: score_epochs: expected epochs from -4 to 3; came 5",
+            "regimens.supervised: score_epochs: expected epochs from -4 to 3; got 5",
         ),
         (
             (
                 f"score_epochs=[5] & {TRAIN}.max_epochs=9 & method=random & "
                 f"{SEARCH}.train.max_epochs={{min: 4, max: 20, distribution: int_uniform}}"
             ),
-            "regimens.supervised: score_epochs: expected epochs from -4 to 3; came 5",
+            "regimens.supervised: score_epochs: expected epochs from -4 to 3; got 5",
         ),
         # Validation.
-        ("validation=train", "validation: expected test or {split: 0.1}; came 'train'"),
-        ("validation=0", "validation: expected test or {split: 0.1}; came 0"),
-        ("validation=1.5", "validation: expected test or {split: 0.1}; came 1.5"),
-        ("validation=true", "validation: expected test or {split: 0.1}; came true"),
+        ("validation=train", "validation: expected test or {split: 0.1}; got 'train'"),
+        ("validation=0", "validation: expected test or {split: 0.1}; got 0"),
+        ("validation=1.5", "validation: expected test or {split: 0.1}; got 1.5"),
+        ("validation=true", "validation: expected test or {split: 0.1}; got true"),
         ("validation={}", "missing key 'split' in 'validation'"),
-        ("validation={split: 0}", "validation.split: expected a share between 0 and 1; came 0.0"),
-        ("validation={split: 1}", "validation.split: expected a share between 0 and 1; came 1.0"),
-        ("validation={split: half}", "validation.split: expected a number; came 'half'"),
+        ("validation={split: 0}", "validation.split: expected a share between 0 and 1; got 0.0"),
+        ("validation={split: 1}", "validation.split: expected a share between 0 and 1; got 1.0"),
+        ("validation={split: half}", "validation.split: expected a number; got 'half'"),
         # Searches.
         (
             f"{SEARCH}.train.lr={{min: 0.1, max: 1}}",
             (
                 f"{SEARCH}.train.lr: expected values, since "
-                "method is grid; came min and max. Give values, or method: random or bayes"
+                "method is grid; got min and max. Give values, or method: random or bayes"
             ),
         ),
         (
             f"{SEARCH}.train.lr={{min: 0, max: 1, distribution: log_uniform}} & method=bayes",
-            f"{SEARCH}.train.lr.min: expected more than 0 for log_uniform; came 0.0",
+            f"{SEARCH}.train.lr.min: expected more than 0 for log_uniform; got 0.0",
         ),
         (
             f"{SEARCH}.train.lr={{min: 1, max: 0.1}} & method=random",
-            f"{SEARCH}.train.lr: expected min below max; came min: 1.0, max: 0.1",
+            f"{SEARCH}.train.lr: expected min below max; got min: 1.0, max: 0.1",
         ),
         (
             f"{SEARCH}.train.lr={{min: 1, max: .inf}} & method=random",
-            f"{SEARCH}.train.lr.max: expected a finite number; came inf",
+            f"{SEARCH}.train.lr.max: expected a finite number; got inf",
         ),
         (
             f"{SEARCH}.train.lr={{min: 1}} & method=random",
-            f"{SEARCH}.train.lr: expected values, or both min and max; came only one of them",
+            f"{SEARCH}.train.lr: expected values, or both min and max; got only one of them",
         ),
         (
             f"{SEARCH}.train.lr={{min: 0.1, max: 1, distribution: normal}} & method=bayes",
             (
                 f"{SEARCH}.train.lr.distribution: "
-                "expected 'uniform', 'log_uniform' or 'int_uniform'; came 'normal'"
+                "expected 'uniform', 'log_uniform' or 'int_uniform'; got 'normal'"
             ),
         ),
         (
@@ -707,37 +707,37 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
             ),
             (
                 f"{SEARCH}.train.batch_size: expected whole numbers for int_uniform; "
-                "came min: 1.5, max: 9.0"
+                "got min: 1.5, max: 9.0"
             ),
         ),
         (
             f"{SEARCH}.train.batch_size={{min: 16, max: 64}} & method=bayes",
             (
-                f"{SEARCH}.train.batch_size: expected a whole number; came 16.0; "
+                f"{SEARCH}.train.batch_size: expected a whole number; got 16.0; "
                 "with distribution: int_uniform a search draws whole numbers"
             ),
         ),
         (
             f"{SEARCH}.train.lr={{}}",
-            f"{SEARCH}.train.lr: expected values, or both min and max; came neither",
+            f"{SEARCH}.train.lr: expected values, or both min and max; got neither",
         ),
         (
             f"{SEARCH}.train.lr={{values: []}}",
-            f"{SEARCH}.train.lr.values: expected at least one; came none",
+            f"{SEARCH}.train.lr.values: expected at least one; got none",
         ),
         (
             f"{SEARCH}.train.lr={{values: [1], min: 1}}",
-            f"{SEARCH}.train.lr: expected values alone; came min, max or distribution too",
+            f"{SEARCH}.train.lr: expected values alone; got min, max or distribution too",
         ),
         (
             f"{SEARCH}.train.lr={{values: 0.1}}",
-            f"{SEARCH}.train.lr.values: expected a list; came 0.1",
+            f"{SEARCH}.train.lr.values: expected a list; got 0.1",
         ),
         (
             f"{SEARCH}.train.lr=[0.1, 0.2]",
             (
                 f"{SEARCH}.train.lr: expected {{values: [...]}} or "
-                "{min: ..., max: ...}; came [0.1, 0.2]"
+                "{min: ..., max: ...}; got [0.1, 0.2]"
             ),
         ),
         (
@@ -754,7 +754,7 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         ),
         (
             f"{SEARCH}.model={{values: [mlp]}}",
-            f"{SEARCH}.model: expected a key of the model, such as model.width; came model",
+            f"{SEARCH}.model: expected a key of the model, such as model.width; got model",
         ),
         (
             f"{SEARCH}.model.depth={{values: [1]}}",
@@ -765,15 +765,15 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
         ),
         (
             f"{SEARCH}.train.lr.x={{values: [1]}}",
-            f"{SEARCH}.train.lr.x: expected keys in 'train.lr'; came 0.1",
+            f"{SEARCH}.train.lr.x: expected keys in 'train.lr'; got 0.1",
         ),
         (
             f"{SEARCH}.train.lr={{values: [0.1, -1]}}",
-            f"{SEARCH}.train.lr: expected a positive number; came -1.0",
+            f"{SEARCH}.train.lr: expected a positive number; got -1.0",
         ),
         (
             f"{SEARCH}.train.lr={{values: [0.1, fast]}}",
-            f"{SEARCH}.train.lr: expected a number; came 'fast'",
+            f"{SEARCH}.train.lr: expected a number; got 'fast'",
         ),
         # Names and places.
         ("name=../x", f"{NAME} '../x'"),
@@ -783,22 +783,22 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
             "regimens={}",
             (
                 "regimens: expected at least one of supervised, second_split, cross_fit, "
-                "contrastive, autoencoder; came none"
+                "contrastive, autoencoder; got none"
             ),
         ),
         (
             "storage_path=s3://bucket/x",
             (
                 "storage_path: expected a folder, shared between nodes on "
-                "a cluster; came 's3://bucket/x'"
+                "a cluster; got 's3://bucket/x'"
             ),
         ),
-        ("storage_path=''", "storage_path: expected a folder; came ''"),
+        ("storage_path=''", "storage_path: expected a folder; got ''"),
         (
             "storage_path=~nobody-of-that-name/x",
-            "storage_path: expected a path; came '~nobody-of-that-name/x': …",
+            "storage_path: expected a path; got '~nobody-of-that-name/x': …",
         ),
-        ("plugins=[none.py]", "plugins: expected a readable Python file; came '…"),
+        ("plugins=[none.py]", "plugins: expected a readable Python file; got '…"),
     ],
 )
 def test_a_wrong_value_is_told_in_one_line(parse, overrides, said):
@@ -816,10 +816,10 @@ def test_a_wrong_value_is_told_in_one_line(parse, overrides, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "expected keys and values; came nothing"),
-        ("# a comment\n", "expected keys and values; came nothing"),
-        ("digits\n", "expected keys and values; came 'digits'"),
-        ("- name\n- dataset\n", "expected keys and values; came ['name', 'dataset']"),
+        ("", "expected keys and values; got nothing"),
+        ("# a comment\n", "expected keys and values; got nothing"),
+        ("digits\n", "expected keys and values; got 'digits'"),
+        ("- name\n- dataset\n", "expected keys and values; got ['name', 'dataset']"),
         ("name: [a\n", "expected YAML; line 2: expected ',' or ']', but got '<stream end>'"),
         ("name: a\n\tseeds: 3\n", "expected YAML; line 2: found character '\\t' that cannot …"),
         (
@@ -828,7 +828,7 @@ def test_a_wrong_value_is_told_in_one_line(parse, overrides, said):
         ),
         (SMALLEST + "---\nseeds: 3\n", "expected YAML; line 5: expected a single document …"),
         ("name: !!python/name:os.system\n", "expected YAML; line 1: could not determine a …"),
-        (b"\x89PNG\r\n\x1a\n\xff\xfe", "expected a text file; came other bytes"),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe", "expected a text file; got other bytes"),
         (b"name: \x00\x01\n", "expected YAML; unacceptable character #x0000: …"),
         ("[" * 1000, "expected YAML; it is nested too deeply"),
         (
@@ -860,23 +860,23 @@ def test_a_text_that_is_no_experiment_is_told_in_one_line(parse, tmp_path, text,
 def test_a_missing_file_and_a_folder_are_told_by_name(tmp_path):
     with pytest.raises(ExperimentError, match=r"none\.yaml: expected an experiment file; there is"):
         read(tmp_path / "none.yaml")
-    with pytest.raises(ExperimentError, match=r"file that can be read; came: Is a directory$"):
+    with pytest.raises(ExperimentError, match=r"file that can be read; got: Is a directory$"):
         read(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("seeds", "expected key=value, such as seeds=0:8; came 'seeds'"),
-        ("=3", "expected key=value, such as seeds=0:8; came '=3'"),
+        ("seeds", "expected key=value, such as seeds=0:8; got 'seeds'"),
+        ("=3", "expected key=value, such as seeds=0:8; got '=3'"),
         ("seeds=[1", "'seeds=[1': expected YAML after '='; line 1: expected ',' or ']', …"),
         ("seeds=[1\n2", "'seeds=[1\\n2': expected YAML after '='; line 2: expected ',' or ']', …"),
-        ("dataset.name.x=1", "'dataset.name.x=1': expected keys in 'dataset.name'; came 'digits'"),
+        ("dataset.name.x=1", "'dataset.name.x=1': expected keys in 'dataset.name'; got 'digits'"),
         (
             "regimens.supervised.train.lr.values=[1]",
             (
                 "'regimens.supervised.train.lr.values=[1]': expected keys in "
-                "'regimens.supervised.train.lr'; came 0.1"
+                "'regimens.supervised.train.lr'; got 0.1"
             ),
         ),
     ],

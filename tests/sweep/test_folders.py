@@ -99,15 +99,15 @@ def test_a_run_that_was_broken_off_is_missing_and_says_why(tmp_path):
 @pytest.mark.parametrize(
     ("second", "line"),
     [
-        ({"seed": 0}, "configuration 'default': expected one run of seed 0; came "),
-        ({"ids": torch.arange(SAMPLES)}, "expected the same sample ids in every run; came others"),
+        ({"seed": 0}, "configuration 'default': expected one run of seed 0; got "),
+        ({"ids": torch.arange(SAMPLES)}, "expected the same sample ids in every run; got others"),
         (
             {"changed": (7,)},
-            "expected the same labels in every run; came another one for sample 14",
+            "expected the same labels in every run; got another one for sample 14",
         ),
         (
             {"epochs": 2},
-            "configuration 'default': expected 4 epochs of every seed; came 2 of seed 1",
+            "configuration 'default': expected 4 epochs of every seed; got 2 of seed 1",
         ),
     ],
 )
@@ -155,7 +155,7 @@ def spec(**changes):
 def test_a_spec_that_is_none_is_refused_in_one_line(tmp_path, text):
     record(tmp_path / "runs", 0)
     (tmp_path / "runs" / "spec.json").write_text(text)
-    with pytest.raises(Mistake, match=r"spec\.json: expected the spec of a run; came") as caught:
+    with pytest.raises(Mistake, match=r"spec\.json: expected the spec of a run; got") as caught:
         gather(tmp_path / "runs", tmp_path / "out")
     assert "\n" not in str(caught.value)
 
@@ -211,7 +211,7 @@ def test_given_scores_are_hard_where_high_unless_said_or_known(tmp_path):
     }
     with pytest.raises(Mistake, match="--low-is-hard: no column 'vote' in --scores; known: aum, "):
         given_scores([path], ["vote"])
-    with pytest.raises(Mistake, match=r"came votes\.mine twice"):
+    with pytest.raises(Mistake, match=r"got votes\.mine twice"):
         given_scores([path, path], [])
     with pytest.raises(Mistake, match=r"--scores: .*gone\.csv: expected a readable"):
         given_scores([tmp_path / "gone.csv"], [])
@@ -315,7 +315,7 @@ def test_mistakes_end_with_2_and_one_line(alone):
     record(alone / "runs" / "1", 1, changed=(3,))
     for arguments, line in (
         (("aggregate", "runs"), "expected the same labels in every run"),
-        (("aggregate", "./gone"), "./gone: expected a folder of runs; came no such place"),
+        (("aggregate", "./gone"), "./gone: expected a folder of runs; got no such place"),
         (("aggregate", "./runs/0", "--scores", "gone.csv"), "--scores: gone.csv: expected"),
         (("compare", "./runs", "aum"), "expected the same labels in every run"),
     ):

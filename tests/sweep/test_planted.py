@@ -101,7 +101,7 @@ class TestIdentity:
         assert ids[0].configuration_id == ids[1].configuration_id != ids[2].configuration_id
 
     def test_a_plan_that_the_data_cannot_take_is_told_in_one_line(self):
-        said = "^plant: noise_human: expected a column of the dataset; came 'worse_label'; known: "
+        said = "^plant: noise_human: expected a column of the dataset; got 'worse_label'; known: "
         with pytest.raises(ExperimentError, match=said):
             configuration({"noise_human": {"column": "worse_label"}})
         far = {"rate": 0.1, "dataset": {"name": "mnist", "root": "/nowhere"}}
@@ -180,5 +180,5 @@ def test_a_sweep_with_planted_noise(workdir):
     assert "2 cells, 2 to train" in out
     code, _, err = command("run", path, "plant.noise_symmetric.rate=2", "--dry-run")
     assert code == 2
-    assert re.search(r"noisy.yaml: plant.noise_symmetric.rate: expected a share .*came 2.0$", err)
+    assert re.search(r"noisy.yaml: plant.noise_symmetric.rate: expected a share .*got 2.0$", err)
     assert np.isfinite(loss).all()

@@ -97,7 +97,7 @@ def test_a_plugin_that_was_mended_loads(plugin):
 
 
 @pytest.mark.parametrize(
-    ("text", "came"),
+    ("text", "got"),
     [
         ("x = 1\ny = 1 / 0\n", "ZeroDivisionError: division by zero (line 2)"),
         ("def f():\n    return g()\n\nf()\n", "NameError: name 'g' is not defined (line 2)"),
@@ -110,19 +110,19 @@ def test_a_plugin_that_was_mended_loads(plugin):
         ("x = (\n", "SyntaxError: '(' was never closed (mine.py, line 1)"),
         ("x = 1\n  y = 2\n", "IndentationError: unexpected indent (mine.py, line 2)"),
         ("print('loading')\nprint(1 + '')\n", "TypeError: unsupported operand type(s) for +: "),
-        (WORST.replace(KEY, "aum"), "ValueError: expected a new key; came 'aum', which "),
+        (WORST.replace(KEY, "aum"), "ValueError: expected a new key; got 'aum', which "),
         (
             WORST.replace("(loss)", "(lozz)").replace('paper="none"', 'signals=["loss"], paper=""'),
             (
                 "ValueError: worst_loss_of_a_plugin: expected signals among its parameters lozz; "
-                "came loss"
+                "got loss"
             ),
         ),
     ],
 )
-def test_a_plugin_that_does_not_load_is_told_in_one_line(plugin, tmp_path, text, came):
+def test_a_plugin_that_does_not_load_is_told_in_one_line(plugin, tmp_path, text, got):
     line = failure(plugin(text))
-    assert line.startswith(f"{tmp_path / 'mine.py'}: expected a plugin that loads; came {came}")
+    assert line.startswith(f"{tmp_path / 'mine.py'}: expected a plugin that loads; got {got}")
 
 
 def test_an_interrupted_plugin_is_not_taken_for_loaded(plugin):
@@ -140,7 +140,7 @@ def test_null_bytes_are_told_in_one_line(plugin):
     ("name", "why"), [("none.py", "No such file or directory"), ("", "Is a directory")]
 )
 def test_a_plugin_that_cannot_be_read_is_told_in_one_line(tmp_path, name, why):
-    said = "digits.yaml: plugins: expected a readable Python file; came "
+    said = "digits.yaml: plugins: expected a readable Python file; got "
     with pytest.raises(
         PluginError, match=f"^{said}{re.escape(repr(str(tmp_path / name)))}: {why}$"
     ):

@@ -52,10 +52,10 @@ class TestArms:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("1.5", "--keep: expected shares between 0 and 1; came 1.5"),
-        ("0.9,0", "--keep: expected shares between 0 and 1; came 0"),
-        ("half", "--keep: expected shares such as 0.9,0.7; came 'half'"),
-        ("nan", "--keep: expected shares between 0 and 1; came nan"),
+        ("1.5", "--keep: expected shares between 0 and 1; got 1.5"),
+        ("0.9,0", "--keep: expected shares between 0 and 1; got 0"),
+        ("half", "--keep: expected shares such as 0.9,0.7; got 'half'"),
+        ("nan", "--keep: expected shares between 0 and 1; got nan"),
     ],
 )
 def test_wrong_shares_are_told_in_one_line(text, said):
@@ -199,7 +199,7 @@ class TestPrune:
         code, _, err = command("aggregate", "small-prune", "--no-figures")
         assert (code, err) == (
             2,
-            "sweep: small-prune: expected a sweep with scores; came one that prunes\n",
+            "sweep: small-prune: expected a sweep with scores; got one that prunes\n",
         )
         code, shown, _ = command("status", "small-prune")
         assert code == 0
@@ -211,9 +211,9 @@ class TestPrune:
             (("small", "--by", "el3n"), "--by: unknown metric 'el3n'; known: aum, "),
             (
                 ("small", "--by", "aum", "--seeds", "1:4"),
-                "--seeds: expected seeds that no score comes from; came 1",
+                "--seeds: expected seeds that no score comes from; got 1",
             ),
-            (("small", "--by", "aum", "--seeds", "1"), "--seeds: expected 2 seeds or more; came 1"),
+            (("small", "--by", "aum", "--seeds", "1"), "--seeds: expected 2 seeds or more; got 1"),
             (
                 ("small", "--by", "aum", "--configuration", "zz"),
                 "--configuration: expected one of ",
@@ -237,7 +237,7 @@ class TestPrune:
         kept = cells("other-prune")[0].read_sweep()
         code, _, err = command("prune", "other", "--by", "aum", "--seeds", "2")
         assert code == 2
-        said = "sweep: expected the name other-prune free for the retraining; came a sweep of its"
+        said = "sweep: expected the name other-prune free for the retraining; got a sweep of its"
         assert err == f"{said} own\n"
         assert cells("other-prune")[0].read_sweep() == kept
 

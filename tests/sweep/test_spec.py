@@ -152,5 +152,5 @@ def test_only_training_with_labels_offers_the_loss():
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -0.5])
 @pytest.mark.parametrize("name", ["cpu", "gpu", "checkpoint_seconds", "spool_gib"])
 def test_resources_are_finite_amounts(name, number):
-    with pytest.raises(ValueError, match=f"^{name}: expected 0 or more; came {number}$"):
+    with pytest.raises(ValueError, match=f"^{name}: expected 0 or more; got {number}$"):
         Resources(**{name: number})

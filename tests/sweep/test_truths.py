@@ -243,7 +243,7 @@ class TestOfRun:
         np.testing.assert_array_equal(found.by_name[NOISE], wrong_labels()[::-1])
         np.testing.assert_array_equal(found.unplanted, wrong_labels()[::-1] == 0)
         assert len(notes) == 1
-        assert notes[0].startswith("truth_kind: expected a truth in numbers; came ")
+        assert notes[0].startswith("truth_kind: expected a truth in numbers; got ")
 
     def test_samples_of_unknown_truth_are_missing(self, tmp_path):
         record(tmp_path / "run", 0, columns())
@@ -271,7 +271,7 @@ class TestFiles:
         with pytest.raises(Mistake, match=r"--truth: .*people\.csv: expected numbers in column"):
             given_truths([path])
         path.write_text("sample_id,wrong\n4,1\n")
-        with pytest.raises(Mistake, match=r"came wrong\.people twice"):
+        with pytest.raises(Mistake, match=r"got wrong\.people twice"):
             given_truths([path, path])
 
 

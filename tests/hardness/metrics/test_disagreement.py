@@ -180,7 +180,7 @@ def test_infinite_logits_leave_no_value_and_no_warning(row):
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_fewer_than_three_runs_are_no_ensemble(n):
     for function in (metrics.ensemble_entropy, metrics.ensemble_mi):
-        with pytest.raises(ValueError, match=f"at least 3 members; came {n}"):
+        with pytest.raises(ValueError, match=f"at least 3 members; got {n}"):
             unchecked(function)(np.zeros((n, 2, 3)))
 
 

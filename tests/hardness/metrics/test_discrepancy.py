@@ -134,7 +134,7 @@ def test_a_ratio_to_nothing_is_undefined():
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_arguments_that_make_no_sense_are_refused(function):
-    with pytest.raises(ValueError, match="k of at least 1; came 0"):
+    with pytest.raises(ValueError, match="k of at least 1; got 0"):
         function(np.ones((4, 2)), k=0)
     with pytest.raises(ValueError, match="expected seen of shape"):
         inspect.unwrap(function)(np.ones((4, 2)), np.ones((4, 3), bool))

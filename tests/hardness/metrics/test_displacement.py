@@ -203,9 +203,9 @@ def test_a_small_movement_of_a_large_embedding_is_not_lost():
     ],
 )
 def test_exactly_one_input(function, signal):
-    with pytest.raises(ValueError, match=f"either emb or {signal}; came both or neither"):
+    with pytest.raises(ValueError, match=f"either emb or {signal}; got both or neither"):
         function()
-    with pytest.raises(ValueError, match=f"either emb or {signal}; came both or neither"):
+    with pytest.raises(ValueError, match=f"either emb or {signal}; got both or neither"):
         function(np.ones((2, 1, 1)), **{signal: np.ones((2, 1))})
     with pytest.raises(ValueError, match="expected seen of shape"):
         inspect.unwrap(function)(np.ones((2, 1, 1)), np.ones((2, 2), bool))

@@ -149,14 +149,14 @@ def test_other_numbers_than_0_and_1_are_refused_where_seen():
     correct, seen = np.array([[0.0, np.nan], [1.0, 1.0]]), columns("11", "01")
     assert learned_first_epoch(correct, seen).tolist() == [1, 1]
     for strange in (np.nan, 0.5, -1.0):
-        with pytest.raises(ValueError, match=f"expected correct of 0 and 1; came {strange}"):
+        with pytest.raises(ValueError, match=f"expected correct of 0 and 1; got {strange}"):
             forgetting_events(np.array([[1.0], [strange]]))
 
 
 @pytest.mark.parametrize("function", [forgetting_events, learned_first_epoch, fslt])
 def test_arrays_that_disagree_are_refused(function):
     plain = inspect.unwrap(function)
-    with pytest.raises(ValueError, match=r"expected seen of shape \(2, 3\); came \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"expected seen of shape \(2, 3\); got \(3, 3\)"):
         plain(np.ones((2, 3), bool), np.ones((3, 3), bool))
     with pytest.raises(ValueError, match="one epoch or more"):
         plain(np.ones((0, 3), bool))

@@ -100,7 +100,7 @@ def test_scores_are_in_double_precision():
 
 def test_arrays_that_disagree_are_refused():
     plain = inspect.unwrap(rho_loss)
-    with pytest.raises(ValueError, match=r"holdout_loss of 3 samples; came shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"holdout_loss of 3 samples; got shape \(2,\)"):
         plain(LOSS, HOLDOUT[:2])
     with pytest.raises(ValueError, match="expected seen of shape"):
         plain(LOSS, HOLDOUT, np.ones((2, 2), bool))

@@ -200,7 +200,7 @@ def test_a_run_that_did_not_record_its_rate_has_no_aum_before_the_decay():
     margins = np.ones((3, 2))
     assert np.isnan(aum_pre_decay(margins, np.full(3, np.nan))).all()
     assert np.isnan(aum_pre_decay(margins, np.array([0.1, np.nan, 0.1]))).all()
-    with pytest.raises(ValueError, match=r"expected lr of 3 epochs; came shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"expected lr of 3 epochs; got shape \(2,\)"):
         inspect.unwrap(aum_pre_decay)(margins, np.ones(2))
 
 
@@ -294,7 +294,7 @@ def test_correctness_as_a_share_of_the_epochs_seen():
     "function", [cartography_confidence, cartography_variability, cartography_correctness]
 )
 def test_a_burn_out_of_no_epochs_is_refused(function):
-    with pytest.raises(ValueError, match="burn_out of at least 1 epoch; came 0"):
+    with pytest.raises(ValueError, match="burn_out of at least 1 epoch; got 0"):
         inspect.unwrap(function)(np.ones((2, 2), bool), burn_out=0)
 
 

@@ -128,8 +128,8 @@ def test_single_precision_is_widened_before_it_is_adjusted():
 @pytest.mark.parametrize("function", METHODS.values())
 def test_labels_that_do_not_fit_are_refused(function):
     plain = inspect.unwrap(function)
-    with pytest.raises(ValueError, match=r"one label for each of 3 samples; came \(2,\)"):
+    with pytest.raises(ValueError, match=r"one label for each of 3 samples; got \(2,\)"):
         plain(WORKED, np.array([0, 1]))
     for labels in ([0, 1, 3], [0, 1, -1]):
-        with pytest.raises(ValueError, match="expected labels in 0 to 2; came"):
+        with pytest.raises(ValueError, match="expected labels in 0 to 2; got"):
             plain(WORKED, np.array(labels))

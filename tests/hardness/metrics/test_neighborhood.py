@@ -225,7 +225,7 @@ def test_nan_rows_are_no_neighbors():
 
 @pytest.mark.parametrize("function", [knn_distance, lid_mle, lid_mle_harmonic, has_duplicate])
 def test_exactly_one_input(function):
-    message = "either emb or neighbor_distances; came both or neither"
+    message = "either emb or neighbor_distances; got both or neither"
     with pytest.raises(ValueError, match=message):
         function()
     with pytest.raises(ValueError, match=message):
@@ -235,11 +235,11 @@ def test_exactly_one_input(function):
 
 
 def test_numbers_of_neighbors_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match="k of at least 1; came 0"):
+    with pytest.raises(ValueError, match="k of at least 1; got 0"):
         knn_distance(np.ones((3, 2)), k=0)
-    with pytest.raises(ValueError, match="3 <= k1 <= k2; came k1=5, k2=4"):
+    with pytest.raises(ValueError, match="3 <= k1 <= k2; got k1=5, k2=4"):
         lid_mle(np.ones((3, 2)), k1=5, k2=4)
-    with pytest.raises(ValueError, match="3 <= k1 <= k2; came k1=2, k2=4"):
+    with pytest.raises(ValueError, match="3 <= k1 <= k2; got k1=2, k2=4"):
         lid_mle_harmonic(np.ones((3, 2)), k1=2, k2=4)
 
 
@@ -292,18 +292,18 @@ def test_duplicated_images_and_too_few_of_them():
 
 
 def test_pixels_that_are_no_bytes_are_refused():
-    message = "images as uint8, 0 to 255; came torch.float64"
+    message = "images as uint8, 0 to 255; got torch.float64"
     with pytest.raises(ValueError, match=message):
         inspect.unwrap(pixel_distances)(torch.zeros(5, 4, 4, 3, dtype=torch.float64), 3)
 
 
 def test_pixels_or_their_distances():
-    message = "either images or distances; came both or neither"
+    message = "either images or distances; got both or neither"
     with pytest.raises(ValueError, match=message):
         lid_mle_pixels()
     with pytest.raises(ValueError, match=message):
         lid_mle_pixels(pictures(4), distances=np.ones((4, 3)))
-    with pytest.raises(ValueError, match="3 <= k1 <= k2; came k1=2, k2=20"):
+    with pytest.raises(ValueError, match="3 <= k1 <= k2; got k1=2, k2=20"):
         lid_mle_pixels(pictures(4), k1=2)
 
 
@@ -371,12 +371,12 @@ def test_duplicates_with_different_labels_disagree():
 
 def test_neighbors_of_an_embedding_or_given():
     labels, rows = np.zeros(3, int), np.array([[1], [0], [0]])
-    message = "either emb or neighbor_rows; came both or neither"
+    message = "either emb or neighbor_rows; got both or neither"
     with pytest.raises(ValueError, match=message):
         knn_label_disagreement(labels)
     with pytest.raises(ValueError, match=message):
         knn_label_disagreement(labels, np.ones((3, 2)), neighbor_rows=rows)
-    with pytest.raises(ValueError, match="k of at least 1; came 0"):
+    with pytest.raises(ValueError, match="k of at least 1; got 0"):
         knn_label_disagreement(labels, np.ones((3, 2)), k=0)
-    with pytest.raises(ValueError, match=r"one label for each of 3 samples; came \(2,\)"):
+    with pytest.raises(ValueError, match=r"one label for each of 3 samples; got \(2,\)"):
         inspect.unwrap(knn_label_disagreement)(labels[:2], neighbor_rows=rows)

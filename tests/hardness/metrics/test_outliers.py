@@ -165,7 +165,7 @@ def test_arguments_that_make_no_sense_are_refused(emb):
     for wrong in ({}, {"emb": emb, **graph}, {"neighbor_rows": graph["neighbor_rows"]}):
         with pytest.raises(ValueError, match=message):
             lof(**wrong)
-    with pytest.raises(ValueError, match="k of at least 1; came 0"):
+    with pytest.raises(ValueError, match="k of at least 1; got 0"):
         lof(emb, k=0)
     for function in (lof, isolation_forest):
         with pytest.raises(ValueError, match="samples by width"):

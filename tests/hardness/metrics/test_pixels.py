@@ -99,7 +99,7 @@ OF_IMAGES = [image_entropy, image_compressed_size, total_variation, image_l2_nor
 def test_pixels_that_are_no_bytes_are_refused(function):
     """In 0 to 1 their differences, for one, would all be cut off to 0."""
     images = np.random.default_rng(0).random((5, 4, 4, 3))
-    with pytest.raises(ValueError, match="images as uint8, 0 to 255; came float64"):
+    with pytest.raises(ValueError, match="images as uint8, 0 to 255; got float64"):
         inspect.unwrap(function)(images)
 
 
@@ -125,7 +125,7 @@ def test_a_png_sees_that_neighboring_pixels_are_alike():
 
 
 def test_a_png_of_two_channels_is_refused():
-    with pytest.raises(ValueError, match="1, 3 or 4 channels for a PNG; came 2"):
+    with pytest.raises(ValueError, match="1, 3 or 4 channels for a PNG; got 2"):
         image_compressed_size(np.zeros((1, 2, 2, 2), np.uint8), codec="png")
 
 

@@ -87,7 +87,7 @@ def test_zero_stays_zero():
 
 
 def test_no_cluster_is_refused():
-    with pytest.raises(ValueError, match="at least one cluster; came 0"):
+    with pytest.raises(ValueError, match="at least one cluster; got 0"):
         prototypicality(np.eye(3), 0)
 
 
@@ -167,7 +167,7 @@ def test_what_is_not_finite_enters_no_class_mean():
 
 
 def test_labels_and_embeddings_have_to_match(emb):
-    with pytest.raises(ValueError, match=r"one label for each of 120 samples; came \(3,\)"):
+    with pytest.raises(ValueError, match=r"one label for each of 120 samples; got \(3,\)"):
         inspect.unwrap(prototypicality_supervised)(emb, np.zeros(3, int))
     with pytest.raises(ValueError, match="samples by width"):
         inspect.unwrap(prototypicality_supervised)(np.ones(3), np.zeros(3, int))

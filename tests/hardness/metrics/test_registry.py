@@ -183,7 +183,7 @@ def test_a_parameter_may_be_filled_with_a_signal_of_another_name():
 
 
 def test_a_signal_that_is_no_parameter_is_refused():
-    with pytest.raises(ValueError, match=r"quantity: expected signals among .* loss; came losses"):
+    with pytest.raises(ValueError, match=r"quantity: expected signals among .* loss; got losses"):
 
         @metric(**ABOUT, signals=("losses",))
         def quantity(loss):

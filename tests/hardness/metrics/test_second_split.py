@@ -139,14 +139,14 @@ def test_leaving_out_what_was_not_learned_changes_nothing_else(case, first):
 
 def test_arrays_that_disagree_are_refused():
     plain = inspect.unwrap(ssft)
-    with pytest.raises(ValueError, match=r"expected seen of shape \(2, 3\); came \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"expected seen of shape \(2, 3\); got \(3, 3\)"):
         plain(np.ones((2, 3), bool), np.ones((3, 3), bool))
     with pytest.raises(ValueError, match="one epoch or more"):
         plain(np.ones((0, 3), bool))
-    with pytest.raises(ValueError, match="expected first_split with 3 samples; came none"):
+    with pytest.raises(ValueError, match="expected first_split with 3 samples; got none"):
         plain(np.ones((2, 3), bool), learned_only=True)
     other = np.ones((2, 4), bool)
-    with pytest.raises(ValueError, match=r"first_split with 3 samples; came \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"first_split with 3 samples; got \(2, 4\)"):
         plain(np.ones((2, 3), bool), first_split=other, learned_only=True)
 
 

@@ -239,5 +239,5 @@ def test_a_training_that_leaves_the_finite_numbers_says_what_and_when(digits):
 
 
 def test_a_decoder_without_channels_is_refused():
-    with pytest.raises(ValueError, match="decoder_channels: expected at least 1; came 0"):
+    with pytest.raises(ValueError, match="decoder_channels: expected at least 1; got 0"):
         Autoencoder(decoder_channels=0)

@@ -214,7 +214,7 @@ def test_no_pass_is_made_unless_asked_for(digits):
 def test_an_epoch_that_the_run_does_not_have_is_refused_before_training(digits, epoch):
     recording = dataclasses.replace(ALL, score_epochs=(epoch,))
     records = supervised(digits, MODEL, options(max_epochs=3), SEEDED, recording=recording)
-    with pytest.raises(ValueError, match=f"score_epochs: expected .* -3 to 2; came {epoch}"):
+    with pytest.raises(ValueError, match=f"score_epochs: expected .* -3 to 2; got {epoch}"):
         next(records)
 
 
@@ -377,7 +377,7 @@ def test_a_checkpoint_of_a_training_without_the_pass_is_refused(digits):
         train(digits, chosen, recording=Recording(passes=("vog",)), resume=state)
     assert str(raised.value) == (
         "vog: expected a checkpoint that keeps the weights of epochs 0, 1; "
-        "came one of a training that was not asked for that pass"
+        "got one of a training that was not asked for that pass"
     )
     without = Recording(passes=("grand",))
     ((record, _),) = train(digits, chosen, recording=without, resume=state)

@@ -148,7 +148,7 @@ def few(digits, n_train, n_validation):
 
 @pytest.mark.parametrize(("n_train", "n_validation", "part"), [(1, 9, "train"), (9, 1, "valid")])
 def test_a_single_sample_has_nothing_to_be_told_from(digits, n_train, n_validation, part):
-    message = f"contrastive: expected at least 2 samples to contrast in {part}.*; came 1"
+    message = f"contrastive: expected at least 2 samples to contrast in {part}.*; got 1"
     with pytest.raises(ValueError, match=message):
         train(few(digits, n_train, n_validation), options())
 
@@ -179,10 +179,10 @@ def test_a_last_step_that_leaves_the_finite_numbers_is_seen_in_the_embedding(dig
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ({"temperature": 0.0}, "temperature: expected a positive number; came 0.0"),
-        ({"temperature": float("nan")}, "temperature: expected a positive number; came nan"),
-        ({"off_diagonal": -1.0}, "off_diagonal: expected 0 or more; came -1.0"),
-        ({"projection": 0}, "projection: expected at least 1; came 0"),
+        ({"temperature": 0.0}, "temperature: expected a positive number; got 0.0"),
+        ({"temperature": float("nan")}, "temperature: expected a positive number; got nan"),
+        ({"off_diagonal": -1.0}, "off_diagonal: expected 0 or more; got -1.0"),
+        ({"projection": 0}, "projection: expected at least 1; got 0"),
     ],
 )
 def test_options_out_of_range_are_refused(numbers, message):

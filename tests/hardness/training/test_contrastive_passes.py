@@ -348,7 +348,7 @@ def test_by_default_views_are_scored_at_both_ends_and_between_and_steps_at_the_l
 
 def test_an_epoch_that_the_run_does_not_have_is_refused(digits):
     recording = Recording(passes=("views",), score_epochs=(4,))
-    with pytest.raises(ValueError, match="score_epochs: expected epochs from -4 to 3; came 4"):
+    with pytest.raises(ValueError, match="score_epochs: expected epochs from -4 to 3; got 4"):
         next(contrastive(digits, MODEL, options(), SEEDED, recording=recording))
 
 

@@ -315,7 +315,7 @@ def test_passes_run_in_the_epochs_that_are_asked_for(digits):
     records = [record for record, _ in train(digits, recording=asked)]
     assert ["odin" in record.signals for record in records] == [False, True, False, False]
     assert not any({"grand", "vog"} & {*record.signals} for record in records)
-    with pytest.raises(ValueError, match="score_epochs: expected epochs from -3 to 2; came 7"):
+    with pytest.raises(ValueError, match="score_epochs: expected epochs from -3 to 2; got 7"):
         train(digits, recording=dataclasses.replace(asked, score_epochs=(7,)))
 
 
@@ -497,12 +497,12 @@ def test_a_network_without_dropout_has_no_draws_to_disagree(digits):
 
 @pytest.mark.parametrize("folds", [-1, 0, 1])
 def test_there_are_at_least_two_folds(folds):
-    with pytest.raises(ValueError, match=f"folds: expected at least 2; came {folds}"):
+    with pytest.raises(ValueError, match=f"folds: expected at least 2; got {folds}"):
         CrossFit(folds=folds)
 
 
 def test_there_are_no_more_folds_than_samples():
-    with pytest.raises(ValueError, match="at least as many samples as folds, 5; came 4"):
+    with pytest.raises(ValueError, match="at least as many samples as folds, 5; got 4"):
         train(tiny([0, 1, 2, 0], 3), options(folds=5))
 
 

@@ -88,16 +88,16 @@ def test_a_last_single_joins_its_neighbor():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_epochs": 0}, "max_epochs: expected at least 1; came 0"),
-        ({"batch_size": -1}, "batch_size: expected at least 1; came -1"),
-        ({"threads": 0}, "threads: expected at least 1; came 0"),
-        ({"lr": 0.0}, "lr: expected a positive number; came 0.0"),
-        ({"lr": float("inf")}, "lr: expected a positive number; came inf"),
-        ({"lr": float("nan")}, "lr: expected a positive number; came nan"),
-        ({"weight_decay": -1e-9}, "weight_decay: expected 0 or more; came -1e-09"),
-        ({"weight_decay": float("nan")}, "weight_decay: expected 0 or more; came nan"),
-        ({"momentum": 1.0}, "momentum: expected a number in [0, 1); came 1.0"),
-        ({"momentum": float("nan")}, "momentum: expected a number in [0, 1); came nan"),
+        ({"max_epochs": 0}, "max_epochs: expected at least 1; got 0"),
+        ({"batch_size": -1}, "batch_size: expected at least 1; got -1"),
+        ({"threads": 0}, "threads: expected at least 1; got 0"),
+        ({"lr": 0.0}, "lr: expected a positive number; got 0.0"),
+        ({"lr": float("inf")}, "lr: expected a positive number; got inf"),
+        ({"lr": float("nan")}, "lr: expected a positive number; got nan"),
+        ({"weight_decay": -1e-9}, "weight_decay: expected 0 or more; got -1e-09"),
+        ({"weight_decay": float("nan")}, "weight_decay: expected 0 or more; got nan"),
+        ({"momentum": 1.0}, "momentum: expected a number in [0, 1); got 1.0"),
+        ({"momentum": float("nan")}, "momentum: expected a number in [0, 1); got nan"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):

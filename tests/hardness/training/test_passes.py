@@ -52,7 +52,7 @@ def test_an_epoch_that_the_run_does_not_have_is_refused_in_one_line(asked):
     outside = next(epoch for epoch in asked if not -5 <= epoch < 5)
     with pytest.raises(ValueError, match="score_epochs") as raised:
         schedule(PASSES, Recording(passes=("cheap",), score_epochs=asked), 5)
-    expected = f"score_epochs: expected epochs from -5 to 4; came {outside}"
+    expected = f"score_epochs: expected epochs from -5 to 4; got {outside}"
     assert str(raised.value) == expected
 
 

@@ -364,12 +364,12 @@ def test_few_samples_train(labels):
 
 
 def test_one_sample_cannot_be_split():
-    with pytest.raises(ValueError, match="expected at least 2 samples to split; came 1"):
+    with pytest.raises(ValueError, match="expected at least 2 samples to split; got 1"):
         train(tiny([0], 2))
 
 
 def test_the_second_stage_has_an_epoch():
-    with pytest.raises(ValueError, match="second_epochs: expected at least 1; came 0"):
+    with pytest.raises(ValueError, match="second_epochs: expected at least 1; got 0"):
         SecondSplit(second_epochs=0)
 
 
