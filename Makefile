@@ -11,7 +11,7 @@ export RAY_ENABLE_UV_RUN_RUNTIME_ENV = 0
 # Small arrays: a thread for each core costs more than it brings, and two processes test at once.
 test soak: export OMP_NUM_THREADS = 1
 
-.PHONY: demo test soak check bench lock clean
+.PHONY: demo test soak check same bench lock clean
 
 $(READY): requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,6 +33,9 @@ check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+same: $(READY)  ## the same runs and tables, byte for byte, as at another revision: make same BASE=main~1
+	$(BIN)/python -m tests.same_numbers $(BASE)
 
 bench: $(READY)  ## cost of recording, of the loop, of passes, of scheduling and of aggregation
 	$(BIN)/python -m tests.benchmarks
