@@ -12,7 +12,6 @@ import functools
 import json
 import math
 import os
-import posixpath
 import tempfile
 import time
 import urllib.parse
@@ -34,11 +33,10 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 import requests  # noqa: E402
-from mlflow.entities import FileInfo, Metric, Param, Run, RunTag, ViewType  # noqa: E402
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.artifact.artifact_repo import ArtifactRepository  # noqa: E402
 from mlflow.store.artifact.artifact_repository_registry import (  # noqa: E402
-    _artifact_repository_registry,
     get_artifact_repository,
 )
 from mlflow.tracking import MlflowClient  # noqa: E402
@@ -52,7 +50,7 @@ from tenacity import (  # noqa: E402
 )
 
 from hardness.dynamics import MANIFEST, UNREADABLE, Damaged, Manifest  # noqa: E402
-from sweep.artifacts import SCHEME, Folder, below  # noqa: E402
+from sweep.artifacts import below  # noqa: E402
 from sweep.mistake import Mistake, folder_bar, hidden  # noqa: E402
 from sweep.spec import Configuration, RunSpec, State, Trace, canonical_json  # noqa: E402
 
@@ -710,57 +708,6 @@ class Store:
         """Set or replace tags."""
         with _translated(self.uri):
             self.client.log_batch(tracking_run, tags=[RunTag(k, v) for k, v in tags.items()])
-
-
-class FsspecArtifacts(ArtifactRepository):
-    """The files of a run on a filesystem that fsspec knows and MLflow does not."""
-
-    def __init__(
-        self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
-    ) -> None:
-        super().__init__(artifact_uri, tracking_uri, registry_uri)
-        with _in_words_of_mlflow():
-            self._folder = Folder(artifact_uri)
-
-    def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
-        """Store a file, in a folder of the run or at its root."""
-        with _in_words_of_mlflow():
-            self._folder.put(
-                Path(local_file), posixpath.join(artifact_path or "", Path(local_file).name)
-            )
-
-    def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
-        """Store all files below a folder."""
-        for path in sorted(p for p in Path(local_dir).rglob("*") if p.is_file()):
-            inner = path.parent.relative_to(local_dir).as_posix()
-            self.log_artifact(str(path), posixpath.normpath(f"{artifact_path or '.'}/{inner}"))
-
-    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
-        """What lies directly in a folder of the run."""
-        with _in_words_of_mlflow():
-            return [FileInfo(n, size is None, size) for n, size in self._folder.listed(path or "")]
-
-    def _download_file(self, remote_file_path: str, local_path: str) -> None:
-        with _in_words_of_mlflow():
-            self._folder.get(remote_file_path, Path(local_path))
-
-    def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Remove a file or folder, or all that the run has."""
-        with _in_words_of_mlflow():
-            self._folder.remove(artifact_path or "")
-
-
-# The nodes of a Ray job have the project as files, not installed: its entry point is not there.
-_artifact_repository_registry.register(SCHEME, FsspecArtifacts)  # type: ignore[no-untyped-call]
-
-
-@contextlib.contextmanager
-def _in_words_of_mlflow() -> Iterator[None]:
-    """Every filesystem has errors of its own; MLflow and we know how to treat its own alone."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - theirs are of all kinds
-        raise MlflowException(hidden(f"{type(error).__name__}: {error}")) from None
 
 
 def _checked(uri: str) -> str:

@@ -223,7 +223,7 @@ def test_what_was_trained_offline_is_found_without_its_address(offline, workdir)
 def test_a_sweep_without_a_tracker_is_done_once_for_all_trackers(workdir, server):
     name = f"offline-{uuid.uuid4().hex[:8]}"
     path = experiment(workdir, name=name, epochs=2, lrs="[0.1]", subset=100, metrics=FEW)
-    places = ("tracking_uri=offline", f"artifacts=fsspec+file://{workdir}/far")
+    places = ("tracking_uri=offline", f"artifacts={workdir}/far")
     code, _, err = command("run", path, *places, "--no-aggregate")
     assert code == 0, err
     assert (workdir / "sweeps" / "offline.db").is_file()
