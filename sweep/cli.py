@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from sweep import arenas, disk
-from sweep.mistake import Mistake, hidden, refuse_unwritable, unknown_metric
+from sweep.mistake import Mistake, NoSuchSweep, hidden, refuse_unwritable, unknown_metric
 
 DONE, SOME_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -83,7 +83,7 @@ def run(
         driver,
         experiment_file,
         fanout,
-        lease,
+        ownership,
         standing,
         tracking,
     )
@@ -102,7 +102,7 @@ def run(
     dataset = driver.prepare(spec, dataset, _say)
     store = tracking.Store.create(uri, spec.name, spec.artifacts)
     content = driver.resolved(content, spec)
-    with lease.held(store, _say) as mine, _interruptible([mine]), fanout.session(_say):
+    with ownership.driving(store, _say) as mine, _interruptible([mine]), fanout.session(_say):
         sweep = driver.train(content, spec, dataset, store, retry_failed=retry_failed)
         if no_aggregate:
             adaptive.write(adaptive.table(*_due(sweep)), _folder(spec))
@@ -276,7 +276,7 @@ def prune(
         driver,
         experiment_file,
         fanout,
-        lease,
+        ownership,
         pruning,
         report,
         standing,
@@ -290,8 +290,8 @@ def prune(
     refuse_unwritable(_folder(sweep.spec), "storage_path")
     retrained = pruning.retraining_seeds(len(asked) if seeds.isdecimal() else asked, sweep)
     pruning.refuse(sweep, store, [*by, *further], configuration)
-    leases: list[Any] = []
-    with contextlib.ExitStack() as until_ray_is_gone, _interruptible(leases), fanout.session(_say):
+    claims: list[Any] = []
+    with contextlib.ExitStack() as until_ray_is_gone, _interruptible(claims), fanout.session(_say):
         plan = pruning.plan(
             sweep, store, [*by, *further], keeps, retrained, _folder(sweep.spec), configuration
         )
@@ -301,7 +301,7 @@ def prune(
             return
         dataset = driver.prepare(spec, plan.dataset, _say)
         target = tracking.Store.create(store.uri, spec.name, spec.artifacts)
-        leases.append(until_ray_is_gone.enter_context(lease.held(target, _say)))
+        claims.append(until_ray_is_gone.enter_context(ownership.driving(target, _say)))
         driver.train(plan.content, spec, dataset, target, retry_failed=retry_failed)
     pruned = standing.look(spec, target)
     table, folder = pruning.table(pruned, dataset, plan.truths), _folder(spec)
@@ -411,11 +411,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible(leases: Sequence[Any]) -> Iterator[None]:
+def _interruptible(claims: Sequence[Any]) -> Iterator[None]:
     """Leave the runs in order where training is cut off, and say how to go on.
 
     Args:
-        leases: Of the sweeps that are driven, as far as they are known by then.
+        claims: Claims on the sweeps that are driven, as far as they are known by then.
     """
     from sweep import driver  # noqa: PLC0415
 
@@ -423,11 +423,11 @@ def _interruptible(leases: Sequence[Any]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         # Only now that Ray's workers are gone does no run start any more.
-        for lease in leases:
-            if lease.lost_to:
-                _say(f"stopped: {lease.lost_to} has taken the sweep {lease.store.name} over")
+        for claim in claims:
+            if claim.taken_by:
+                _say(f"stopped: {claim.taken_by} has taken the sweep {claim.store.name} over")
                 sys.exit(INTERRUPTED)
-            driver.interrupt(lease.store, _say)
+            driver.interrupt(claim.store, _say)
         _say(f"interrupted; what is done is kept. Go on with: {_again()}")
         sys.exit(INTERRUPTED)
 
@@ -454,7 +454,7 @@ def _folder(spec: Any) -> Path:
 
 def _runs(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any, Any]:
     """Where the runs are and the runs: of a folder or file, else of a sweep in the tracker."""
-    from sweep import folders, tracking  # noqa: PLC0415
+    from sweep import folders  # noqa: PLC0415
 
     path = Path(name).expanduser()
     if not path.exists():
@@ -463,7 +463,7 @@ def _runs(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any
         return _named(name, output, tracking_uri)
     if os.sep not in name:
         # A folder may bear a sweep's name; ./NAME always means the folder.
-        with contextlib.suppress(tracking.NoSuchSweep):
+        with contextlib.suppress(NoSuchSweep):
             return _named(name, output, tracking_uri)
     whole = path.absolute()
     return folders.Folders(), folders.gather(
@@ -523,7 +523,7 @@ def _dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
 
     try:
         store = tracking.Store.find(uri, spec.name)
-    except tracking.NoSuchSweep:
+    except NoSuchSweep:
         store = None
     sweep = standing.look(spec, store)
     todo = planning.to_train(sweep.cells, retry_failed=retry_failed)

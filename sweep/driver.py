@@ -24,11 +24,12 @@ from hardness.training import REGIMENS
 from sweep import adaptive, fanout, planning, tracking
 from sweep.adaptive import Judge
 from sweep.experiment_file import ExperimentError, options
-from sweep.mistake import hidden
+from sweep.mistake import TrackerError, hidden
 from sweep.progress import Display
 from sweep.spec import Cell, Pack, Places, Progress, RunSpec, SweepSpec
 from sweep.standing import Sweep, look
-from sweep.tracking import PATIENCE_S, Store, TrackerError
+from sweep.store import PATIENCE_S
+from sweep.tracking import Store
 from sweep.trial import forget_ended
 
 # Numbers in the images on which an epoch is timed: half a minute of work, or less.

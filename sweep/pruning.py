@@ -19,10 +19,10 @@ from hardness.weighted import is_binary
 from sweep import aggregate, disk, planning
 from sweep.aggregate import ConfigurationScores
 from sweep.driver import load
-from sweep.mistake import Mistake, unknown_metric
+from sweep.mistake import Mistake, NoSuchSweep, unknown_metric
 from sweep.spec import Arm
 from sweep.standing import Sweep
-from sweep.tracking import NoSuchSweep, Store
+from sweep.tracking import Store
 
 ACCURACY = "val_accuracy"
 _ENDS: tuple[Which, ...] = ("hardest", "easiest")

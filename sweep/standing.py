@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sweep import lease, planning, tracking
+from sweep import ownership, planning, tracking
 from sweep.adaptive import Judge
 from sweep.experiment_file import check
 from sweep.planning import Due, Proposal
@@ -73,7 +73,7 @@ def find(name: str, tracking_uri: str | None) -> tuple[Store, Sweep]:
     store = Store.known_as(tracking_uri, name)
     spec = check(store.read_sweep(), name)
     sweep = look(spec, store)
-    if not any(c.state == "running" for c in sweep.cells) or lease.driver(store):
+    if not any(c.state == "running" for c in sweep.cells) or ownership.driver(store):
         return store, sweep
     # Cells run only while a living driver has the sweep, and the last one may just have ended.
     sweep = look(spec, store)

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from hardness.dynamics import MANIFEST, Damaged, fingerprint
-from sweep.mistake import Mistake
+from sweep.mistake import Mistake, NoSuchSweep
 from sweep.spec import Trace
-from sweep.tracking import NoSuchSweep, Store, Tracked
+from sweep.tracking import Store, Tracked
 from sweep.uploading import patiently
 
 _CARRIED = ("done", "failed", "unfinished")

@@ -51,7 +51,14 @@ from tenacity import (  # noqa: E402
 
 from hardness.dynamics import MANIFEST, UNREADABLE, Damaged, Manifest  # noqa: E402
 from sweep.artifacts import below  # noqa: E402
-from sweep.mistake import Mistake, folder_bar, hidden  # noqa: E402
+from sweep.mistake import (  # noqa: E402
+    Mistake,
+    NoSuchSweep,
+    TrackerAway,
+    TrackerError,
+    folder_bar,
+    hidden,
+)
 from sweep.spec import Configuration, RunSpec, State, Trace, canonical_json  # noqa: E402
 
 RESOLVED = "experiment.json"
@@ -60,10 +67,8 @@ OFFLINE = "offline"
 _SQLITE = "sqlite:///"
 # Tag of a run that was trained elsewhere.
 ADOPTED = "adopted"
-# How long a sweep that trains waits for a tracker that is away.
-PATIENCE_S = 600.0
 _PAGE = 1000
-_LEASE = "driver"
+_DRIVER = "driver"
 # What sets apart the runs of a role; there is one of each other role.
 _IDENTITY = {"sweep": "", "configuration": "configuration_id", "run": "run_id", "aggregate": ""}
 _SERVER_ERROR = 500
@@ -73,18 +78,6 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _MAGIC = b"SQLite format 3\0"
 _STATUS = {"RUNNING": "running", "SCHEDULED": "running", "FINISHED": "done", "FAILED": "failed"}
-
-
-class TrackerError(Mistake, OSError):
-    """The tracker did not answer or refused; trying again may help."""
-
-
-class TrackerAway(TrackerError):  # noqa: N818 - it states where the tracker is
-    """The tracker did not answer, or not now."""
-
-
-class NoSuchSweep(Mistake, LookupError):  # noqa: N818 - it states what the store said
-    """The store has no sweep of that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -407,15 +400,15 @@ class Store:
                     if kept.info.status in ("RUNNING", "SCHEDULED"):
                         self.client.set_terminated(kept.info.run_id, "KILLED")
 
-    def read_lease(self) -> str:
-        """Who drives the sweep, as ``sweep.lease`` wrote it; empty if nobody does."""
+    def read_driver(self) -> str:
+        """Who drives the sweep, as ``sweep.ownership`` wrote it; empty if nobody does."""
         with _translated(self.uri):
-            return str(self.client.get_experiment(self.experiment_id).tags.get(_LEASE, ""))
+            return str(self.client.get_experiment(self.experiment_id).tags.get(_DRIVER, ""))
 
-    def write_lease(self, text: str) -> None:
+    def write_driver(self, text: str) -> None:
         """Say who drives the sweep."""
         with _translated(self.uri):
-            self.client.set_experiment_tag(self.experiment_id, _LEASE, text)
+            self.client.set_experiment_tag(self.experiment_id, _DRIVER, text)
 
     @_patient
     def traces(self) -> dict[str, Trace]:

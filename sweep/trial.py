@@ -35,10 +35,11 @@ from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.passes import schedule
 from sweep import disk
-from sweep.claim import Claim, Guarded, Lost, claimed_for
 from sweep.experiment_file import options
+from sweep.ownership import RunClaim, RunTaken, WhileOwned, claimed_for
 from sweep.spec import Pack, Places, Progress, RunSpec, canonical_json
-from sweep.tracking import PATIENCE_S, Store
+from sweep.store import PATIENCE_S
+from sweep.tracking import Store
 from sweep.uploading import Uploader
 
 # Names, sizes and digests of the files that a half-trained run can go on from.
@@ -73,7 +74,7 @@ def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]
         run = RunSpec(configuration=pack.configuration, seed=seed)
         try:
             yield from _one(run, pack.parent_run, dataset, store, places)
-        except Lost:
+        except RunTaken:
             # Whoever has taken this run up goes on with the rest of the pack too.
             return
         except OSError as error:
@@ -92,18 +93,18 @@ def _one(
         _forget(run.run_id, places)
         yield Progress(run_id=run.run_id, epoch=epochs, epochs=epochs, state="done")
         return
-    claim = Claim(places.claim(run.run_id), places.name)
+    claim = RunClaim(places.claim(run.run_id), places.name)
     tracking_run = store.start_run(run, parent_run, places.tags)
     try:
         kept = positions_of(dataset, run.configuration.part, seed=run.seed)
         yield from _run(run, tracking_run, pruned(dataset, kept), store, places, claim)
-    except (OSError, Lost):
+    except (OSError, RunTaken):
         raise
     except Exception as error:  # noqa: BLE001 - this seed's result; the others go on
         reason = str(error)
         if not isinstance(error, Diverged):
             reason = f"{type(error).__name__}: {reason}"
-        Guarded(store, claim).fail(tracking_run, reason, final=True)
+        WhileOwned(store, claim).fail(tracking_run, reason, final=True)
         _forget(run.run_id, places)
         yield Progress(run_id=run.run_id, epoch=0, epochs=0, state="failed", reason=reason)
 
@@ -124,7 +125,7 @@ def _done(run: RunSpec, store: Store, recording: Recording) -> int:
 
 
 def _run(
-    run: RunSpec, tracking_run: str, dataset: Dataset, store: Store, places: Places, claim: Claim
+    run: RunSpec, tracking_run: str, dataset: Dataset, store: Store, places: Places, claim: RunClaim
 ) -> Iterator[Progress]:
     regimen = REGIMENS[run.configuration.regimen]
     chosen = options(regimen.options, run.configuration.options)
@@ -136,8 +137,8 @@ def _run(
     resume, stored, written = _resume(store, tracking_run, spool, folder)
     noted = _Prints()
     snapshots = set[str]()
-    guarded = Guarded(store, claim)
-    with Uploader(guarded, tracking_run, spool, spool_bytes=places.spool_gib * 2**30) as uploader:
+    owned = WhileOwned(store, claim)
+    with Uploader(owned, tracking_run, spool, spool_bytes=places.spool_gib * 2**30) as uploader:
         uploader.sent.update(stored)
         uploader.put(_describe(run, dataset, spool, device))
         for epoch in range(INIT, resume.epoch + 1 if resume else INIT):
@@ -184,7 +185,7 @@ def _run(
         files=uploader.sent,
         passes=passes,
     )
-    _commit(guarded, tracking_run, spool, manifest)
+    _commit(owned, tracking_run, spool, manifest)
     _forget(run.run_id, places)
     yield Progress(run_id=run.run_id, epoch=epochs, epochs=epochs, state="done")
 
@@ -329,7 +330,7 @@ def _describe(run: RunSpec, dataset: Dataset, spool: Path, device: torch.device)
     return [name, write_spec(spool, content)]
 
 
-def _commit(store: Guarded, tracking_run: str, spool: Path, manifest: Manifest) -> None:
+def _commit(store: WhileOwned, tracking_run: str, spool: Path, manifest: Manifest) -> None:
     """Store the manifest: from here on the run is done."""
     uploader = Uploader(store, tracking_run, spool)
     uploader.put([write_manifest(spool, manifest)])
