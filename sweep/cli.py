@@ -160,15 +160,14 @@ def aggregate(
     given_truths = truths.given_truths(truth_files)
     store, sweep = _runs(name, output, tracking_uri)
     truths.refuse_others({**given, **given_truths}, store, sweep.cells)
-    recorded = isinstance(sweep, folders.Recorded)
     with fanout.session(_say):
-        dataset = None if recorded else _dataset(sweep.spec)
+        dataset = None if sweep.recorded else _dataset(sweep.spec)
         result = _aggregate(
             sweep, store, dataset,
             intervals=not no_intervals, figures=not no_figures,
             given=given, given_truths=given_truths,
         )  # fmt: skip
-    if recorded:
+    if sweep.recorded:
         _exit_recorded(sweep, result)
     else:
         _exit(standing.look(sweep.spec, store))
@@ -213,7 +212,7 @@ def compare(
         scores, notes = aggregation.collect(sweep, store, _folder(sweep.spec))
         joined = aggregation.join(given, scores[0].sample_ids, notes) if scores else {}
         pixels: dict[str, Any] = {}
-        if aggregation.needs_images(metrics) and not isinstance(sweep, folders.Recorded):
+        if aggregation.needs_images(metrics) and not sweep.recorded:
             dataset = _loaded(sweep.spec)[1]
             pixels = aggregation.pixel_scores(metrics, dataset, _folder(sweep.spec))
         truth = aggregation.truths_of(sweep, store, scores, given_truths, notes).by_name
@@ -454,7 +453,7 @@ def _folder(spec: Any) -> Path:
 
 def _runs(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any, Any]:
     """Where the runs are and the runs: of a folder or file, else of a sweep in the tracker."""
-    from sweep import folders  # noqa: PLC0415
+    from sweep import folders, run_folders  # noqa: PLC0415
 
     path = Path(name).expanduser()
     if not path.exists():
@@ -466,7 +465,7 @@ def _runs(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any
         with contextlib.suppress(NoSuchSweep):
             return _named(name, output, tracking_uri)
     whole = path.absolute()
-    return folders.Folders(), folders.gather(
+    return run_folders.RunFolders(), folders.gather(
         path, output or whole.with_name(f"{whole.stem}-hardness")
     )
 
@@ -591,7 +590,7 @@ def _aggregate(
     given: Any = None,
     given_truths: Any = None,
 ) -> Any:
-    from sweep import adaptive, folders, tables, tracking  # noqa: PLC0415
+    from sweep import adaptive, tables, tracking  # noqa: PLC0415
     from sweep import aggregate as aggregation  # noqa: PLC0415
 
     aggregation.quiet()
@@ -602,7 +601,7 @@ def _aggregate(
     )  # fmt: skip
     if not result.scores:
         _say("no run is done, so there is nothing to aggregate")
-        for note in result.notes if isinstance(sweep, folders.Recorded) else ():
+        for note in result.notes if sweep.recorded else ():
             _say(note)
         return result
     aggregation.write(result, folder)
@@ -618,8 +617,7 @@ def _aggregate(
         # Lest those of an earlier aggregation pass for its own.
         for path in (folder / "figures").glob("*.png"):
             path.unlink()
-    recorded = isinstance(sweep, folders.Recorded)
-    if not recorded:
+    if not sweep.recorded:
         adaptive.write(adaptive.table(*_due(sweep)), folder)
         aggregation.publish(sweep, store, result, folder)
     tables.print_stability(result, best)
@@ -627,14 +625,14 @@ def _aggregate(
     tables.print_truth(result.truth)
     for note in result.notes:
         click.echo(f"note: {note}")
-    looks = not recorded and _print_seeds(sweep)
+    looks = not sweep.recorded and _print_seeds(sweep)
     some = {"truth.csv": result.truth, "variance.csv": result.variance}
     more = "".join(f"{file}, " for file, table in some.items() if not table.empty)
     more += "seeds.csv, " if looks else ""
     click.echo(f"tables    {folder}/stability.csv, agreement.csv, {more}samples.parquet, notes.csv")
     if figures:
         click.echo(f"figures   {folder}/figures/")
-    if not recorded:
+    if not sweep.recorded:
         uri = hidden(store.uri)
         where = "" if uri == tracking.default_uri() else f" --tracking-uri {uri}"
         click.echo(f"runs      sweep ui {sweep.spec.name}{where}")

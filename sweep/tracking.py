@@ -49,7 +49,7 @@ from tenacity import (  # noqa: E402
     wait_random_exponential,
 )
 
-from hardness.dynamics import MANIFEST, UNREADABLE, Damaged, Manifest  # noqa: E402
+from hardness.dynamics import UNREADABLE, Damaged  # noqa: E402
 from sweep.artifacts import below  # noqa: E402
 from sweep.mistake import (  # noqa: E402
     Mistake,
@@ -60,6 +60,7 @@ from sweep.mistake import (  # noqa: E402
     hidden,
 )
 from sweep.spec import Configuration, RunSpec, State, Trace, canonical_json  # noqa: E402
+from sweep.store import inside, manifest_of  # noqa: E402
 
 RESOLVED = "experiment.json"
 # No tracker at all: the embedded store, in a place of its own, until it is copied into another.
@@ -251,6 +252,10 @@ class Store:
                     return cls.find(located(OFFLINE), name)
             raise
 
+    def __reduce__(self) -> tuple[type["Store"], tuple[str, str, str, float]]:
+        # A store travels to other processes as what opens it there.
+        return type(self), (*self.address, self.patience_s)
+
     @property
     def address(self) -> tuple[str, str, str]:
         """The arguments that open it once more, in another process."""
@@ -427,23 +432,6 @@ class Store:
             found = [*self._runs("role = 'run'", f"run_id = '{run_id}'")]
         return self._trace(_kept(found)) if found else None
 
-    def manifest(self, tracking_run: str) -> Manifest:
-        """A finished run's table of contents, each of its files seen in the store.
-
-        Raises:
-            Damaged: If it is missing or unreadable, or a file it names is missing or of another
-                size.
-        """
-        # Listed first: a tracker that goes away just now is no reason to train a run again.
-        sizes = self.files(tracking_run)
-        if MANIFEST not in sizes:
-            raise Damaged(f"no {MANIFEST}")
-        manifest = Manifest.from_json(self.read_text(tracking_run, MANIFEST))
-        for name, (size, _) in manifest.files.items():
-            if sizes.get(name) != size:
-                raise Damaged(f"{name}: expected {size} bytes; the store has {sizes.get(name)}")
-        return manifest
-
     @_patient
     def files(self, tracking_run: str) -> dict[str, int]:
         """Names and sizes of a run's artifacts."""
@@ -463,7 +451,7 @@ class Store:
 
     def upload(self, tracking_run: str, path: Path, name: str) -> None:
         """Store a local file under an artifact name, replacing an older one."""
-        folder = name.rpartition("/")[0]
+        folder = inside(name).rpartition("/")[0]
         assert path.name == name.rpartition("/")[2]
         with _translated(self.uri):
             self.client.log_artifact(tracking_run, str(path), folder or None)
@@ -474,13 +462,13 @@ class Store:
 
         Args:
             tracking_run: Its run.
-            name: As in the run's manifest; checked there to stay inside the run's layout.
+            name: As in the run's manifest.
             folder: Where it goes, under the same name.
 
         Raises:
             TrackerError: If the run has no such artifact, or the tracker cannot be reached.
         """
-        target = folder / name
+        target = folder / inside(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         # Where MLflow puts a nested name below its target differs between kinds of store.
         with tempfile.TemporaryDirectory(dir=folder) as scratch, _translated(self.uri):
@@ -646,7 +634,7 @@ class Store:
         if state != "done":
             return Trace(state="missing", reason=cut_off(epochs), **base)
         try:
-            manifest = self.manifest(run.info.run_id)
+            manifest = manifest_of(self, run.info.run_id)
         except Damaged as error:
             return Trace(state="missing", reason=str(error), **base)
         return Trace(

@@ -37,9 +37,9 @@ from hardness.training.passes import schedule
 from sweep import disk
 from sweep.experiment_file import options
 from sweep.ownership import RunClaim, RunTaken, WhileOwned, claimed_for
-from sweep.spec import Pack, Places, Progress, RunSpec, canonical_json
-from sweep.store import PATIENCE_S
-from sweep.tracking import Store
+from sweep.places import Places, Progress
+from sweep.spec import Pack, RunSpec, canonical_json
+from sweep.store import TrainingStore
 from sweep.uploading import Uploader
 
 # Names, sizes and digests of the files that a half-trained run can go on from.
@@ -69,7 +69,7 @@ def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]
         raise ValueError(f"expected the dataset of digest {expected}; got {dataset.digest}")
     for plugin in places.plugins:
         plugin.load()
-    store = Store(places.tracking_uri, places.experiment_id, places.name, PATIENCE_S)
+    store = places.store
     for seed in pack.seeds:
         run = RunSpec(configuration=pack.configuration, seed=seed)
         try:
@@ -85,7 +85,7 @@ def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]
 
 
 def _one(
-    run: RunSpec, parent_run: str, dataset: Dataset, store: Store, places: Places
+    run: RunSpec, parent_run: str, dataset: Dataset, store: TrainingStore, places: Places
 ) -> Iterator[Progress]:
     """Train one seed, unless it is done already."""
     if epochs := _done(run, store, places.recording):
@@ -109,7 +109,7 @@ def _one(
         yield Progress(run_id=run.run_id, epoch=0, epochs=0, state="failed", reason=reason)
 
 
-def _done(run: RunSpec, store: Store, recording: Recording) -> int:
+def _done(run: RunSpec, store: TrainingStore, recording: Recording) -> int:
     """Epochs of a run that is done with all that is to be recorded; 0 if it is to be trained."""
     trace = store.trace(run.run_id)
     if trace is None or trace.state != "done":
@@ -125,7 +125,7 @@ def _done(run: RunSpec, store: Store, recording: Recording) -> int:
 
 
 def _run(
-    run: RunSpec, tracking_run: str, dataset: Dataset, store: Store, places: Places, claim: RunClaim
+    run: RunSpec, tracking_run: str, dataset: Dataset, store: TrainingStore, places: Places, claim: RunClaim
 ) -> Iterator[Progress]:
     regimen = REGIMENS[run.configuration.regimen]
     chosen = options(regimen.options, run.configuration.options)
@@ -239,7 +239,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def _resume(
-    store: Store, tracking_run: str, spool: Path, folder: Path
+    store: TrainingStore, tracking_run: str, spool: Path, folder: Path
 ) -> tuple[Checkpoint | None, _Prints, _Prints]:
     """The newest checkpoint all of whose epochs are stored or spooled, and these files.
 
@@ -297,7 +297,7 @@ def _forget_another_recording(
     note.write_text(asked)
 
 
-def _stored_epochs(store: Store, tracking_run: str, folder: Path) -> _Prints:
+def _stored_epochs(store: TrainingStore, tracking_run: str, folder: Path) -> _Prints:
     found = _Prints()
     for name in store.files(tracking_run):
         if name.startswith("dynamics/"):

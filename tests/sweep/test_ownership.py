@@ -12,7 +12,8 @@ from sweeps import FEW, cells, command, experiment, stored
 
 from sweep import driver, experiment_file, ownership, planning
 from sweep.ownership import Driver, SweepClaim, SweepTaken, driving
-from sweep.spec import Pack, Places
+from sweep.places import Places
+from sweep.spec import Pack
 from sweep.tracking import Store, default_uri
 from sweep.trial import run_pack
 
@@ -170,8 +171,7 @@ def half_trained(workdir):
     known = {"dataset_digest": spec.dataset_digest, "dataset_size": spec.dataset_size}
     store.save_sweep({**driver.resolved(content, spec), **known}, {})
     places = Places(
-        tracking_uri=store.uri,
-        experiment_id=store.experiment_id,
+        store=store,
         name="small",
         storage_path=spec.storage_path,
         checkpoint_seconds=0,
@@ -235,16 +235,16 @@ def test_a_worker_that_wakes_after_its_run_is_done_leaves_it_alone(half_trained)
 
 
 def another(places):
-    store = Store.create(places.tracking_uri, "undisturbed")
+    store = Store.create(places.store.uri, "undisturbed")
     return {
-        "experiment_id": store.experiment_id,
+        "store": store,
         "name": store.name,
         "storage_path": f"{places.storage_path}-undisturbed",
     }
 
 
 def stored_run(pack, dataset, places):
-    store = Store(places.tracking_uri, places.experiment_id, places.name)
+    store = places.store
     parent = store.save_configuration(pack.configuration, {}, 0)
     list(run_pack(dataclasses.replace(pack, parent_run=parent), dataset, places))
     trace = next(iter(store.traces().values()))
