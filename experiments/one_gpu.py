@@ -9,40 +9,26 @@ FOLDER/one_gpu.csv says of every score how stable it is over seeds and how well 
 import argparse
 import concurrent.futures
 import dataclasses
-import json
 import multiprocessing
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from hardness import datasets
-from hardness.dynamics import (
-    Dynamics,
-    Manifest,
-    Recording,
-    fingerprint,
-    samples_table,
-    write_epoch,
-    write_manifest,
-    write_samples,
-    write_spec,
-)
+from hardness.dynamics import Dynamics, Recording
 from hardness.metrics import METRICS
-from hardness.options import ModelOptions
 from hardness.plan import TRUTH
 from hardness.planting import plant
-from hardness.provenance import circumstances
 from hardness.scoring import scorable, score_run
-from hardness.seeding import Streams
 from hardness.stability import stability
-from hardness.training import REGIMENS
-from hardness.training.passes import schedule
 from hardness.truth import truth_table
 from sweep import experiment_file, planning
-from sweep.spec import RunSpec, canonical_json
+from sweep.places import Places
+from sweep.run_folders import TrainingFolders
+from sweep.spec import Pack, RunSpec, SweepSpec
+from sweep.trial import run_pack
 
 TRUTHS = ("auroc", "auroc_low", "auroc_high", "auroc_within_class", "average_precision", "lift")
 
@@ -63,86 +49,68 @@ def main() -> None:
     print(f"{len(dataset.train):,} images of {spec.dataset.name}", flush=True)
     size = (len(dataset.train), len(dataset.classes), *dataset.train.images.shape[1:])
     spec = dataclasses.replace(spec, dataset_digest=dataset.digest, dataset_size=size)
-    proposals = planning.proposals(spec, [], {})
-    recordings = {
-        name: Recording(passes=planning.wanted_passes(spec, name), score_epochs=spec.score_epochs)
-        for name in spec.regimens
-    }
-    jobs = [
-        (RunSpec(configuration=p.configuration, seed=seed), recordings[p.configuration.regimen])
-        for p in proposals
+    runs = [
+        RunSpec(configuration=p.configuration, seed=seed)
+        for p in planning.proposals(spec, [], {})
         for seed in planning.most_seeds(spec, p.configuration.regimen)
     ]
     keys = planning.asked_metrics(spec)
+    places = {name: places_of(spec, name, asked.output) for name in spec.regimens}
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(asked.at_a_time, spawn) as pool:
-        futures = [pool.submit(train, *job, dataset, keys, asked.output) for job in jobs]
+        futures = [
+            pool.submit(train, run, dataset, places[run.configuration.regimen], keys, asked.output)
+            for run in runs
+        ]
         for future in concurrent.futures.as_completed(futures):
             print(future.result(), flush=True)
-    table = compared([run for run, _ in jobs], asked.output, dataset)
+    table = compared(runs, asked.output, dataset)
     table.to_csv(asked.output / "one_gpu.csv", index=False, float_format="%.5g")
     shown = ["score", "two_seeds", "within_class", *(f"{t}_auroc" for t in truths_of(dataset))]
     print(table[shown].to_string(index=False, float_format="%.3f"))
 
 
+def places_of(spec: SweepSpec, regimen: str, output: Path) -> Places:
+    """Where the runs of a regimen go: folders, without a tracker."""
+    passes = planning.wanted_passes(spec, regimen)
+    return Places(
+        store=TrainingFolders(output.absolute() / "runs"),
+        name=spec.name,
+        storage_path=str(output.absolute()),
+        recording=Recording(passes=passes, score_epochs=spec.score_epochs),
+        checkpoint_seconds=spec.resources.checkpoint_seconds,
+        spool_gib=spec.resources.spool_gib,
+        plugins=spec.plugins,
+    )
+
+
 def train(
-    run: RunSpec, recording: Recording, dataset: datasets.Dataset, keys: list[str], output: Path
+    run: RunSpec, dataset: datasets.Dataset, places: Places, keys: list[str], output: Path
 ) -> str:
     """Train one run into its folder and score it; returns a line about it."""
     began = time.perf_counter()
-    configuration = run.configuration
-    regimen = REGIMENS[configuration.regimen]
-    options = experiment_file.options(regimen.options, configuration.options)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    folder = output / "runs" / run.run_id
-    folder.mkdir(parents=True)
-    table = samples_table(
-        sample_ids=dataset.train.sample_ids.tolist(),
-        labels=dataset.train.labels.tolist(),
-        columns=dataset.columns,
-    )
-    said = {
-        "run_id": run.run_id,
-        "configuration_id": configuration.configuration_id,
-        "run": json.loads(canonical_json(run)),
-        "classes": list(dataset.classes),
-        **circumstances(device),
-    }
-    files = [write_samples(folder, table), write_spec(folder, said)]
-    records = regimen.train(
-        dataclasses.replace(dataset, columns=dataset.columns.iloc[:, :0]),
-        experiment_file.options(ModelOptions, configuration.model),
-        options,
-        Streams(seed=run.seed, salt=configuration.configuration_id, vary=configuration.vary),
-        device=device,
-        recording=recording,
-    )
-    seconds, snapshots = [], set[str]()
-    for record in records:
-        files += write_epoch(folder, record)
-        snapshots |= record.snapshots.keys()
-        seconds.append(time.perf_counter())
-    passes = schedule(regimen.passes, recording, options.epochs)
-    made = (signal for name in passes for signal in regimen.passes[name].signals)
-    manifest = Manifest(
-        epochs=options.epochs,
-        rows=len(dataset.train),
-        signals=(*regimen.signals, *made, *sorted(snapshots)),
-        files={name: fingerprint(folder / name) for name in files},
-        passes=passes,
-    )
-    write_manifest(folder, manifest)
+    regimen = run.configuration.regimen
+    ends, summary = [began], {}
+    for progress in run_pack(
+        Pack(configuration=run.configuration, seeds=(run.seed,)), dataset, places
+    ):
+        if progress.state == "failed":
+            raise RuntimeError(f"{regimen} seed {run.seed}: {progress.reason}")
+        if progress.state == "running":
+            ends.append(time.perf_counter())
+            summary = dict(progress.summary)
+    an_epoch = np.median(np.diff(ends)) if summary else 0.0
     trained = time.perf_counter()
-    dynamics = Dynamics(folder)
-    scores = score_run(dynamics, scorable(keys, manifest.signals), n_classes=len(dataset.classes))
+    dynamics = Dynamics(output / "runs" / run.run_id)
+    signals = dynamics.manifest.signals
+    scores = score_run(dynamics, scorable(keys, signals), n_classes=len(dataset.classes))
     path = scores_file(output, run)
     path.parent.mkdir(exist_ok=True)
     scores.astype({c: "float32" for c in scores if scores[c].dtype == np.float64}).to_parquet(path)
     return (
-        f"{regimen.name} seed {run.seed}: {trained - began:.0f} s, "
-        f"{np.median(np.diff(seconds)):.2f} s an epoch, scored in "
+        f"{regimen} seed {run.seed}: {trained - began:.0f} s, {an_epoch:.2f} s an epoch, scored in "
         f"{time.perf_counter() - trained:.0f} s, "
-        + ", ".join(f"{k} {v:.4g}" for k, v in record.summary.items())
+        + ", ".join(f"{k} {v:.4g}" for k, v in summary.items())
     )
 
 

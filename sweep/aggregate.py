@@ -52,12 +52,11 @@ from hardness.truth import paired_differences, truth_table, winner
 from hardness.variance import variance_components
 from hardness.weighted import is_binary
 from sweep import arenas, disk, planning, score_cache
-from sweep.folders import Folders, Recorded
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
 from sweep.reduction import reduce_runs, to_bytes, version
-from sweep.spec import Cell, Configuration, RecordedSpec, SweepSpec
-from sweep.standing import Sweep
+from sweep.spec import Cell, Configuration, RunsSpec
+from sweep.store import RunStore, Sweep
 from sweep.tracking import Store
 from sweep.truths import INDEPENDENT_OF_IMAGES, Truths, of_run
 
@@ -189,7 +188,7 @@ class Aggregate:
 
 
 def collect(
-    sweep: Sweep | Recorded, store: Store | Folders, folder: Path
+    sweep: Sweep[RunsSpec], store: RunStore, folder: Path
 ) -> tuple[list[ConfigurationScores], list[str]]:
     """Scores of every finished run, computed where ``folder/scores`` lacks them.
 
@@ -227,8 +226,8 @@ def collect(
 
 
 def aggregate(
-    sweep: Sweep | Recorded,
-    store: Store | Folders,
+    sweep: Sweep[RunsSpec],
+    store: RunStore,
     folder: Path,
     *,
     dataset: "Dataset | None",
@@ -248,8 +247,7 @@ def aggregate(
         intervals: Also bootstrap the intervals of agreement and truth.
     """
     scores, notes = collect(sweep, store, folder)
-    if isinstance(sweep, Recorded):
-        notes = [*sweep.notes, *notes]
+    notes = [*sweep.notes, *notes]
     pixels: dict[str, np.ndarray] = {}
     if dataset is None:
         notes.append("pixel baselines and image figures are left out: the dataset is not here")
@@ -312,15 +310,14 @@ def pixel_scores(keys: Iterable[str], dataset: "Dataset", folder: Path) -> dict[
     return {key: scores[key].to_numpy() for key in wanted}
 
 
-def cached_control(spec: SweepSpec | RecordedSpec, folder: Path) -> np.ndarray | None:
+def cached_control(spec: RunsSpec, folder: Path) -> np.ndarray | None:
     """The entropy of a sweep's images, if an aggregation has left it in the cache.
 
     Args:
         spec: Of the sweep.
         folder: Its own.
     """
-    digest = spec.dataset_digest if isinstance(spec, SweepSpec) else None
-    path = folder / "scores" / f"pixels-{(digest or '')[:16]}.parquet"
+    path = folder / "scores" / f"pixels-{(spec.dataset_digest or '')[:16]}.parquet"
     if score_cache.versions(path).get(CONTROL) != version(CONTROL):
         return None
     return pq.read_table(path, columns=[CONTROL])[CONTROL].to_numpy()
@@ -402,7 +399,7 @@ def variance_table(scores: Sequence[ConfigurationScores]) -> pd.DataFrame:
 
 
 def agreement_table(
-    sweep: Sweep | Recorded,
+    sweep: Sweep[RunsSpec],
     scores: Sequence[ConfigurationScores],
     pixels: Mapping[str, np.ndarray],
     given: Mapping[str, np.ndarray] | None = None,
@@ -481,8 +478,8 @@ def agreement_table(
 
 
 def truths_of(
-    sweep: Sweep | Recorded,
-    store: Store | Folders,
+    sweep: Sweep[RunsSpec],
+    store: RunStore,
     scores: Sequence[ConfigurationScores],
     given: Mapping[str, pd.Series],
     notes: list[str],
@@ -508,7 +505,7 @@ def truths_of(
 
 
 def against_truths(
-    sweep: Sweep | Recorded,
+    sweep: Sweep[RunsSpec],
     scores: Sequence[ConfigurationScores],
     pixels: Mapping[str, np.ndarray],
     given: Mapping[str, np.ndarray],
@@ -547,7 +544,7 @@ def against_truths(
 
 
 def differences_on_truths(
-    sweep: Sweep | Recorded,
+    sweep: Sweep[RunsSpec],
     scores: Sequence[ConfigurationScores],
     pixels: Mapping[str, np.ndarray],
     given: Mapping[str, np.ndarray],
@@ -578,7 +575,7 @@ def differences_on_truths(
 
 
 def winners(
-    sweep: Sweep | Recorded,
+    sweep: Sweep[RunsSpec],
     scores: Sequence[ConfigurationScores],
     pixels: Mapping[str, np.ndarray],
     given: Mapping[str, np.ndarray],
@@ -610,7 +607,7 @@ def winners(
 
 
 def mean_hardness(
-    sweep: Sweep | Recorded,
+    sweep: Sweep[RunsSpec],
     scores: Sequence[ConfigurationScores],
     pixels: Mapping[str, np.ndarray],
     keys: Sequence[str],
@@ -728,7 +725,7 @@ def join(
 
 
 def score_keys(
-    sweep: Sweep | Recorded,
+    sweep: Sweep[RunsSpec],
     scores: Sequence[ConfigurationScores],
     pixels: Mapping[str, np.ndarray],
 ) -> list[str]:
@@ -802,7 +799,7 @@ def write(result: Aggregate, folder: Path) -> list[Path]:
     return written
 
 
-def publish(sweep: Sweep, store: Store, result: Aggregate, folder: Path) -> None:
+def publish(sweep: Sweep[RunsSpec], store: Store, result: Aggregate, folder: Path) -> None:
     """Log tables and figures to the sweep's aggregate run, and one number a metric to parents."""
     run = store.aggregate_run()
     store.upload_folder(run, folder, skip={"scores"})
@@ -836,7 +833,7 @@ def _score(
     groups: Sequence[Sequence[Cell]],
     keys: Sequence[str],
     folder: Path,
-    store: Store | Folders,
+    store: RunStore,
     plugins: Sequence[Plugin],
 ) -> dict[str, str]:
     """Score runs, or ensembles of them, where the cache lacks it; what is wrong, by run id."""
@@ -852,7 +849,7 @@ def _score(
 
 
 def _in_parallel(
-    tasks: Sequence[dict[str, Any]], store: Store | Folders, plugins: Sequence[Plugin]
+    tasks: Sequence[dict[str, Any]], store: RunStore, plugins: Sequence[Plugin]
 ) -> Iterator[dict[str, Any]]:
     """What becomes of each task, one after another as they end."""
     if tasks:
@@ -920,7 +917,7 @@ def _stacked(files: Sequence[Path]) -> dict[str, np.ndarray]:
 
 
 def _with_objective(
-    scores: ConfigurationScores, cells: Sequence[Cell], sweep: Sweep | Recorded
+    scores: ConfigurationScores, cells: Sequence[Cell], sweep: Sweep[RunsSpec]
 ) -> ConfigurationScores:
     metric = sweep.spec.regimens[scores.configuration.regimen].metric.name
     traces = [c.trace for c in cells if c.run.seed in scores.seeds and c.trace]
@@ -929,7 +926,7 @@ def _with_objective(
 
 
 def best_of_each_regimen(
-    sweep: Sweep | Recorded, scores: Sequence[ConfigurationScores]
+    sweep: Sweep[RunsSpec], scores: Sequence[ConfigurationScores]
 ) -> list[ConfigurationScores]:
     """Of each regimen the configuration that is best by its own objective."""
     best: dict[str, ConfigurationScores] = {}
@@ -990,7 +987,7 @@ def _about(name: str, family: str, labels: str) -> dict[str, str]:
 
 
 def _sets_for_truths(
-    sweep: Sweep | Recorded,
+    sweep: Sweep[RunsSpec],
     scores: Sequence[ConfigurationScores],
     pixels: Mapping[str, np.ndarray],
     given: Mapping[str, np.ndarray],
@@ -1083,7 +1080,7 @@ def _stability_row(one: ConfigurationScores, key: str, found: Stability) -> dict
     return {**row, "reason": "; ".join(dict.fromkeys(filter(None, reasons)))}
 
 
-def _over_seeds(sweep: Sweep, one: ConfigurationScores) -> dict[str, float]:
+def _over_seeds(sweep: Sweep[RunsSpec], one: ConfigurationScores) -> dict[str, float]:
     """Mean, spread and 95 % t-interval over seeds of each run's last summary."""
     traces = {c.run.run_id: c.trace for c in sweep.cells if c.trace}
     kept = [traces[run].objectives for run in one.runs]
@@ -1124,7 +1121,7 @@ def _values(parameters: Mapping[str, Any]) -> str:
     return ", ".join(f"{k}={v}" for k, v in parameters.items())
 
 
-def _mixed(store: Store | Folders, done: Sequence[Cell]) -> list[str]:
+def _mixed(store: RunStore, done: Sequence[Cell]) -> list[str]:
     """Say when runs of one configuration come from different devices or versions."""
     notes = []
     groups: dict[str, set[str]] = {}

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from sweep import arenas, disk
-from sweep.mistake import Mistake, hidden, refuse_unwritable, unknown_metric
+from sweep.mistake import Mistake, NoSuchSweep, hidden, refuse_unwritable, unknown_metric
 
 DONE, SOME_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -83,7 +83,7 @@ def run(
         driver,
         experiment_file,
         fanout,
-        lease,
+        ownership,
         standing,
         tracking,
     )
@@ -102,7 +102,7 @@ def run(
     dataset = driver.prepare(spec, dataset, _say)
     store = tracking.Store.create(uri, spec.name, spec.artifacts)
     content = driver.resolved(content, spec)
-    with lease.held(store, _say) as mine, _interruptible([mine]), fanout.session(_say):
+    with ownership.driving(store, _say) as mine, _interruptible([mine]), fanout.session(_say):
         sweep = driver.train(content, spec, dataset, store, retry_failed=retry_failed)
         if no_aggregate:
             adaptive.write(adaptive.table(*_due(sweep)), _folder(spec))
@@ -160,15 +160,14 @@ def aggregate(
     given_truths = truths.given_truths(truth_files)
     store, sweep = _runs(name, output, tracking_uri)
     truths.refuse_others({**given, **given_truths}, store, sweep.cells)
-    recorded = isinstance(sweep, folders.Recorded)
     with fanout.session(_say):
-        dataset = None if recorded else _dataset(sweep.spec)
+        dataset = None if sweep.recorded else _dataset(sweep.spec)
         result = _aggregate(
             sweep, store, dataset,
             intervals=not no_intervals, figures=not no_figures,
             given=given, given_truths=given_truths,
         )  # fmt: skip
-    if recorded:
+    if sweep.recorded:
         _exit_recorded(sweep, result)
     else:
         _exit(standing.look(sweep.spec, store))
@@ -213,7 +212,7 @@ def compare(
         scores, notes = aggregation.collect(sweep, store, _folder(sweep.spec))
         joined = aggregation.join(given, scores[0].sample_ids, notes) if scores else {}
         pixels: dict[str, Any] = {}
-        if aggregation.needs_images(metrics) and not isinstance(sweep, folders.Recorded):
+        if aggregation.needs_images(metrics) and not sweep.recorded:
             dataset = _loaded(sweep.spec)[1]
             pixels = aggregation.pixel_scores(metrics, dataset, _folder(sweep.spec))
         truth = aggregation.truths_of(sweep, store, scores, given_truths, notes).by_name
@@ -276,7 +275,7 @@ def prune(
         driver,
         experiment_file,
         fanout,
-        lease,
+        ownership,
         pruning,
         report,
         standing,
@@ -290,8 +289,8 @@ def prune(
     refuse_unwritable(_folder(sweep.spec), "storage_path")
     retrained = pruning.retraining_seeds(len(asked) if seeds.isdecimal() else asked, sweep)
     pruning.refuse(sweep, store, [*by, *further], configuration)
-    leases: list[Any] = []
-    with contextlib.ExitStack() as until_ray_is_gone, _interruptible(leases), fanout.session(_say):
+    claims: list[Any] = []
+    with contextlib.ExitStack() as until_ray_is_gone, _interruptible(claims), fanout.session(_say):
         plan = pruning.plan(
             sweep, store, [*by, *further], keeps, retrained, _folder(sweep.spec), configuration
         )
@@ -301,7 +300,7 @@ def prune(
             return
         dataset = driver.prepare(spec, plan.dataset, _say)
         target = tracking.Store.create(store.uri, spec.name, spec.artifacts)
-        leases.append(until_ray_is_gone.enter_context(lease.held(target, _say)))
+        claims.append(until_ray_is_gone.enter_context(ownership.driving(target, _say)))
         driver.train(plan.content, spec, dataset, target, retry_failed=retry_failed)
     pruned = standing.look(spec, target)
     table, folder = pruning.table(pruned, dataset, plan.truths), _folder(spec)
@@ -411,11 +410,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible(leases: Sequence[Any]) -> Iterator[None]:
+def _interruptible(claims: Sequence[Any]) -> Iterator[None]:
     """Leave the runs in order where training is cut off, and say how to go on.
 
     Args:
-        leases: Of the sweeps that are driven, as far as they are known by then.
+        claims: Claims on the sweeps that are driven, as far as they are known by then.
     """
     from sweep import driver  # noqa: PLC0415
 
@@ -423,11 +422,11 @@ def _interruptible(leases: Sequence[Any]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         # Only now that Ray's workers are gone does no run start any more.
-        for lease in leases:
-            if lease.lost_to:
-                _say(f"stopped: {lease.lost_to} has taken the sweep {lease.store.name} over")
+        for claim in claims:
+            if claim.taken_by:
+                _say(f"stopped: {claim.taken_by} has taken the sweep {claim.store.name} over")
                 sys.exit(INTERRUPTED)
-            driver.interrupt(lease.store, _say)
+            driver.interrupt(claim.store, _say)
         _say(f"interrupted; what is done is kept. Go on with: {_again()}")
         sys.exit(INTERRUPTED)
 
@@ -454,7 +453,7 @@ def _folder(spec: Any) -> Path:
 
 def _runs(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any, Any]:
     """Where the runs are and the runs: of a folder or file, else of a sweep in the tracker."""
-    from sweep import folders, tracking  # noqa: PLC0415
+    from sweep import folders, run_folders  # noqa: PLC0415
 
     path = Path(name).expanduser()
     if not path.exists():
@@ -463,10 +462,10 @@ def _runs(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any
         return _named(name, output, tracking_uri)
     if os.sep not in name:
         # A folder may bear a sweep's name; ./NAME always means the folder.
-        with contextlib.suppress(tracking.NoSuchSweep):
+        with contextlib.suppress(NoSuchSweep):
             return _named(name, output, tracking_uri)
     whole = path.absolute()
-    return folders.Folders(), folders.gather(
+    return run_folders.RunFolders(), folders.gather(
         path, output or whole.with_name(f"{whole.stem}-hardness")
     )
 
@@ -523,7 +522,7 @@ def _dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
 
     try:
         store = tracking.Store.find(uri, spec.name)
-    except tracking.NoSuchSweep:
+    except NoSuchSweep:
         store = None
     sweep = standing.look(spec, store)
     todo = planning.to_train(sweep.cells, retry_failed=retry_failed)
@@ -591,7 +590,7 @@ def _aggregate(
     given: Any = None,
     given_truths: Any = None,
 ) -> Any:
-    from sweep import adaptive, folders, tables, tracking  # noqa: PLC0415
+    from sweep import adaptive, tables, tracking  # noqa: PLC0415
     from sweep import aggregate as aggregation  # noqa: PLC0415
 
     aggregation.quiet()
@@ -602,7 +601,7 @@ def _aggregate(
     )  # fmt: skip
     if not result.scores:
         _say("no run is done, so there is nothing to aggregate")
-        for note in result.notes if isinstance(sweep, folders.Recorded) else ():
+        for note in result.notes if sweep.recorded else ():
             _say(note)
         return result
     aggregation.write(result, folder)
@@ -618,8 +617,7 @@ def _aggregate(
         # Lest those of an earlier aggregation pass for its own.
         for path in (folder / "figures").glob("*.png"):
             path.unlink()
-    recorded = isinstance(sweep, folders.Recorded)
-    if not recorded:
+    if not sweep.recorded:
         adaptive.write(adaptive.table(*_due(sweep)), folder)
         aggregation.publish(sweep, store, result, folder)
     tables.print_stability(result, best)
@@ -627,14 +625,14 @@ def _aggregate(
     tables.print_truth(result.truth)
     for note in result.notes:
         click.echo(f"note: {note}")
-    looks = not recorded and _print_seeds(sweep)
+    looks = not sweep.recorded and _print_seeds(sweep)
     some = {"truth.csv": result.truth, "variance.csv": result.variance}
     more = "".join(f"{file}, " for file, table in some.items() if not table.empty)
     more += "seeds.csv, " if looks else ""
     click.echo(f"tables    {folder}/stability.csv, agreement.csv, {more}samples.parquet, notes.csv")
     if figures:
         click.echo(f"figures   {folder}/figures/")
-    if not recorded:
+    if not sweep.recorded:
         uri = hidden(store.uri)
         where = "" if uri == tracking.default_uri() else f" --tracking-uri {uri}"
         click.echo(f"runs      sweep ui {sweep.spec.name}{where}")

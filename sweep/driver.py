@@ -24,11 +24,13 @@ from hardness.training import REGIMENS
 from sweep import adaptive, fanout, planning, tracking
 from sweep.adaptive import Judge
 from sweep.experiment_file import ExperimentError, options
-from sweep.mistake import hidden
+from sweep.mistake import TrackerError, hidden
+from sweep.places import Places, Progress
 from sweep.progress import Display
-from sweep.spec import Cell, Pack, Places, Progress, RunSpec, SweepSpec
-from sweep.standing import Sweep, look
-from sweep.tracking import PATIENCE_S, Store, TrackerError
+from sweep.spec import Cell, Pack, RunSpec, SweepSpec
+from sweep.standing import look
+from sweep.store import PATIENCE_S, Sweep
+from sweep.tracking import Store
 from sweep.trial import forget_ended
 
 # Numbers in the images on which an epoch is timed: half a minute of work, or less.
@@ -131,7 +133,7 @@ def train(
     store: Store,
     *,
     retry_failed: bool,
-) -> Sweep:
+) -> Sweep[SweepSpec]:
     """Train every cell that is neither done nor failed for good; needs a Ray session.
 
     Args:
@@ -159,8 +161,7 @@ def train(
     session = _Session(spec, store, retry_failed=retry_failed)
     first = session.next_packs()
     where = Places(
-        tracking_uri=store.uri,
-        experiment_id=store.experiment_id,
+        store=store,
         name=spec.name,
         storage_path=spec.storage_path,
         recording=_recording(spec),
@@ -321,7 +322,7 @@ class _Session:
                 runs.remove(progress.run_id)
                 self._complete = self._complete or not runs
 
-    def _looks_since(self, sweep: Sweep) -> list[str]:
+    def _looks_since(self, sweep: Sweep[SweepSpec]) -> list[str]:
         """What is said of looks that were not taken yet when this was asked before."""
         taken = {
             (p.configuration.configuration_id, look.number): adaptive.told(self.spec, p, look)

@@ -22,6 +22,7 @@ from hardness.plan import KINDS, Planting
 from hardness.stream_names import PURPOSES, check_purposes
 from hardness.training import REGIMENS
 from hardness.training.passes import schedule
+from sweep import artifacts
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
 from sweep.spec import (
@@ -690,11 +691,8 @@ def _artifacts(file: _File, source: str) -> str | None:
         )
     if not file.artifacts:
         raise ExperimentError(f"{source}: artifacts: expected a folder or an address; got ''")
-    # It loads fsspec, which few sweeps need.
-    from sweep.artifacts import place  # noqa: PLC0415
-
     try:
-        return place(file.artifacts)
+        return artifacts.place(file.artifacts)
     except (ValueError, RuntimeError) as error:
         raise ExperimentError(f"{source}: artifacts: {error}") from error
 

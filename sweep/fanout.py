@@ -36,7 +36,8 @@ from ray.exceptions import OutOfMemoryError  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from sweep.mistake import Mistake  # noqa: E402
-from sweep.spec import Pack, Places, Progress, Resources  # noqa: E402
+from sweep.places import Places, Progress  # noqa: E402
+from sweep.spec import Pack, Resources  # noqa: E402
 
 if TYPE_CHECKING:
     from hardness.datasets import Dataset

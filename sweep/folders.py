@@ -7,7 +7,7 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -45,51 +45,19 @@ from sweep.planning import Proposal
 from sweep.spec import (
     Cell,
     Configuration,
+    Keep,
     Objective,
-    RecordedSpec,
     RegimenSpec,
     RunSpec,
+    RunsSpec,
     Trace,
     identity,
 )
+from sweep.store import Sweep
 
 # Says that a folder of runs was made here, so that it may be made anew.
 _IMPORTED = ".imported"
 _OBJECTIVE: tuple[str, Literal["maximize"]] = ("val_accuracy", "maximize")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """Runs in folders, in the shape of a sweep.
-
-    Args:
-        spec: What is asked of them.
-        proposals: Their configurations.
-        cells: Each finished or unfinished run.
-        notes: What a reader of the tables has to know.
-    """
-
-    spec: RecordedSpec
-    proposals: Sequence[Proposal]
-    cells: Sequence[Cell]
-    notes: Sequence[str] = field(default_factory=list)
-
-
-class Folders:
-    """Where recorded runs are: each names its own folder, in the place of a tracking store."""
-
-    address = None
-
-    def local_folder(self, tracking_run: str) -> Path:
-        """Where a run's files lie."""
-        return Path(tracking_run)
-
-    def read_text(self, tracking_run: str, name: str) -> str:
-        """The text of a small file."""
-        return (Path(tracking_run) / name).read_text()
-
-    def fail(self, tracking_run: str, reason: str, *, final: bool) -> None:
-        """Nothing to note: the folder is someone's own, and the tables name the seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +71,7 @@ class _RecordedRun(RunSpec):
         return identity([self.configuration, self.seed, self.content])
 
 
-def gather(path: Path, output: Path) -> Recorded:
+def gather(path: Path, output: Path) -> Sweep[RunsSpec]:
     """Every run in a folder, foreign ones turned into run folders below ``output/runs``.
 
     Args:
@@ -128,7 +96,7 @@ def gather(path: Path, output: Path) -> Recorded:
     return _gathered(found, output)
 
 
-def _gathered(found: Sequence[Path], output: Path) -> Recorded:
+def _gathered(found: Sequence[Path], output: Path) -> Sweep[RunsSpec]:
     kinds = ["aum" if is_aum(p) else "cartography" if is_cartography(p) else "" for p in found]
     if not any(kinds):
         return _recorded(found, output, [])
@@ -145,7 +113,7 @@ def _gathered(found: Sequence[Path], output: Path) -> Recorded:
         return _recorded(folders, output, notes)
 
 
-def _recorded(folders: Sequence[Path], output: Path, notes: list[str]) -> Recorded:
+def _recorded(folders: Sequence[Path], output: Path, notes: list[str]) -> Sweep[RunsSpec]:
     cells = [_cell(folder) for folder in folders]
     _refuse_twins(cells)
     notes += _check_samples(cells)
@@ -153,8 +121,17 @@ def _recorded(folders: Sequence[Path], output: Path, notes: list[str]) -> Record
     _check_epochs(cells)
     regimens = {c.regimen: _section(c.regimen) for c in configurations.values()}
     notes += _unjudged(cells, regimens)
-    return Recorded(
-        spec=RecordedSpec(name=output.name, storage_path=str(output.parent), regimens=regimens),
+    return Sweep(
+        spec=RunsSpec(
+            name=output.name,
+            storage_path=str(output.parent),
+            dataset=None,
+            regimens=regimens,
+            metrics=("all",),
+            plugins=(),
+            # What was kept is used, whatever its size.
+            keep=Keep(logits="last"),
+        ),
         proposals=[
             Proposal(configuration=c, parameters=_parameters(c), number=number)
             for number, c in enumerate(configurations.values())

@@ -15,6 +15,18 @@ class Mistake(Exception):  # noqa: N818 - the word of the documentation
     """Says what was expected, what came and what to do; carries no traceback to the terminal."""
 
 
+class TrackerError(Mistake, OSError):
+    """The tracker did not answer or refused; trying again may help."""
+
+
+class TrackerAway(TrackerError):  # noqa: N818 - it states where the tracker is
+    """The tracker did not answer, or not now."""
+
+
+class NoSuchSweep(Mistake, LookupError):  # noqa: N818 - it states what the store said
+    """The store has no sweep of that name."""
+
+
 def hidden(text: str) -> str:
     """A text without the credentials of the addresses in it.
 

@@ -29,9 +29,9 @@ from sweep.spec import (
     Objective,
     Pack,
     Parameter,
-    RecordedSpec,
     RegimenSpec,
     RunSpec,
+    RunsSpec,
     SweepSpec,
     Trace,
     offered,
@@ -193,7 +193,7 @@ def due(
     return Due(seeds=seeds, looks=tuple(looks))
 
 
-def adapts(spec: SweepSpec, regimen: str) -> bool:
+def adapts(spec: RunsSpec, regimen: str) -> bool:
     """Whether seeds of a regimen are adaptive: it has to record what the metric reads."""
     if spec.adaptive is None:
         return False
@@ -240,7 +240,7 @@ def packs(cells: Sequence[Cell], seeds_per_pack: int, parents: Mapping[str, str]
     return found
 
 
-def asked_metrics(spec: SweepSpec | RecordedSpec) -> list[str]:
+def asked_metrics(spec: RunsSpec) -> list[str]:
     """Keys of the metrics that the sweep asks for; of ``all``, those that its size allows.
 
     The one that decides how many seeds there are is asked for by name.
@@ -252,7 +252,7 @@ def asked_metrics(spec: SweepSpec | RecordedSpec) -> list[str]:
     return [key for key in METRICS if key in named or not _concerned(key, off)]
 
 
-def nameable(spec: SweepSpec | RecordedSpec) -> list[str]:
+def nameable(spec: RunsSpec) -> list[str]:
     """Keys that a sweep's scores may bear, plain and with each regimen, and those of its images."""
     asked = asked_metrics(spec)
     pixels = [key for key, metric in METRICS.items() if metric.scope == "pixels"]
@@ -260,7 +260,7 @@ def nameable(spec: SweepSpec | RecordedSpec) -> list[str]:
     return [*dict.fromkeys([*asked, *pixels, *of_regimens])]
 
 
-def shortfalls(spec: SweepSpec | RecordedSpec) -> list[Shortfall]:
+def shortfalls(spec: RunsSpec) -> list[Shortfall]:
     """What the dataset's size leaves out or approximates of what the sweep asks for."""
     recorded = frozenset().union(*(offered(regimen) for regimen in spec.regimens))
     everything = spec.metrics == ("all",)
@@ -283,7 +283,7 @@ def shortfalls(spec: SweepSpec | RecordedSpec) -> list[Shortfall]:
     return found
 
 
-def approximated(spec: SweepSpec | RecordedSpec) -> dict[str, str]:
+def approximated(spec: RunsSpec) -> dict[str, str]:
     """Metrics that the dataset's size makes approximate, and what is done instead."""
     found = (shortfall for shortfall in shortfalls(spec) if not shortfall.limit.off)
     return {key: shortfall.limit.why for shortfall in found for key in shortfall.metrics}
@@ -297,7 +297,7 @@ def pretrained(proposals: Iterable[Proposal]) -> list[ModelOptions]:
     return [*dict.fromkeys(model for model in models if model.pretrained)]
 
 
-def statements(spec: SweepSpec | RecordedSpec, proposals: Iterable[Proposal]) -> list[str]:
+def statements(spec: RunsSpec, proposals: Iterable[Proposal]) -> list[str]:
     """What a reader of the sweep's numbers has to know before the first of them is there."""
     starts = [
         f"pretrained: {model.name} starts from torchvision's {model.pretrained}, which learned "
@@ -307,9 +307,9 @@ def statements(spec: SweepSpec | RecordedSpec, proposals: Iterable[Proposal]) ->
     return [*map(str, shortfalls(spec)), *starts, *_plan(spec)]
 
 
-def _plan(spec: SweepSpec | RecordedSpec) -> list[str]:
+def _plan(spec: RunsSpec) -> list[str]:
     """What adaptive seeds mean for this sweep, in a line, and for whom they do not hold."""
-    if not isinstance(spec, SweepSpec) or spec.adaptive is None:
+    if spec.adaptive is None:
         return []
     until, plan = spec.adaptive.until, spec.adaptive.looks
     without = [regimen for regimen in spec.regimens if not adapts(spec, regimen)]
@@ -323,7 +323,7 @@ def _plan(spec: SweepSpec | RecordedSpec) -> list[str]:
     return [whole, *([f"adaptive seeds: {some}"] if without else [])]
 
 
-def _limits(spec: SweepSpec | RecordedSpec) -> list[Limit]:
+def _limits(spec: RunsSpec) -> list[Limit]:
     """Limits of the dataset's size, less what the file wants kept all the same."""
     if spec.dataset_size is None:
         return []
@@ -332,10 +332,9 @@ def _limits(spec: SweepSpec | RecordedSpec) -> list[Limit]:
     return [limit for limit in found if spec.keep.logits is None or "logits" not in limit.names]
 
 
-def _named(spec: SweepSpec | RecordedSpec) -> tuple[str, ...]:
+def _named(spec: RunsSpec) -> tuple[str, ...]:
     """The metric that adaptive seeds go by."""
-    adaptive = spec.adaptive if isinstance(spec, SweepSpec) else None
-    return (adaptive.until.metric,) if adaptive else ()
+    return (spec.adaptive.until.metric,) if spec.adaptive else ()
 
 
 def _concerned(key: str, names: Iterable[str]) -> bool:

@@ -20,7 +20,8 @@ from rich.progress import (
 
 from hardness.training import REGIMENS
 from sweep.experiment_file import options
-from sweep.spec import Cell, Progress, SweepSpec
+from sweep.places import Progress
+from sweep.spec import Cell, SweepSpec
 
 
 class Display:

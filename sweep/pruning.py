@@ -19,10 +19,10 @@ from hardness.weighted import is_binary
 from sweep import aggregate, disk, planning
 from sweep.aggregate import ConfigurationScores
 from sweep.driver import load
-from sweep.mistake import Mistake, unknown_metric
-from sweep.spec import Arm
-from sweep.standing import Sweep
-from sweep.tracking import NoSuchSweep, Store
+from sweep.mistake import Mistake, NoSuchSweep, unknown_metric
+from sweep.spec import Arm, SweepSpec
+from sweep.store import Sweep
+from sweep.tracking import Store
 
 ACCURACY = "val_accuracy"
 _ENDS: tuple[Which, ...] = ("hardest", "easiest")
@@ -48,7 +48,7 @@ class Plan:
 
 
 def plan(
-    sweep: Sweep,
+    sweep: Sweep[SweepSpec],
     store: Store,
     by: Sequence[str],
     keeps: Sequence[float],
@@ -112,7 +112,9 @@ def plan(
     )
 
 
-def refuse(sweep: Sweep, store: Store, by: Sequence[str], chosen: str | None = None) -> None:
+def refuse(
+    sweep: Sweep[SweepSpec], store: Store, by: Sequence[str], chosen: str | None = None
+) -> None:
     """Refuse what can be seen to lead nowhere, before anything is started.
 
     Args:
@@ -159,7 +161,7 @@ def _refuse_taken(uri: str, name: str) -> None:
 
 
 def configuration(
-    sweep: Sweep, scores: Sequence[ConfigurationScores], chosen: str | None
+    sweep: Sweep[SweepSpec], scores: Sequence[ConfigurationScores], chosen: str | None
 ) -> ConfigurationScores:
     """What is trained again: the supervised configuration that is best by its own objective.
 
@@ -295,7 +297,7 @@ def shares(text: str) -> list[float]:
     return found
 
 
-def retraining_seeds(asked: Sequence[int] | int, sweep: Sweep) -> list[int]:
+def retraining_seeds(asked: Sequence[int] | int, sweep: Sweep[SweepSpec]) -> list[int]:
     """Seeds that no score has seen.
 
     Args:
@@ -319,7 +321,7 @@ def retraining_seeds(asked: Sequence[int] | int, sweep: Sweep) -> list[int]:
 
 
 def table(
-    sweep: Sweep,
+    sweep: Sweep[SweepSpec],
     dataset: Dataset,
     truths: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
@@ -373,7 +375,7 @@ def table(
     return pd.DataFrame(rows)
 
 
-def _accuracies(sweep: Sweep, arm: Arm) -> tuple[dict[int, float], str]:
+def _accuracies(sweep: Sweep[SweepSpec], arm: Arm) -> tuple[dict[int, float], str]:
     """Of the seeds that are done; and of the others, why they are not."""
     wanted = planning.of_arm(sweep.spec, arm).configuration_id
     cells = [c for c in sweep.cells if c.run.configuration.configuration_id == wanted]

@@ -112,13 +112,14 @@ def version(key: str) -> str:
 
 def _fetch(address: tuple[str, str, str], tracking_run: str, scratch: Path) -> Path:
     """A folder with the run's files: the store's own if this machine sees it, else a copy."""
+    from sweep.store import manifest_of  # noqa: PLC0415 - torch
     from sweep.tracking import Store  # noqa: PLC0415 - MLflow and torch
 
     store = Store(*address)
     local = store.local_folder(tracking_run)
     if local is not None:
         return local
-    manifest = store.manifest(tracking_run)
+    manifest = manifest_of(store, tracking_run)
     for file in (MANIFEST, *manifest.files):
         store.download(tracking_run, file, scratch)
     return scratch

@@ -11,10 +11,9 @@ import pyarrow.parquet as pq
 from hardness.dynamics import UNREADABLE
 from hardness.scoring import scorable
 from sweep import disk
-from sweep.folders import Folders
 from sweep.reduction import VERSIONS, version, write_scores
 from sweep.spec import Cell, identity
-from sweep.tracking import Store
+from sweep.store import RunStore
 
 
 def file_of(runs: Sequence[str]) -> str:
@@ -23,7 +22,7 @@ def file_of(runs: Sequence[str]) -> str:
 
 
 def task(
-    cells: Sequence[Cell], keys: Sequence[str], folder: Path, store: Store | Folders
+    cells: Sequence[Cell], keys: Sequence[str], folder: Path, store: RunStore
 ) -> dict[str, Any] | None:
     """What has to be computed for a run or an ensemble, or None if its scores are all there."""
     traces = [cell.trace for cell in cells if cell.trace]

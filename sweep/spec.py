@@ -1,4 +1,4 @@
-"""What a sweep is made of: runs, configurations and their identity, cells, packs, places."""
+"""What a sweep is made of: runs, configurations and their identity, cells, packs."""
 
 import hashlib
 import json
@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from hardness import scoring
-from hardness.dynamics import Recording
 from hardness.options import DatasetOptions, ModelOptions
 from hardness.plan import Planting
 from hardness.sequential import looks
@@ -345,36 +343,55 @@ class AdaptiveSeeds:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepSpec:
-    """An experiment file, read and checked, and what is known of its dataset once that is read.
+class RunsSpec:
+    """What the tables of a set of runs depend on, whoever trained the runs.
 
-    The dataset's size is samples, classes, channels, height and width. ``seeds`` are all that a
-    configuration may get; with ``adaptive`` it may end with fewer. A sweep that prunes has arms and
-    a single regimen.
+    Args:
+        name: Name of the sweep, and of the folder with its tables and figures.
+        storage_path: Folder in which that folder is.
+        dataset: Dataset of the runs; None if it is unknown.
+        regimens: Regimens of the runs, with the number that a configuration is judged by.
+        metrics: Keys of the metrics that are asked for.
+        plugins: The user's own metrics.
+        keep: What stays of a run beside its per-epoch signals.
+        adaptive: What ends the adding of seeds; None if their number is fixed.
+        dataset_digest: Digest of the dataset's content; None until it is read.
+        dataset_size: Samples, classes, channels, height and width; None until the dataset is read.
     """
 
     name: str
+    storage_path: str
+    dataset: DatasetOptions | None
+    regimens: Mapping[str, RegimenSpec]
+    metrics: tuple[str, ...]
+    plugins: tuple[Plugin, ...]
+    keep: Keep
+    adaptive: AdaptiveSeeds | None = None
+    dataset_digest: str | None = None
+    dataset_size: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSpec(RunsSpec):
+    """An experiment file, read and checked, and what is known of its dataset once that is read.
+
+    ``seeds`` are all that a configuration may get; with ``adaptive`` it may end with fewer. A sweep
+    that prunes has arms and a single regimen.
+    """
+
     dataset: DatasetOptions
     validation: Literal["test"] | float | None
     model: ModelOptions
-    regimens: Mapping[str, RegimenSpec]
     method: Literal["grid", "random", "bayes"]
     max_configurations: int | None
     search_seed: int
     seeds: tuple[int, ...]
     vary: tuple[str, ...]
-    metrics: tuple[str, ...]
     score_epochs: tuple[int, ...] | None
-    keep: Keep
-    plugins: tuple[Plugin, ...]
     resources: Resources
-    storage_path: str
     tracking_uri: str | None
     artifacts: str | None = None
     plant: Planting | None = None
-    adaptive: AdaptiveSeeds | None = None
-    dataset_digest: str | None = None
-    dataset_size: tuple[int, ...] | None = None
     arms: tuple[Arm, ...] = ()
 
     def configuration(self, regimen: str, options: Any, model: ModelOptions) -> Configuration:
@@ -398,95 +415,6 @@ class SweepSpec:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecordedSpec:
-    """What stands in the place of an experiment file for runs that were not trained by a sweep.
-
-    Args:
-        name: Of the folder for tables and figures.
-        storage_path: Where that folder is.
-        regimens: Those that occur, with what a configuration is judged by.
-        metrics: All that the runs allow.
-        plugins: None.
-        keep: What was kept is used, whatever its size.
-        dataset_size: Samples and classes; None if no run is finished.
-    """
-
-    name: str
-    storage_path: str
-    regimens: Mapping[str, RegimenSpec]
-    metrics: tuple[str, ...] = ("all",)
-    plugins: tuple[Plugin, ...] = ()
-    keep: Keep = Keep(logits="last")
-    dataset_size: tuple[int, ...] | None = None
-
-
 def offered(regimen: str) -> frozenset[str]:
     """What a metric can read of a regimen, and what the dataset gives."""
     return GIVEN.union(REGIMENS[regimen].offered)
-
-
-def spool(storage_path: str, run_id: str) -> Path:
-    """Files of a run that are not stored yet."""
-    return Path(storage_path) / "spool" / run_id
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
-    """Where a run reads, writes and computes; none of it changes a number.
-
-    Args:
-        tracking_uri: Absolute; SQLite or HTTP, never shown, since it may bear credentials.
-        experiment_id: Of the sweep in the tracker.
-        name: The sweep's name.
-        storage_path: Folder for checkpoints and spool, shared between nodes on a cluster.
-        recording: What to keep.
-        checkpoint_seconds: Least time between two checkpoints of a run.
-        spool_gib: What may wait to be uploaded before training waits.
-        plugins: The user's own metrics.
-        tags: Further tags of each run, such as the git commit.
-    """
-
-    tracking_uri: str = field(repr=False)
-    experiment_id: str
-    name: str
-    storage_path: str
-    recording: Recording = field(default_factory=Recording)
-    checkpoint_seconds: float = 10.0
-    spool_gib: float = 4.0
-    plugins: tuple[Plugin, ...] = ()
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-    def spool(self, run_id: str) -> Path:
-        """Files of a run that are not stored yet."""
-        return spool(self.storage_path, run_id)
-
-    def checkpoints(self, run_id: str) -> Path:
-        """States of a run that is not done yet."""
-        return Path(self.storage_path) / "checkpoints" / run_id
-
-    def claim(self, run_id: str) -> Path:
-        """Says which process works on a run that is not done yet."""
-        return Path(self.storage_path) / "claims" / run_id
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """What a run reports while it goes.
-
-    Args:
-        run_id: Whose.
-        epoch: Finished epochs.
-        epochs: All epochs.
-        state: ``failed`` comes with a reason, as the run's last report; ``lost`` is said of a pack
-            that storage or tracker did not let end.
-        reason: Why it failed.
-        summary: The epoch's numbers.
-    """
-
-    run_id: str
-    epoch: int
-    epochs: int
-    state: Literal["running", "done", "failed", "lost"] = "running"
-    reason: str = ""
-    summary: Mapping[str, float] = field(default_factory=dict)

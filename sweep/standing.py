@@ -1,31 +1,15 @@
-"""A sweep as it stands in its store: its configurations so far, and what became of each cell."""
+"""Looks at a sweep as it stands in MLflow: its configurations, and what became of each cell."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
-from sweep import lease, planning, tracking
+from sweep import ownership, planning, tracking
 from sweep.adaptive import Judge
 from sweep.experiment_file import check
-from sweep.planning import Due, Proposal
+from sweep.planning import Proposal
 from sweep.spec import Cell, SweepSpec
+from sweep.store import Sweep
 from sweep.tracking import Store
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """A sweep as it is now: its spec, its configurations so far and their cells.
-
-    Args:
-        spec: Of the sweep.
-        proposals: Its configurations.
-        cells: With the seeds that are due.
-        due: What is due and why, by configuration id.
-    """
-
-    spec: SweepSpec
-    proposals: Sequence[Proposal]
-    cells: Sequence[Cell]
-    due: Mapping[str, Due] = field(default_factory=dict)
 
 
 def look(
@@ -33,7 +17,7 @@ def look(
     store: Store | None,
     judge: Judge | None = None,
     again: Collection[str] = (),
-) -> Sweep:
+) -> Sweep[SweepSpec]:
     """A sweep as it stands in its store, nothing started.
 
     Args:
@@ -63,7 +47,7 @@ def _nothing(_done: Sequence[Cell], _number: int) -> None:
     """Without a store there is nothing to judge, and no look that does not wait."""
 
 
-def find(name: str, tracking_uri: str | None) -> tuple[Store, Sweep]:
+def find(name: str, tracking_uri: str | None) -> tuple[Store, Sweep[SweepSpec]]:
     """A store and the sweep of that name in it, as the sweep's own run describes it.
 
     Raises:
@@ -73,7 +57,7 @@ def find(name: str, tracking_uri: str | None) -> tuple[Store, Sweep]:
     store = Store.known_as(tracking_uri, name)
     spec = check(store.read_sweep(), name)
     sweep = look(spec, store)
-    if not any(c.state == "running" for c in sweep.cells) or lease.driver(store):
+    if not any(c.state == "running" for c in sweep.cells) or ownership.driver(store):
         return store, sweep
     # Cells run only while a living driver has the sweep, and the last one may just have ended.
     sweep = look(spec, store)

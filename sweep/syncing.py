@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from hardness.dynamics import MANIFEST, Damaged, fingerprint
-from sweep.mistake import Mistake
+from sweep.mistake import Mistake, NoSuchSweep
 from sweep.spec import Trace
-from sweep.tracking import NoSuchSweep, Store, Tracked
+from sweep.store import manifest_of
+from sweep.tracking import Store, Tracked
 from sweep.uploading import patiently
 
 _CARRIED = ("done", "failed", "unfinished")
@@ -123,7 +124,7 @@ def _carry(
         Damaged: If a file is not what the run's manifest says.
     """
     there = trace.tracking_run
-    manifest = source.manifest(there) if trace.state == "done" else None
+    manifest = manifest_of(source, there) if trace.state == "done" else None
     adopted = target.adopt(run, parent)
     sizes = source.files(there)
     # A manifest makes a run done: that of a run that is not, for want of a file, stays behind.
@@ -148,7 +149,7 @@ def _carry(
         for name in last:
             send(name)
     if manifest:
-        target.manifest(adopted)
+        manifest_of(target, adopted)
     target.end_as(adopted, trace.state, run)
     missing += last
     return len(missing), sum(sizes[name] for name in missing)

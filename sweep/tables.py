@@ -17,8 +17,9 @@ from hardness.metrics.registry import Metric
 from hardness.plan import TRUTH
 from hardness.training import REGIMENS
 from sweep.aggregate import REFERENCE, Aggregate, headline
-from sweep.spec import Cell, offered, spool
-from sweep.standing import Sweep
+from sweep.places import spool
+from sweep.spec import Cell, SweepSpec, offered
+from sweep.store import Sweep
 from sweep.uploading import waiting
 
 Format = Literal["table", "json", "csv"]
@@ -55,7 +56,7 @@ def emit(table: pd.DataFrame, form: Format) -> None:
         table.to_csv(sys.stdout, index=False)
 
 
-def status(sweep: Sweep) -> pd.DataFrame:
+def status(sweep: Sweep[SweepSpec]) -> pd.DataFrame:
     """One row a cell: configuration, seed, state, epochs and reason."""
     parameters = {
         p.configuration.configuration_id: ", ".join(f"{k}={v}" for k, v in p.parameters.items())
@@ -65,7 +66,7 @@ def status(sweep: Sweep) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def print_status(sweep: Sweep) -> None:
+def print_status(sweep: Sweep[SweepSpec]) -> None:
     """Cells by configuration, then every failure with its reason."""
     table = Table(box=SIMPLE_HEAD, title=f"sweep {sweep.spec.name}", title_justify="left")
     for column in ("configuration", "regimen", "parameters"):
@@ -447,7 +448,7 @@ def _cell_row(cell: Cell, parameters: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _waiting(sweep: Sweep, cell: Cell) -> dict[str, Any]:
+def _waiting(sweep: Sweep[SweepSpec], cell: Cell) -> dict[str, Any]:
     """What of a cell waits to be uploaded; nothing where this machine does not see the spool."""
     if not Path(sweep.spec.storage_path).is_dir():
         return {"waiting_files": None, "waiting_mib": None}

@@ -12,7 +12,6 @@ import functools
 import json
 import math
 import os
-import posixpath
 import tempfile
 import time
 import urllib.parse
@@ -34,11 +33,10 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 import requests  # noqa: E402
-from mlflow.entities import FileInfo, Metric, Param, Run, RunTag, ViewType  # noqa: E402
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.artifact.artifact_repo import ArtifactRepository  # noqa: E402
 from mlflow.store.artifact.artifact_repository_registry import (  # noqa: E402
-    _artifact_repository_registry,
     get_artifact_repository,
 )
 from mlflow.tracking import MlflowClient  # noqa: E402
@@ -51,10 +49,18 @@ from tenacity import (  # noqa: E402
     wait_random_exponential,
 )
 
-from hardness.dynamics import MANIFEST, UNREADABLE, Damaged, Manifest  # noqa: E402
-from sweep.artifacts import SCHEME, Folder, below  # noqa: E402
-from sweep.mistake import Mistake, folder_bar, hidden  # noqa: E402
+from hardness.dynamics import UNREADABLE, Damaged  # noqa: E402
+from sweep.artifacts import below  # noqa: E402
+from sweep.mistake import (  # noqa: E402
+    Mistake,
+    NoSuchSweep,
+    TrackerAway,
+    TrackerError,
+    folder_bar,
+    hidden,
+)
 from sweep.spec import Configuration, RunSpec, State, Trace, canonical_json  # noqa: E402
+from sweep.store import inside, manifest_of  # noqa: E402
 
 RESOLVED = "experiment.json"
 # No tracker at all: the embedded store, in a place of its own, until it is copied into another.
@@ -62,10 +68,8 @@ OFFLINE = "offline"
 _SQLITE = "sqlite:///"
 # Tag of a run that was trained elsewhere.
 ADOPTED = "adopted"
-# How long a sweep that trains waits for a tracker that is away.
-PATIENCE_S = 600.0
 _PAGE = 1000
-_LEASE = "driver"
+_DRIVER = "driver"
 # What sets apart the runs of a role; there is one of each other role.
 _IDENTITY = {"sweep": "", "configuration": "configuration_id", "run": "run_id", "aggregate": ""}
 _SERVER_ERROR = 500
@@ -75,18 +79,6 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _MAGIC = b"SQLite format 3\0"
 _STATUS = {"RUNNING": "running", "SCHEDULED": "running", "FINISHED": "done", "FAILED": "failed"}
-
-
-class TrackerError(Mistake, OSError):
-    """The tracker did not answer or refused; trying again may help."""
-
-
-class TrackerAway(TrackerError):  # noqa: N818 - it states where the tracker is
-    """The tracker did not answer, or not now."""
-
-
-class NoSuchSweep(Mistake, LookupError):  # noqa: N818 - it states what the store said
-    """The store has no sweep of that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +252,10 @@ class Store:
                     return cls.find(located(OFFLINE), name)
             raise
 
+    def __reduce__(self) -> tuple[type["Store"], tuple[str, str, str, float]]:
+        # A store travels to other processes as what opens it there.
+        return type(self), (*self.address, self.patience_s)
+
     @property
     def address(self) -> tuple[str, str, str]:
         """The arguments that open it once more, in another process."""
@@ -409,15 +405,15 @@ class Store:
                     if kept.info.status in ("RUNNING", "SCHEDULED"):
                         self.client.set_terminated(kept.info.run_id, "KILLED")
 
-    def read_lease(self) -> str:
-        """Who drives the sweep, as ``sweep.lease`` wrote it; empty if nobody does."""
+    def read_driver(self) -> str:
+        """Who drives the sweep, as ``sweep.ownership`` wrote it; empty if nobody does."""
         with _translated(self.uri):
-            return str(self.client.get_experiment(self.experiment_id).tags.get(_LEASE, ""))
+            return str(self.client.get_experiment(self.experiment_id).tags.get(_DRIVER, ""))
 
-    def write_lease(self, text: str) -> None:
+    def write_driver(self, text: str) -> None:
         """Say who drives the sweep."""
         with _translated(self.uri):
-            self.client.set_experiment_tag(self.experiment_id, _LEASE, text)
+            self.client.set_experiment_tag(self.experiment_id, _DRIVER, text)
 
     @_patient
     def traces(self) -> dict[str, Trace]:
@@ -435,23 +431,6 @@ class Store:
         with _translated(self.uri):
             found = [*self._runs("role = 'run'", f"run_id = '{run_id}'")]
         return self._trace(_kept(found)) if found else None
-
-    def manifest(self, tracking_run: str) -> Manifest:
-        """A finished run's table of contents, each of its files seen in the store.
-
-        Raises:
-            Damaged: If it is missing or unreadable, or a file it names is missing or of another
-                size.
-        """
-        # Listed first: a tracker that goes away just now is no reason to train a run again.
-        sizes = self.files(tracking_run)
-        if MANIFEST not in sizes:
-            raise Damaged(f"no {MANIFEST}")
-        manifest = Manifest.from_json(self.read_text(tracking_run, MANIFEST))
-        for name, (size, _) in manifest.files.items():
-            if sizes.get(name) != size:
-                raise Damaged(f"{name}: expected {size} bytes; the store has {sizes.get(name)}")
-        return manifest
 
     @_patient
     def files(self, tracking_run: str) -> dict[str, int]:
@@ -472,7 +451,7 @@ class Store:
 
     def upload(self, tracking_run: str, path: Path, name: str) -> None:
         """Store a local file under an artifact name, replacing an older one."""
-        folder = name.rpartition("/")[0]
+        folder = inside(name).rpartition("/")[0]
         assert path.name == name.rpartition("/")[2]
         with _translated(self.uri):
             self.client.log_artifact(tracking_run, str(path), folder or None)
@@ -483,13 +462,13 @@ class Store:
 
         Args:
             tracking_run: Its run.
-            name: As in the run's manifest; checked there to stay inside the run's layout.
+            name: As in the run's manifest.
             folder: Where it goes, under the same name.
 
         Raises:
             TrackerError: If the run has no such artifact, or the tracker cannot be reached.
         """
-        target = folder / name
+        target = folder / inside(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         # Where MLflow puts a nested name below its target differs between kinds of store.
         with tempfile.TemporaryDirectory(dir=folder) as scratch, _translated(self.uri):
@@ -655,7 +634,7 @@ class Store:
         if state != "done":
             return Trace(state="missing", reason=cut_off(epochs), **base)
         try:
-            manifest = self.manifest(run.info.run_id)
+            manifest = manifest_of(self, run.info.run_id)
         except Damaged as error:
             return Trace(state="missing", reason=str(error), **base)
         return Trace(
@@ -710,57 +689,6 @@ class Store:
         """Set or replace tags."""
         with _translated(self.uri):
             self.client.log_batch(tracking_run, tags=[RunTag(k, v) for k, v in tags.items()])
-
-
-class FsspecArtifacts(ArtifactRepository):
-    """The files of a run on a filesystem that fsspec knows and MLflow does not."""
-
-    def __init__(
-        self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
-    ) -> None:
-        super().__init__(artifact_uri, tracking_uri, registry_uri)
-        with _in_words_of_mlflow():
-            self._folder = Folder(artifact_uri)
-
-    def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
-        """Store a file, in a folder of the run or at its root."""
-        with _in_words_of_mlflow():
-            self._folder.put(
-                Path(local_file), posixpath.join(artifact_path or "", Path(local_file).name)
-            )
-
-    def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
-        """Store all files below a folder."""
-        for path in sorted(p for p in Path(local_dir).rglob("*") if p.is_file()):
-            inner = path.parent.relative_to(local_dir).as_posix()
-            self.log_artifact(str(path), posixpath.normpath(f"{artifact_path or '.'}/{inner}"))
-
-    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
-        """What lies directly in a folder of the run."""
-        with _in_words_of_mlflow():
-            return [FileInfo(n, size is None, size) for n, size in self._folder.listed(path or "")]
-
-    def _download_file(self, remote_file_path: str, local_path: str) -> None:
-        with _in_words_of_mlflow():
-            self._folder.get(remote_file_path, Path(local_path))
-
-    def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Remove a file or folder, or all that the run has."""
-        with _in_words_of_mlflow():
-            self._folder.remove(artifact_path or "")
-
-
-# The nodes of a Ray job have the project as files, not installed: its entry point is not there.
-_artifact_repository_registry.register(SCHEME, FsspecArtifacts)  # type: ignore[no-untyped-call]
-
-
-@contextlib.contextmanager
-def _in_words_of_mlflow() -> Iterator[None]:
-    """Every filesystem has errors of its own; MLflow and we know how to treat its own alone."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - theirs are of all kinds
-        raise MlflowException(hidden(f"{type(error).__name__}: {error}")) from None
 
 
 def _checked(uri: str) -> str:

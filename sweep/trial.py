@@ -4,10 +4,10 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,6 +17,7 @@ from hardness.datasets import Dataset
 from hardness.dynamics import (
     INIT,
     Diverged,
+    EpochRecord,
     Manifest,
     Recording,
     epoch_file,
@@ -32,14 +33,15 @@ from hardness.options import ModelOptions
 from hardness.provenance import circumstances
 from hardness.pruning import positions_of, pruned
 from hardness.seeding import Streams
-from hardness.training import REGIMENS
+from hardness.training import REGIMENS, Regimen
 from hardness.training.passes import schedule
 from sweep import disk
-from sweep.claim import Claim, Guarded, Lost, claimed_for
 from sweep.experiment_file import options
-from sweep.spec import Pack, Places, Progress, RunSpec, canonical_json
-from sweep.tracking import PATIENCE_S, Store
-from sweep.uploading import Uploader
+from sweep.ownership import RunClaim, RunTaken, WhileOwned, claimed_for
+from sweep.places import Places, Progress
+from sweep.spec import Configuration, Pack, RunSpec, Trace, canonical_json
+from sweep.store import RunWriter, TrainingStore
+from sweep.uploading import Uploader, patiently
 
 # Names, sizes and digests of the files that a half-trained run can go on from.
 LEDGER = "files.json"
@@ -68,12 +70,12 @@ def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]
         raise ValueError(f"expected the dataset of digest {expected}; got {dataset.digest}")
     for plugin in places.plugins:
         plugin.load()
-    store = Store(places.tracking_uri, places.experiment_id, places.name, PATIENCE_S)
+    training = _Training.of(pack.configuration, places.recording)
     for seed in pack.seeds:
         run = RunSpec(configuration=pack.configuration, seed=seed)
         try:
-            yield from _one(run, pack.parent_run, dataset, store, places)
-        except Lost:
+            yield from _one(run, pack.parent_run, training, dataset, places)
+        except RunTaken:
             # Whoever has taken this run up goes on with the rest of the pack too.
             return
         except OSError as error:
@@ -83,82 +85,126 @@ def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]
             raise OSError(error.errno, said, error.filename or places.storage_path) from error
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Training:
+    """How a configuration is trained, built once from its plain values.
+
+    Args:
+        regimen: The way to train.
+        options: The regimen's options.
+        model: The network's options.
+        recording: What is asked to be recorded.
+        passes: Scoring passes, each with the epochs in which it is made.
+    """
+
+    regimen: Regimen
+    options: Any
+    model: ModelOptions
+    recording: Recording
+    passes: Mapping[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, configuration: Configuration, recording: Recording) -> "_Training":
+        """The training of a configuration.
+
+        Raises:
+            ValueError: If an option is not what it should be.
+        """
+        regimen = REGIMENS[configuration.regimen]
+        chosen = options(regimen.options, configuration.options)
+        return cls(
+            regimen=regimen,
+            options=chosen,
+            model=options(ModelOptions, configuration.model),
+            recording=recording,
+            passes=schedule(regimen.passes, recording, chosen.epochs),
+        )
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs that a run records."""
+        return int(self.options.epochs)
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the signals that a run records, those of scoring passes last."""
+        of_passes = (signal for name in self.passes for signal in self.regimen.passes[name].signals)
+        return (*self.regimen.signals, *of_passes)
+
+    def is_done(self, trace: Trace | None) -> bool:
+        """Whether a run is done with all that is to be recorded."""
+        if trace is None or trace.state != "done":
+            return False
+        snapshots = {*self.regimen.snapshots} & {*self.recording.snapshots}
+        made = {name: {*trace.passes.get(name, ())} for name in self.passes}
+        return {*self.signals, *snapshots} <= trace.signals and all(
+            {*epochs} <= made[name] for name, epochs in self.passes.items()
+        )
+
+    def records(
+        self, run: RunSpec, dataset: Dataset, device: torch.device, resume: Checkpoint | None
+    ) -> Iterator[EpochRecord]:
+        """Train a run, from a checkpoint if there is one."""
+        configuration = run.configuration
+        return self.regimen.train(
+            _without_truth(dataset),
+            self.model,
+            self.options,
+            Streams(seed=run.seed, salt=configuration.configuration_id, vary=configuration.vary),
+            device=device,
+            recording=self.recording,
+            resume=resume,
+        )
+
+
 def _one(
-    run: RunSpec, parent_run: str, dataset: Dataset, store: Store, places: Places
+    run: RunSpec, parent_run: str, training: _Training, dataset: Dataset, places: Places
 ) -> Iterator[Progress]:
     """Train one seed, unless it is done already."""
-    if epochs := _done(run, store, places.recording):
+    if training.is_done(places.store.trace(run.run_id)):
         # By this pack, before its process was lost.
         _forget(run.run_id, places)
+        epochs = training.epochs
         yield Progress(run_id=run.run_id, epoch=epochs, epochs=epochs, state="done")
         return
-    claim = Claim(places.claim(run.run_id), places.name)
-    tracking_run = store.start_run(run, parent_run, places.tags)
+    claim = RunClaim(places.claim(run.run_id), places.name)
+    tracking_run = places.store.start_run(run, parent_run, places.tags)
     try:
         kept = positions_of(dataset, run.configuration.part, seed=run.seed)
-        yield from _run(run, tracking_run, pruned(dataset, kept), store, places, claim)
-    except (OSError, Lost):
+        yield from _run(run, tracking_run, training, pruned(dataset, kept), places, claim)
+    except (OSError, RunTaken):
         raise
     except Exception as error:  # noqa: BLE001 - this seed's result; the others go on
         reason = str(error)
         if not isinstance(error, Diverged):
             reason = f"{type(error).__name__}: {reason}"
-        Guarded(store, claim).fail(tracking_run, reason, final=True)
+        WhileOwned(places.store, claim).fail(tracking_run, reason, final=True)
         _forget(run.run_id, places)
         yield Progress(run_id=run.run_id, epoch=0, epochs=0, state="failed", reason=reason)
 
 
-def _done(run: RunSpec, store: Store, recording: Recording) -> int:
-    """Epochs of a run that is done with all that is to be recorded; 0 if it is to be trained."""
-    trace = store.trace(run.run_id)
-    if trace is None or trace.state != "done":
-        return 0
-    regimen = REGIMENS[run.configuration.regimen]
-    epochs = options(regimen.options, run.configuration.options).epochs
-    passes = schedule(regimen.passes, recording, epochs)
-    recorded = {*regimen.signals, *({*regimen.snapshots} & {*recording.snapshots})}
-    recorded |= {signal for name in passes for signal in regimen.passes[name].signals}
-    made = {name: {*trace.passes.get(name, ())} for name in passes}
-    whole = recorded <= trace.signals and all({*e} <= made[name] for name, e in passes.items())
-    return epochs if whole else 0
-
-
 def _run(
-    run: RunSpec, tracking_run: str, dataset: Dataset, store: Store, places: Places, claim: Claim
+    run: RunSpec,
+    tracking_run: str,
+    training: _Training,
+    dataset: Dataset,
+    places: Places,
+    claim: RunClaim,
 ) -> Iterator[Progress]:
-    regimen = REGIMENS[run.configuration.regimen]
-    chosen = options(regimen.options, run.configuration.options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     spool, folder = places.spool(run.run_id), places.checkpoints(run.run_id)
-    epochs = chosen.epochs
-    passes = schedule(regimen.passes, places.recording, epochs)
-    _forget_another_recording(folder, places.recording, passes)
-    resume, stored, written = _resume(store, tracking_run, spool, folder)
+    epochs = training.epochs
+    _forget_another_recording(folder, training)
+    resume, stored, written = _resume(places.store, tracking_run, spool, folder)
     noted = _Prints()
     snapshots = set[str]()
-    guarded = Guarded(store, claim)
-    with Uploader(guarded, tracking_run, spool, spool_bytes=places.spool_gib * 2**30) as uploader:
+    owned = WhileOwned(places.store, claim)
+    with Uploader(owned, tracking_run, spool, spool_bytes=places.spool_gib * 2**30) as uploader:
         uploader.sent.update(stored)
         uploader.put(_describe(run, dataset, spool, device))
-        for epoch in range(INIT, resume.epoch + 1 if resume else INIT):
-            if epoch_file(epoch) not in stored:
-                summary = read_summary(spool / epoch_file(epoch))
-                uploader.put([epoch_file(epoch)], epoch=epoch, summary=summary)
-        records = regimen.train(
-            _without_truth(dataset),
-            options(ModelOptions, run.configuration.model),
-            chosen,
-            Streams(
-                seed=run.seed,
-                salt=run.configuration.configuration_id,
-                vary=run.configuration.vary,
-            ),
-            device=device,
-            recording=places.recording,
-            resume=resume,
-        )
+        _put_spooled(range(INIT, resume.epoch + 1 if resume else INIT), uploader)
         saved = time.monotonic()
-        for record in records:
+        for record in training.records(run, dataset, device, resume):
             claim.check()
             files = _as_room_comes(partial(write_epoch, spool, record), uploader)
             written |= {name: fingerprint(spool / name) for name in files}
@@ -176,17 +222,20 @@ def _run(
     manifest = Manifest(
         epochs=epochs,
         rows=len(dataset.train.labels),
-        signals=(
-            *regimen.signals,
-            *(signal for name in passes for signal in regimen.passes[name].signals),
-            *sorted(snapshots),
-        ),
+        signals=(*training.signals, *sorted(snapshots)),
         files=uploader.sent,
-        passes=passes,
+        passes=training.passes,
     )
-    _commit(guarded, tracking_run, spool, manifest)
+    _commit(owned, tracking_run, spool, manifest)
     _forget(run.run_id, places)
     yield Progress(run_id=run.run_id, epoch=epochs, epochs=epochs, state="done")
+
+
+def _put_spooled(epochs: Iterable[int], uploader: Uploader) -> None:
+    """Queue the files of those epochs before a checkpoint that only the spool has."""
+    for epoch in epochs:
+        if (name := epoch_file(epoch)) not in uploader.sent:
+            uploader.put([name], epoch=epoch, summary=read_summary(uploader.spool / name))
 
 
 def _as_room_comes(write: Callable[[], _T], uploader: Uploader) -> _T:
@@ -238,7 +287,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def _resume(
-    store: Store, tracking_run: str, spool: Path, folder: Path
+    store: TrainingStore, tracking_run: str, spool: Path, folder: Path
 ) -> tuple[Checkpoint | None, _Prints, _Prints]:
     """The newest checkpoint all of whose epochs are stored or spooled, and these files.
 
@@ -277,16 +326,15 @@ def _ledger(folder: Path) -> _Prints:
         return {}
 
 
-def _forget_another_recording(
-    folder: Path, recording: Recording, passes: Mapping[str, tuple[int, ...]]
-) -> None:
+def _forget_another_recording(folder: Path, training: _Training) -> None:
     """Drop the checkpoints of a training that recorded otherwise: its epochs lack what is asked.
 
     Asking for another metric of a half-trained run is rare, and trained again it comes out the
     same.
     """
+    recording = training.recording
     asked = json.dumps(
-        {"signals": recording.signals, "snapshots": recording.snapshots, "passes": passes}
+        {"signals": recording.signals, "snapshots": recording.snapshots, "passes": training.passes}
     )
     note = folder / "recording.json"
     if note.is_file() and note.read_text() == asked:
@@ -296,7 +344,7 @@ def _forget_another_recording(
     note.write_text(asked)
 
 
-def _stored_epochs(store: Store, tracking_run: str, folder: Path) -> _Prints:
+def _stored_epochs(store: TrainingStore, tracking_run: str, folder: Path) -> _Prints:
     found = _Prints()
     for name in store.files(tracking_run):
         if name.startswith("dynamics/"):
@@ -329,11 +377,10 @@ def _describe(run: RunSpec, dataset: Dataset, spool: Path, device: torch.device)
     return [name, write_spec(spool, content)]
 
 
-def _commit(store: Guarded, tracking_run: str, spool: Path, manifest: Manifest) -> None:
+def _commit(store: RunWriter, tracking_run: str, spool: Path, manifest: Manifest) -> None:
     """Store the manifest: from here on the run is done."""
-    uploader = Uploader(store, tracking_run, spool)
-    uploader.put([write_manifest(spool, manifest)])
-    uploader.close()
+    name = write_manifest(spool, manifest)
+    patiently(partial(store.upload, tracking_run, spool / name, name))
     store.finish(tracking_run)
 
 

@@ -11,10 +11,9 @@ import pandas as pd
 from hardness.dynamics import SAMPLES, UNREADABLE
 from hardness.foreign import read_scores
 from hardness.plan import PLANTED, TRUTH
-from sweep.folders import Folders
 from sweep.mistake import Mistake
 from sweep.spec import Cell
-from sweep.tracking import Store
+from sweep.store import RunStore
 
 # Its labels are drawn without a look at the image, so that nothing but a label can tell.
 INDEPENDENT_OF_IMAGES = f"{TRUTH}noise_symmetric"
@@ -33,9 +32,7 @@ class Truths:
     unplanted: np.ndarray | None = None
 
 
-def of_run(
-    store: Store | Folders, tracking_run: str, sample_ids: np.ndarray, notes: list[str]
-) -> Truths:
+def of_run(store: RunStore, tracking_run: str, sample_ids: np.ndarray, notes: list[str]) -> Truths:
     """The columns ``truth_*`` of a run's samples.
 
     Args:
@@ -62,7 +59,7 @@ def of_run(
 
 
 def refuse_others(
-    given: Mapping[str, pd.Series], store: Store | Folders, cells: Sequence[Cell]
+    given: Mapping[str, pd.Series], store: RunStore, cells: Sequence[Cell]
 ) -> list[str]:
     """Names of the truths in the runs' own samples; refuses what others say of other samples.
 
@@ -114,10 +111,9 @@ def given_truths(files: Sequence[Path]) -> dict[str, pd.Series]:
     return found
 
 
-def _samples(store: Store | Folders, tracking_run: str) -> pd.DataFrame:
+def _samples(store: RunStore, tracking_run: str) -> pd.DataFrame:
     local = store.local_folder(tracking_run)
     if local is not None:
         return pd.read_parquet(local / SAMPLES)
-    assert isinstance(store, Store)
     with tempfile.TemporaryDirectory(prefix="sweep-truth-") as scratch:
         return pd.read_parquet(store.download(tracking_run, SAMPLES, Path(scratch)))

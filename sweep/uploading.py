@@ -18,8 +18,7 @@ from tenacity import (
 )
 
 from hardness.dynamics import INIT, fingerprint
-from sweep.claim import Guarded
-from sweep.tracking import PATIENCE_S
+from sweep.store import PATIENCE_S, RunWriter
 
 T = TypeVar("T")
 SPOOL_BYTES = 4 * 2**30
@@ -91,7 +90,7 @@ class Uploader:
 
     def __init__(
         self,
-        store: Guarded,
+        store: RunWriter,
         tracking_run: str,
         spool: Path,
         *,

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from sweep.spec import Places
+from sweep.places import Places
 from sweep.tracking import Store
 
 
@@ -24,8 +24,7 @@ def store(name):
             yield (
                 made,
                 Places(
-                    tracking_uri=made.uri,
-                    experiment_id=made.experiment_id,
+                    store=made,
                     name=name,
                     storage_path=f"{folder}/storage",
                 ),

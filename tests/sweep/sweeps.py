@@ -7,7 +7,8 @@ import numpy as np
 
 from hardness.dynamics import Dynamics
 from sweep import cli, driver, experiment_file, planning, standing
-from sweep.spec import Pack, Places, RunSpec
+from sweep.places import Places
+from sweep.spec import Pack, RunSpec
 from sweep.tracking import Store
 from sweep.trial import run_pack
 
@@ -60,8 +61,7 @@ def by_hand(path, *overrides, checkpoint_seconds=60.0):
     known = {"dataset_digest": spec.dataset_digest, "dataset_size": spec.dataset_size}
     store.save_sweep({**driver.resolved(content, spec), **known}, {})
     places = Places(
-        tracking_uri=store.uri,
-        experiment_id=store.experiment_id,
+        store=store,
         name=spec.name,
         storage_path=spec.storage_path,
         recording=driver._recording(spec),

@@ -19,10 +19,11 @@ from hardness.estimate import Estimate
 from hardness.sequential import Look, look_at
 from sweep import adaptive, driver, planning, standing
 from sweep.experiment_file import ExperimentError, check, read
+from sweep.places import Places, Progress
 from sweep.planning import Due, asked_metrics, cells, due, needed_signals, ruled_out, to_train
 from sweep.spec import Pack, Trace
 from sweep.tracking import Store
-from sweep.trial import Places, Progress, run_pack
+from sweep.trial import run_pack
 
 UNTIL = {"metric": "el2n", "reliability": 0.9}
 PLAN = (6, 8, 12, 20)

@@ -1,63 +1,48 @@
-"""Where the files of runs lie without a server: folders, MLflow's kinds of place, and fsspec's."""
-
-import tomllib
+"""Where the files of runs lie without a server: folders, and the kinds of address MLflow knows."""
 
 import pytest
-from conftest import ROOT
-from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
 from stores import at_once, started
 from sweeps import command, experiment
 
 from hardness.dynamics import fingerprint
 from sweep import artifacts, driver, experiment_file
-from sweep.artifacts import Folder, place
+from sweep.artifacts import place
 from sweep.mistake import Mistake
-from sweep.tracking import FsspecArtifacts, Store, TrackerError, default_uri
+from sweep.tracking import Store, TrackerError, default_uri
 
 
 @pytest.mark.parametrize(
-    ("value", "location"),
+    ("value", "address"),
     [
         ("/data/runs", "file:///data/runs"),
         ("file:///data/runs", "file:///data/runs"),
         ("s3://bucket/runs", "s3://bucket/runs"),
         ("wasbs://container@account.blob.core.windows.net/runs",) * 2,
-        ("memory://runs", "fsspec://memory/runs"),
-        ("fsspec+file:///data/runs", "fsspec://file//data/runs"),
-        ("fsspec+ftp://me@host:21/runs", "fsspec://ftp/me@host:21/runs"),
-        ("fsspec://file//data/runs", "fsspec://file//data/runs"),
     ],
 )
-def test_places_in_the_words_of_mlflow(value, location):
-    assert place(value) == location
-    assert place(place(value)) == location
+def test_a_folder_becomes_an_address_and_an_address_stays(value, address):
+    assert place(value) == address
+    assert place(place(value)) == address
 
 
-def test_what_is_left_to_mlflow_it_knows():
-    known = get_registered_artifact_repositories()
-    assert known.keys() >= artifacts.MLFLOW
-    assert artifacts.SCHEME in known
+def test_mlflow_knows_every_kind_of_address_that_is_accepted():
+    assert get_registered_artifact_repositories().keys() >= artifacts.MLFLOW
 
 
-def test_an_installed_project_tells_mlflow_of_its_places(tmp_path):
-    """As the server of ``sweep ui`` finds them, which imports nothing of ours."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    named = project["entry-points"]["mlflow.artifact_repository"][artifacts.SCHEME]
-    assert named == "sweep.artifacts:repository"
-    found = artifacts.repository(f"fsspec://file/{tmp_path}")
-    assert isinstance(found, FsspecArtifacts)
-    assert found.list_artifacts() == []
+KIND = "expected a folder or an address of a kind that MLflow knows, such as s3://bucket/folder"
 
 
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("nowhere://x", "expected a folder or an address of a kind that MLflow or fsspec knows"),
+        ("nowhere://x", f"artifacts: {KIND}; got nowhere://"),
+        ("memory://x", f"artifacts: {KIND}; got memory://"),
+        ("fsspec://file//data/runs", f"artifacts: {KIND}; got fsspec://"),
+        ("https://host/x", f"artifacts: {KIND}; got https://"),
         ("s3://me:secret@bucket/x", "expected an address without password and options"),
-        ("fsspec://ftp/me:secret@host/x", "expected an address without password and options"),
+        ("ftp://me:secret@host/x", "expected an address without password and options"),
         ("https://host/x?token=secret", "expected an address without password and options"),
-        ("https://host/x", "expected a place that can be written to; got https://"),
         ("''", "expected a folder or an address; got ''"),
         ("[s3://me:secret@bucket]", "artifacts: expected text"),
     ],
@@ -79,7 +64,7 @@ def test_a_server_keeps_files_itself(workdir):
 
 def test_the_store_keeps_a_place_that_can_be_read_again(workdir):
     path = experiment(workdir)
-    for value in ("files", "fsspec+file:///data"):
+    for value in ("files", "s3://bucket/runs"):
         content = experiment_file.read(path, [f"artifacts={value}"])
         spec = experiment_file.check(content, str(path))
         kept = driver.resolved(content, spec)
@@ -88,50 +73,8 @@ def test_the_store_keeps_a_place_that_can_be_read_again(workdir):
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return Folder(f"fsspec://file/{tmp_path}/inside")
-
-
-def test_files_come_back_from_any_depth(folder, tmp_path):
-    (tmp_path / "a").write_bytes(b"12345")
-    assert folder.listed() == []
-    for name in ("a", "deep/er/a", "deep/b"):
-        folder.put(tmp_path / "a", name)
-    assert folder.listed() == [("a", 5), ("deep", None)]
-    assert folder.listed("deep") == [("deep/b", 5), ("deep/er", None)]
-    assert folder.listed("a") == []
-    (tmp_path / "a").write_bytes(b"678")
-    folder.put(tmp_path / "a", "deep/b")
-    folder.get("deep/b", tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == b"678"
-    folder.remove("deep")
-    assert folder.listed() == [("a", 5)]
-
-
-@pytest.mark.parametrize("name", ["../out", "a/../../out", "/etc/passwd", "..", "a\\..\\..\\out"])
-def test_no_name_leads_out_of_a_run(folder, tmp_path, name):
-    (tmp_path / "out").write_text("not the run's")
-    (tmp_path / "local").write_text("ours")
-    repository = FsspecArtifacts(f"fsspec://file/{tmp_path}/inside")
-    for refused in (
-        lambda: folder.put(tmp_path / "local", name),
-        lambda: folder.get(name, tmp_path / "local"),
-        lambda: folder.listed(name),
-        lambda: folder.remove(name),
-    ):
-        with pytest.raises(ValueError, match="inside the run's own folder"):
-            refused()
-    with pytest.raises(MlflowException):
-        repository.log_artifact(str(tmp_path / "local"), name)
-    with pytest.raises(MlflowException):
-        repository.download_artifacts(name, str(tmp_path))
-    assert (tmp_path / "out").read_text() == "not the run's"
-    assert (tmp_path / "local").read_text() == "ours"
-
-
-@pytest.fixture
 def store(workdir):
-    return Store.create(default_uri(), "far", place(f"fsspec+file://{workdir}/far"))
+    return Store.create(default_uri(), "far", place(f"{workdir}/far"))
 
 
 def test_a_store_keeps_files_there(store, workdir):
@@ -145,13 +88,13 @@ def test_a_store_keeps_files_there(store, workdir):
     store.upload_folder(run, workdir / "made")
     assert store.files(run) == {"dynamics/spec.json": 8, "figures/f.png": 3, "t.csv": 3}
     assert store.read_text(run, "dynamics/spec.json") == '{"a": 1}'
-    assert store.local_folder(run) is None
     (kept,) = (workdir / "far" / "far").iterdir()
     assert kept.name == run
+    assert store.local_folder(run) == kept / "artifacts"
     with pytest.raises(TrackerError, match=r"nothing\.json"):
         store.download(run, "nothing.json", workdir)
-    with pytest.raises(Mistake, match=r"artifacts: expected fsspec://file/.*; got memory|fsspec"):
-        Store.create(store.uri, "far", place("memory://elsewhere"))
+    with pytest.raises(Mistake, match=r"artifacts: expected file:///.*; got s3://elsewhere/far"):
+        Store.create(store.uri, "far", place("s3://elsewhere"))
     assert Store.create(store.uri, "far").experiment_id == store.experiment_id
 
 

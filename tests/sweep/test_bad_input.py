@@ -16,7 +16,7 @@ from sweeps import command
 
 from hardness.recorder import Recorder
 from sweep import driver, experiment_file, fanout, planning, standing, tracking
-from sweep.spec import Places
+from sweep.places import Places
 from sweep.trial import run_pack
 
 SWEEP = Path(sys.executable).with_name("sweep")
@@ -131,8 +131,7 @@ def train(place):
         for p in sweep.proposals
     }
     places = Places(
-        tracking_uri=store.uri,
-        experiment_id=store.experiment_id,
+        store=store,
         name=spec.name,
         storage_path=spec.storage_path,
     )

@@ -15,7 +15,7 @@ from sweeps import command
 from hardness.dynamics import Recording
 from sweep import fanout
 from sweep.mistake import hidden
-from sweep.spec import Places
+from sweep.places import Places
 from sweep.tracking import Store, TrackerError
 
 SECRET = "7hCkw3Qr5"
@@ -110,8 +110,7 @@ def test_no_error_shows_them(method, tmp_path, monkeypatch, caplog, capfd):
 
 def test_places_do_not_show_them():
     places = Places(
-        tracking_uri=with_secret("http://tracker:5000"),
-        experiment_id="1",
+        store=Store(with_secret("http://tracker:5000"), "1", "any"),
         name="any",
         storage_path="/there",
         recording=Recording(),

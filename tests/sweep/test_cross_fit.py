@@ -10,10 +10,11 @@ from sweeps import experiment
 
 from hardness.metrics.registry import METRICS
 from sweep import aggregate, driver, experiment_file, planning, score_cache, tables
+from sweep.places import Places
 from sweep.reduction import reduce_runs
 from sweep.spec import Pack
 from sweep.tracking import Store
-from sweep.trial import Places, run_pack
+from sweep.trial import run_pack
 
 EPOCHS, FOLDS, SEEDS = 2, 3, (0, 1)
 KEYS = ["rho_loss", "irreducible_loss", "label_quality_self_confidence", "max_softmax", "mean_loss"]
@@ -35,8 +36,7 @@ def test_runs_leave_scores_of_every_sample_ranked_within_the_fold(workdir):
     (proposal,) = planning.proposals(spec, [], {})
     store = Store.create(f"sqlite:///{workdir / 'mlflow.db'}", "small")
     places = Places(
-        tracking_uri=store.uri,
-        experiment_id=store.experiment_id,
+        store=store,
         name="small",
         storage_path=str(workdir / "storage"),
         recording=driver._recording(spec),

@@ -8,7 +8,7 @@ from breakable import CELLS, EPOCHS, fill, flip, goes_on, halve, until
 from sweeps import by_hand, cells, command, train
 
 from hardness import checkpoint as checkpoints
-from sweep.claim import Claim, Guarded
+from sweep.ownership import RunClaim, WhileOwned
 from sweep.tracking import Store
 from sweep.trial import _as_room_comes
 from sweep.uploading import Uploader
@@ -59,13 +59,13 @@ def test_a_full_disk_that_uploads_empty(disk, tmp_path, tracker):
     spool = disk("64k") or pytest.skip(NO_DISK)
     store = Store.create(tracker.uri, "empties")
     run = store._new("any", {"role": "any"})
-    with Uploader(Guarded(store, Claim(tmp_path / "claim", "any")), run, spool) as uploader:
+    with Uploader(WhileOwned(store, RunClaim(tmp_path / "claim", "any")), run, spool) as uploader:
         for number in range(10):
             path = spool / f"{number}.bin"
             _as_room_comes(partial(path.write_bytes, bytes(20_000)), uploader)
             uploader.put([path.name])
     assert store.files(run) == {f"{number}.bin": 20_000 for number in range(10)}
-    with Uploader(Guarded(store, Claim(tmp_path / "claim", "any")), run, spool) as uploader:
+    with Uploader(WhileOwned(store, RunClaim(tmp_path / "claim", "any")), run, spool) as uploader:
         write = partial((spool / "large.bin").write_bytes, bytes(100_000))
         with pytest.raises(OSError, match="No space left"):
             _as_room_comes(write, uploader)

@@ -9,10 +9,12 @@ from stores import Line
 from sweeps import experiment
 
 from sweep import driver, experiment_file, fanout, planning
+from sweep.places import Places
 from sweep.plugins import Plugin
 from sweep.spec import Pack, Resources, RunSpec
+from sweep.store import manifest_of
 from sweep.tracking import Store
-from sweep.trial import Places, run_pack
+from sweep.trial import run_pack
 from sweep.uploading import waiting
 
 pytestmark = pytest.mark.slow
@@ -49,8 +51,7 @@ def setting(workdir, lr="0.05"):
     }.values()
     store = Store.create(f"sqlite:///{workdir / 'mlflow.db'}", "packs")
     places = Places(
-        tracking_uri=store.uri,
-        experiment_id=store.experiment_id,
+        store=store,
         name="packs",
         storage_path=str(workdir / "storage"),
         checkpoint_seconds=0,
@@ -132,8 +133,7 @@ def test_what_a_cut_off_run_left_in_the_spool_is_stored_by_the_next_start(
         mine = pack(far, configuration, 0)
         there = dataclasses.replace(
             places,
-            tracking_uri=far.uri,
-            experiment_id=far.experiment_id,
+            store=far,
             checkpoint_seconds=checkpoint_seconds,
         )
         records = run_pack(mine, dataset, there)
@@ -147,7 +147,7 @@ def test_what_a_cut_off_run_left_in_the_spool_is_stored_by_the_next_start(
         assert waiting(places.spool(run_id)) == (0, 0)
         expected, found = store.trace(run_id), far.trace(run_id)
         assert found.state == "done"
-        assert far.manifest(found.tracking_run) == store.manifest(expected.tracking_run)
+        assert manifest_of(far, found.tracking_run) == manifest_of(store, expected.tracking_run)
 
 
 def test_a_lost_pack_goes_on_with_the_seed_that_was_not_done(ray_session, workdir):

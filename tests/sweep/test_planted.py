@@ -14,9 +14,10 @@ from hardness.metrics import METRICS
 from hardness.scoring import scorable, score_run
 from sweep import driver, planning
 from sweep.experiment_file import ExperimentError, check
+from sweep.places import Places
 from sweep.spec import Pack, RunSpec
 from sweep.tracking import Store
-from sweep.trial import Places, run_pack
+from sweep.trial import run_pack
 
 NOISE = "{noise_symmetric: {rate: 0.1}}"
 EXPERIMENT = """
@@ -123,8 +124,7 @@ def test_neither_signals_nor_scores_see_the_truth(workdir):
         store = Store.create(f"sqlite:///{workdir / 'mlflow.db'}", name)
         parent = store.save_configuration(chosen, {}, 0)
         places = Places(
-            tracking_uri=store.uri,
-            experiment_id=store.experiment_id,
+            store=store,
             name=name,
             storage_path=str(workdir / "storage" / name),
         )

@@ -7,10 +7,11 @@ import pytest
 from sweeps import experiment, stored
 
 from sweep import driver, experiment_file, fanout, planning
+from sweep.places import Places
 from sweep.plugins import Plugin
 from sweep.spec import Pack, Resources, RunSpec
 from sweep.tracking import Store
-from sweep.trial import Places, run_pack
+from sweep.trial import run_pack
 
 pytestmark = pytest.mark.slow
 
@@ -49,8 +50,7 @@ def setting(request, workdir):
     def places(name):
         store = Store.create(f"sqlite:///{workdir / 'mlflow.db'}", name)
         return store, Places(
-            tracking_uri=store.uri,
-            experiment_id=store.experiment_id,
+            store=store,
             name=name,
             storage_path=str(workdir / "storage" / name),
             checkpoint_seconds=0,

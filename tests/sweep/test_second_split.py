@@ -9,10 +9,11 @@ from sweeps import experiment
 
 from hardness.training import REGIMENS
 from sweep import aggregate, driver, experiment_file, planning, score_cache, tables
+from sweep.places import Places
 from sweep.reduction import reduce_runs
 from sweep.spec import Pack
 from sweep.tracking import Store
-from sweep.trial import Places, run_pack
+from sweep.trial import run_pack
 
 FIRST, SECOND, SEEDS = 2, 3, (0, 1)
 
@@ -33,8 +34,7 @@ def test_runs_leave_scores_of_every_sample_ranked_within_the_half(spec, workdir)
     (proposal,) = planning.proposals(spec, [], {})
     store = Store.create(f"sqlite:///{workdir / 'mlflow.db'}", "small")
     places = Places(
-        tracking_uri=store.uri,
-        experiment_id=store.experiment_id,
+        store=store,
         name="small",
         storage_path=str(workdir / "storage"),
         checkpoint_seconds=0,

@@ -14,9 +14,10 @@ from hardness.metrics import METRICS
 from hardness.scoring import scorable, score_run
 from hardness.training import REGIMENS
 from sweep import aggregate, driver, experiment_file, planning
+from sweep.places import Places
 from sweep.spec import Configuration, Pack, RunSpec
 from sweep.tracking import Store
-from sweep.trial import Places, run_pack
+from sweep.trial import run_pack
 
 pytestmark = pytest.mark.slow
 
@@ -54,8 +55,7 @@ def setting(workdir, regimen, objective="simclr"):
     def places(name, **recording):
         store = Store.create(f"sqlite:///{workdir / 'mlflow.db'}", name)
         return store, Places(
-            tracking_uri=store.uri,
-            experiment_id=store.experiment_id,
+            store=store,
             name=name,
             storage_path=str(workdir / "storage" / name),
             recording=dataclasses.replace(driver._recording(spec), **recording),

@@ -24,6 +24,7 @@ from hardness.dynamics import (
 from sweep import syncing
 from sweep.mistake import Mistake
 from sweep.spec import RunSpec
+from sweep.store import manifest_of
 from sweep.tracking import OFFLINE, NoSuchSweep, Store, located
 
 DONE, FAILED, LOST, HALF = (RunSpec(configuration=CONFIGURATION, seed=seed) for seed in range(4))
@@ -121,8 +122,8 @@ def test_all_of_a_sweep_is_carried_once(offline, elsewhere, tmp_path):
     assert [traces[r.run_id].state for r in (DONE, FAILED, LOST, HALF)] == [
         "done", "failed", "failed", "missing",
     ]  # fmt: skip
-    assert target.manifest(traces[DONE.run_id].tracking_run) == offline.manifest(
-        offline.traces()[DONE.run_id].tracking_run
+    assert manifest_of(target, traces[DONE.run_id].tracking_run) == manifest_of(
+        offline, offline.traces()[DONE.run_id].tracking_run
     )
     # Of a run its manifest goes last.
     assert [name for _, name in uploads if "manifest" in name or name == epoch_file(2)][:2] == [
@@ -223,7 +224,7 @@ def test_what_was_trained_offline_is_found_without_its_address(offline, workdir)
 def test_a_sweep_without_a_tracker_is_done_once_for_all_trackers(workdir, server):
     name = f"offline-{uuid.uuid4().hex[:8]}"
     path = experiment(workdir, name=name, epochs=2, lrs="[0.1]", subset=100, metrics=FEW)
-    places = ("tracking_uri=offline", f"artifacts=fsspec+file://{workdir}/far")
+    places = ("tracking_uri=offline", f"artifacts={workdir}/far")
     code, _, err = command("run", path, *places, "--no-aggregate")
     assert code == 0, err
     assert (workdir / "sweeps" / "offline.db").is_file()

@@ -7,7 +7,6 @@ import time
 import pytest
 from stores import CONFIGURATION, RUN, Line, started
 
-from hardness.dynamics import Manifest, fingerprint, write_manifest
 from sweep.mistake import Mistake
 from sweep.spec import canonical_json
 from sweep.tracking import NoSuchSweep, Store, TrackerAway, TrackerError, default_uri
@@ -65,37 +64,6 @@ def test_states_of_a_run(store, tmp_path):
     unproven = store.traces()[RUN.run_id]
     assert unproven.state == "missing"
     assert "manifest" in unproven.reason
-
-
-def test_done_only_while_every_file_of_the_manifest_is_there(store, tmp_path):
-    run = started(store)
-    spooled = tmp_path / "spool" / "dynamics" / "epoch=0000.parquet"
-    spooled.parent.mkdir(parents=True)
-    spooled.write_bytes(b"0123456789")
-    files = {"dynamics/epoch=0000.parquet": fingerprint(spooled)}
-    manifest = Manifest(epochs=1, rows=1, signals=("loss",), files=files)
-    write_manifest(tmp_path / "spool", manifest)
-    store.upload(run, tmp_path / "spool" / "manifest.json", "manifest.json")
-    store.finish(run)
-    assert store.traces()[RUN.run_id].state == "missing"
-    store.upload(run, spooled, "dynamics/epoch=0000.parquet")
-    done = store.traces()[RUN.run_id]
-    assert (done.state, done.signals) == ("done", {"loss"})
-    spooled.write_bytes(b"cut")
-    store.upload(run, spooled, "dynamics/epoch=0000.parquet")
-    assert "10 bytes; the store has 3" in store.traces()[RUN.run_id].reason
-
-
-def test_an_artifact_comes_back_as_it_went(store, tmp_path):
-    run = started(store)
-    path = tmp_path / "spec.json"
-    path.write_text("{}")
-    store.upload(run, path, "spec.json")
-    path.write_text('{"newer": 1}')
-    store.upload(run, path, "spec.json")
-    assert store.read_text(run, "spec.json") == '{"newer": 1}'
-    fetched = store.download(run, "spec.json", tmp_path / "there")
-    assert fetched == tmp_path / "there" / "spec.json"
 
 
 def test_a_file_that_is_not_there_is_refused_at_once(store, tmp_path):

@@ -15,8 +15,8 @@ from hardness.truth import auroc
 from hardness.variance import variance_components
 from sweep import aggregate, tables
 from sweep.aggregate import ConfigurationScores
-from sweep.folders import Folders
 from sweep.mistake import Mistake
+from sweep.run_folders import RunFolders
 from sweep.spec import Configuration
 from sweep.truths import Truths, given_truths, of_run
 
@@ -238,7 +238,7 @@ class TestOfRun:
     def test_columns_of_truth_by_sample_id(self, tmp_path):
         record(tmp_path / "run", 0, columns(truth_kind="cat"))
         ids, notes = 3 * np.arange(SAMPLES)[::-1], []
-        found = of_run(Folders(), str(tmp_path / "run"), ids, notes)
+        found = of_run(RunFolders(), str(tmp_path / "run"), ids, notes)
         assert [*found.by_name] == ["truth_votes", NOISE]
         np.testing.assert_array_equal(found.by_name[NOISE], wrong_labels()[::-1])
         np.testing.assert_array_equal(found.unplanted, wrong_labels()[::-1] == 0)
@@ -247,13 +247,13 @@ class TestOfRun:
 
     def test_samples_of_unknown_truth_are_missing(self, tmp_path):
         record(tmp_path / "run", 0, columns())
-        found = of_run(Folders(), str(tmp_path / "run"), np.array([0, 1]), [])
+        found = of_run(RunFolders(), str(tmp_path / "run"), np.array([0, 1]), [])
         assert found.by_name["truth_votes"].tolist()[0] == 1
         assert np.isnan(found.by_name["truth_votes"][1])
 
     def test_what_cannot_be_read_is_told(self, tmp_path):
         notes = []
-        assert of_run(Folders(), str(tmp_path), np.array([0]), notes) == Truths()
+        assert of_run(RunFolders(), str(tmp_path), np.array([0]), notes) == Truths()
         assert notes[0].startswith("no truth of samples.parquet: ")
 
 

@@ -10,7 +10,7 @@ from sweeps import FEW, experiment
 
 from hardness.dynamics import EpochRecord, epoch_file, write_epoch
 from sweep import driver, experiment_file, standing, tables
-from sweep.spec import spool
+from sweep.places import spool
 from sweep.tracking import Store, TrackerError, default_uri
 from sweep.uploading import Uploader, patiently, waiting
 

@@ -10,9 +10,10 @@ import time
 import pytest
 from sweeps import FEW, cells, command, experiment, stored
 
-from sweep import driver, experiment_file, lease, planning
-from sweep.lease import Holder, Lease, Taken, held
-from sweep.spec import Pack, Places
+from sweep import driver, experiment_file, ownership, planning
+from sweep.ownership import Driver, SweepClaim, SweepTaken, driving
+from sweep.places import Places
+from sweep.spec import Pack
 from sweep.tracking import Store, default_uri
 from sweep.trial import run_pack
 
@@ -24,14 +25,14 @@ def store(workdir):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Leases as ever, a tenth as slow."""
+    """Claims as ever, a tenth as slow."""
     for name in ("RENEW_S", "SETTLE_S", "LIFETIME_S", "_LOOK_S"):
-        monkeypatch.setattr(lease, name, getattr(lease, name) / 10)
+        monkeypatch.setattr(ownership, name, getattr(ownership, name) / 10)
 
 
-def elsewhere(holder):
-    """The same driver as another machine's, of which only the lease is seen."""
-    return dataclasses.replace(holder, token="other", host="elsewhere", machine="another")
+def elsewhere(process):
+    """The same driver as another machine's, of which only the claim is seen."""
+    return dataclasses.replace(process, token="other", host="elsewhere", machine="another")
 
 
 def nothing(_line):
@@ -39,72 +40,76 @@ def nothing(_line):
 
 
 def test_it_is_free_before_and_after(store, quick):
-    assert lease.driver(store) is None
-    with held(store, nothing):
-        found = lease.driver(store)
+    assert ownership.driver(store) is None
+    with driving(store, nothing):
+        found = ownership.driver(store)
         assert (found.pid, found.host) == (os.getpid(), os.uname().nodename)
-    assert lease.driver(store) is None
-    assert store.read_lease() == ""
+    assert ownership.driver(store) is None
+    assert store.read_driver() == ""
 
 
 def test_who_comes_second_is_told_by_whom_since_when_and_what_to_do(store, quick):
-    with held(store, nothing):
-        since = lease.driver(store).since
-        with pytest.raises(Taken, match=rf"\(pid {os.getpid()}\) has been running.*{since}.*wait"):
-            Lease(store).take(nothing)
-        assert lease.driver(store).token == Holder.from_text(store.read_lease()).token
+    with driving(store, nothing):
+        since = ownership.driver(store).since
+        with pytest.raises(
+            SweepTaken, match=rf"\(pid {os.getpid()}\) has been running.*{since}.*wait"
+        ):
+            SweepClaim(store).take(nothing)
+        assert ownership.driver(store).token == Driver.from_text(store.read_driver()).token
 
 
 def test_after_kill_9_its_successor_on_the_machine_waits_for_nobody(store):
     child = subprocess.Popen(["sleep", "60"])
-    store.write_lease(
-        dataclasses.replace(lease._me(), pid=child.pid, started=lease._started(child.pid)).to_text()
+    store.write_driver(
+        dataclasses.replace(
+            Driver.here(), pid=child.pid, started=ownership._started(child.pid)
+        ).to_text()
     )
-    assert lease.driver(store).pid == child.pid
+    assert ownership.driver(store).pid == child.pid
     child.kill()
     # Not waited for yet: a zombie does not live.
-    while lease.driver(store):
+    while ownership.driver(store):
         time.sleep(0.01)
     child.wait()
     began = time.monotonic()
-    with held(store, nothing):
+    with driving(store, nothing):
         assert time.monotonic() - began < 5
 
 
 def test_another_process_of_that_number_is_not_it(store, quick):
-    store.write_lease(dataclasses.replace(lease._me(), started="0").to_text())
-    assert lease.driver(store) is None
-    with held(store, nothing):
+    store.write_driver(dataclasses.replace(Driver.here(), started="0").to_text())
+    assert ownership.driver(store) is None
+    with driving(store, nothing):
         pass
 
 
 def test_one_of_another_machine_is_taken_over_once_it_renews_no_more(store, quick):
-    store.write_lease(elsewhere(lease._me()).to_text())
+    store.write_driver(elsewhere(Driver.here()).to_text())
     said = []
-    with held(store, said.append):
-        assert lease.driver(store).pid == os.getpid()
+    with driving(store, said.append):
+        assert ownership.driver(store).pid == os.getpid()
     assert "elsewhere" in said[0]
 
 
 def test_one_of_another_machine_that_renews_is_left_alone(store, quick):
-    other = elsewhere(lease._me())
-    store.write_lease(other.to_text())
+    other = elsewhere(Driver.here())
+    store.write_driver(other.to_text())
     renewal = threading.Timer(
-        0.3, lambda: store.write_lease(dataclasses.replace(other, renewed=1).to_text())
+        0.3, lambda: store.write_driver(dataclasses.replace(other, renewed=1).to_text())
     )
     renewal.start()
     began = time.monotonic()
-    with pytest.raises(Taken, match="elsewhere"):
-        Lease(store).take(nothing)
-    assert time.monotonic() - began < lease.LIFETIME_S
+    with pytest.raises(SweepTaken, match="elsewhere"):
+        SweepClaim(store).take(nothing)
+    assert time.monotonic() - began < ownership.LIFETIME_S
     renewal.join()
 
 
-def test_what_is_no_lease_binds_nobody(store, quick):
+def test_text_that_is_no_claim_binds_nobody(store, quick):
     for text in ("{", "[]", "null", '{"token": "x"}'):
-        store.write_lease(text)
-        assert lease.driver(store) is None
-        with held(store, nothing):
+        store.write_driver(text)
+        assert ownership.driver(store) is None
+        with driving(store, nothing):
             pass
 
 
@@ -112,12 +117,12 @@ def test_of_many_that_start_at_once_one_has_it(store):
     start, held_by, refused = threading.Barrier(6), [], []
 
     def drive():
-        mine = Lease(Store(*store.address))
+        mine = SweepClaim(Store(*store.address))
         start.wait()
         try:
             mine.take(nothing)
             held_by.append(mine)
-        except Taken:
+        except SweepTaken:
             refused.append(mine)
 
     threads = [threading.Thread(target=drive) for _ in range(6)]
@@ -132,26 +137,26 @@ def test_of_many_that_start_at_once_one_has_it(store):
 def test_a_driver_that_finds_another_in_its_place_stops(store, quick):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with held(store, nothing) as mine:
-            store.write_lease(elsewhere(lease._me()).to_text())
+        with driving(store, nothing) as mine:
+            store.write_driver(elsewhere(Driver.here()).to_text())
             with pytest.raises(KeyboardInterrupt):
                 time.sleep(30)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert mine.lost_to.host == "elsewhere"
+    assert mine.taken_by.host == "elsewhere"
     # What is another's is not given back.
-    assert Holder.from_text(store.read_lease()).host == "elsewhere"
+    assert Driver.from_text(store.read_driver()).host == "elsewhere"
 
 
 @pytest.mark.slow
 def test_a_tracker_that_is_away_is_no_reason_to_stop(store, quick, workdir):
-    with held(store, nothing) as mine:
+    with driving(store, nothing) as mine:
         (workdir / "mlflow.db").rename(workdir / "away.db")
-        time.sleep(4 * lease.RENEW_S)
+        time.sleep(4 * ownership.RENEW_S)
         (workdir / "mlflow.db").unlink(missing_ok=True)
         (workdir / "away.db").rename(workdir / "mlflow.db")
-        time.sleep(4 * lease.RENEW_S)
-        assert mine.lost_to is None
+        time.sleep(4 * ownership.RENEW_S)
+        assert mine.taken_by is None
         assert mine._thread.is_alive()
 
 
@@ -166,8 +171,7 @@ def half_trained(workdir):
     known = {"dataset_digest": spec.dataset_digest, "dataset_size": spec.dataset_size}
     store.save_sweep({**driver.resolved(content, spec), **known}, {})
     places = Places(
-        tracking_uri=store.uri,
-        experiment_id=store.experiment_id,
+        store=store,
         name="small",
         storage_path=spec.storage_path,
         checkpoint_seconds=0,
@@ -192,7 +196,7 @@ def test_a_run_of_a_dead_driver_is_not_called_running(half_trained):
     code, out, _ = command("status", "small")
     assert code == 0
     assert "sweep run goes on" in out
-    with held(Store(*store.address), nothing):
+    with driving(Store(*store.address), nothing):
         # Whoever takes the sweep puts in order what its predecessor left.
         assert store.traces()[sweep.cells[0].run.run_id].state == "missing"
         store.start_run(sweep.cells[0].run, pack.parent_run, {})
@@ -231,16 +235,16 @@ def test_a_worker_that_wakes_after_its_run_is_done_leaves_it_alone(half_trained)
 
 
 def another(places):
-    store = Store.create(places.tracking_uri, "undisturbed")
+    store = Store.create(places.store.uri, "undisturbed")
     return {
-        "experiment_id": store.experiment_id,
+        "store": store,
         "name": store.name,
         "storage_path": f"{places.storage_path}-undisturbed",
     }
 
 
 def stored_run(pack, dataset, places):
-    store = Store(places.tracking_uri, places.experiment_id, places.name)
+    store = places.store
     parent = store.save_configuration(pack.configuration, {}, 0)
     list(run_pack(dataclasses.replace(pack, parent_run=parent), dataset, places))
     trace = next(iter(store.traces().values()))
