@@ -49,6 +49,26 @@ def test_the_canonical_text_and_the_ids_are_those_of_the_first_release():
     assert RunSpec(configuration=CONFIGURATION, seed=1).run_id == "ca5db26819b06273"
 
 
+@pytest.mark.parametrize(
+    ("beside", "configuration_id", "run_id"),
+    [
+        ({}, "1f9b41e8c5b0c451", "ca5db26819b06273"),
+        ({"plant": {"noise_symmetric": {"rate": 0.1}}}, "7197b47668d9c735", "441e8b63b952c429"),
+        ({"part": {"ids": "0123456789abcdef"}}, "4c8f7365dd7810e0", "6b30c89db2eb86d3"),
+        ({"part": {"counts": [3, 4]}}, "e4cc30c44ee3a53c", "ce4922161642e132"),
+    ],
+    ids=["plain", "planted", "ranked part", "random part"],
+)
+def test_a_stored_text_reads_back_with_the_ids_it_was_stored_under(
+    beside, configuration_id, run_id
+):
+    text = json.dumps({**json.loads(CANONICAL), **beside})
+    configuration = Configuration.from_json(text)
+    assert configuration.configuration_id == configuration_id
+    assert RunSpec(configuration=configuration, seed=1).run_id == run_id
+    assert json.loads(canonical_json(configuration)) == json.loads(text)
+
+
 def test_the_order_of_keys_does_not_matter():
     other = Configuration(**turned(FIELDS))
     assert [*other.options] == ["augmentation", "train"]
