@@ -65,15 +65,15 @@ def main() -> None:
     spec = dataclasses.replace(spec, dataset_digest=dataset.digest, dataset_size=size)
     proposals = planning.proposals(spec, [], {})
     recordings = {
-        name: Recording(passes=planning.wanted_passes(spec, name), score_epochs=spec.score_epochs)
+        name: Recording(passes=spec.needs.passes[name], score_epochs=spec.score_epochs)
         for name in spec.regimens
     }
     jobs = [
         (RunSpec(configuration=p.configuration, seed=seed), recordings[p.configuration.regimen])
         for p in proposals
-        for seed in planning.most_seeds(spec, p.configuration.regimen)
+        for seed in spec.most_seeds(p.configuration.regimen)
     ]
-    keys = planning.asked_metrics(spec)
+    keys = [*spec.needs.metrics]
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(asked.at_a_time, spawn) as pool:
         futures = [pool.submit(train, *job, dataset, keys, asked.output) for job in jobs]

@@ -204,7 +204,7 @@ def collect(
     Returns:
         The scores by configuration, and notes.
     """
-    keys = planning.asked_metrics(sweep.spec)
+    keys = sweep.spec.needs.metrics
     (folder / "scores").mkdir(parents=True, exist_ok=True)
     done = [c for c in sweep.cells if c.state == "done" and c.trace]
     damaged = _score([[cell] for cell in done], keys, folder, store, sweep.spec.plugins)
@@ -254,13 +254,13 @@ def aggregate(
     if dataset is None:
         notes.append("pixel baselines and image figures are left out: the dataset is not here")
     elif scores:
-        pixels = pixel_scores(planning.asked_metrics(sweep.spec), dataset, folder)
+        pixels = pixel_scores(sweep.spec.needs.metrics, dataset, folder)
     notes += _without_score(scores)
     joined = join(given or {}, scores[0].sample_ids, notes) if scores else {}
     failed = [c for c in sweep.cells if c.state == "failed" and c.trace]
     notes += [f"failed: {name(c)}: {c.trace.reason}" for c in failed if c.trace]
     notes += planning.statements(sweep.spec, sweep.proposals)
-    reasons = planning.approximated(sweep.spec)
+    reasons = sweep.spec.needs.approximated
     measured = measure(scores)
     samples = samples_table(scores, pixels, measured)
     measured = _without_columns(measured)

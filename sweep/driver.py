@@ -14,7 +14,6 @@ import torch
 
 from hardness import datasets
 from hardness.datasets import Dataset
-from hardness.dynamics import Recording
 from hardness.options import DatasetOptions, ModelOptions
 from hardness.plan import Planting
 from hardness.planting import plant
@@ -163,7 +162,7 @@ def train(
         experiment_id=store.experiment_id,
         name=spec.name,
         storage_path=spec.storage_path,
-        recording=_recording(spec),
+        recording=spec.needs.recording,
         checkpoint_seconds=spec.resources.checkpoint_seconds,
         spool_gib=spec.resources.spool_gib,
         plugins=spec.plugins,
@@ -331,20 +330,6 @@ class _Session:
         new = [line for place, line in taken.items() if place not in (self._told or ())]
         former, self._told = self._told, {*taken}
         return new if former is not None else []
-
-
-def _recording(spec: SweepSpec) -> Recording:
-    """Keep what the file wants kept, and record what its metrics read."""
-    asked = set().union(*(planning.needed_signals(spec, r) for r in spec.regimens))
-    offered = Recording().snapshots
-    ruled_out = planning.ruled_out(spec)
-    kept = {name for name in ("emb", "logits") if name not in ruled_out}
-    passes = dict.fromkeys(p for r in spec.regimens for p in planning.wanted_passes(spec, r))
-    return Recording(
-        snapshots=tuple(n for n in offered if n in kept | asked),
-        passes=tuple(passes),
-        score_epochs=spec.score_epochs,
-    )
 
 
 def _give_up(store: Store, pack: Pack, reason: str) -> None:

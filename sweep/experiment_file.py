@@ -23,17 +23,16 @@ from hardness.stream_names import PURPOSES, check_purposes
 from hardness.training import REGIMENS
 from hardness.training.passes import schedule
 from sweep.mistake import Mistake
+from sweep.needs import Keep, offered
 from sweep.plugins import Plugin
 from sweep.spec import (
     AdaptiveSeeds,
     Arm,
-    Keep,
     Objective,
     Parameter,
     RegimenSpec,
     Resources,
     SweepSpec,
-    offered,
 )
 
 T = TypeVar("T")

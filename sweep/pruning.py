@@ -133,7 +133,7 @@ def refuse(sweep: Sweep, store: Store, by: Sequence[str], chosen: str | None = N
         )
     if spec.arms:
         raise Mistake(f"{spec.name}: expected a sweep with scores; got one that prunes")
-    known = planning.nameable(spec)
+    known = spec.needs.nameable
     if unknown := [key for key in by if key not in known]:
         raise Mistake(f"--by: {unknown_metric(unknown[0], known)}")
     able = [

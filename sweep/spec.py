@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from hardness import scoring
 from hardness.dynamics import Recording
 from hardness.options import DatasetOptions, ModelOptions
 from hardness.plan import Planting
@@ -17,13 +16,10 @@ from hardness.sequential import looks
 from hardness.stability import FEWEST_RUNS_FOR_INTERVAL
 from hardness.stream_names import PURPOSES
 from hardness.training import REGIMENS
+from sweep.needs import Keep, Needs
 from sweep.plugins import Plugin
 
 State = Literal["done", "running", "failed", "missing"]
-
-# Inputs of metrics that no recording has to keep: what comes with the dataset, what follows from
-# its images, and what every epoch's summary says.
-GIVEN = frozenset({*scoring.GIVEN, "images", "pixel_distances"})
 
 
 def canonical_json(value: object) -> str:
@@ -226,17 +222,6 @@ class RegimenSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keep:
-    """What stays of a run beside its per-epoch signals.
-
-    Logits, if nothing is said, are those of the last epoch unless the dataset is too large for it.
-    """
-
-    embedding: Literal["last", "none"] = "last"
-    logits: Literal["last", "none"] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
     """Where and how runs are placed; nothing here changes a number.
 
@@ -377,6 +362,24 @@ class SweepSpec:
     dataset_size: tuple[int, ...] | None = None
     arms: tuple[Arm, ...] = ()
 
+    @cached_property
+    def needs(self) -> Needs:
+        """What the runs must record."""
+        return Needs.of(
+            self.regimens,
+            self.metrics,
+            self.keep,
+            self.dataset_size,
+            score_epochs=self.score_epochs,
+            until=self.adaptive.until.metric if self.adaptive else None,
+        )
+
+    def most_seeds(self, regimen: str) -> tuple[int, ...]:
+        """All seeds that a configuration of a regimen may get; without the metric, the fewest."""
+        if self.adaptive is None or regimen in self.needs.adaptive:
+            return self.seeds
+        return self.seeds[: self.adaptive.min]
+
     def configuration(self, regimen: str, options: Any, model: ModelOptions) -> Configuration:
         """The configuration of checked options; needs the dataset's digest."""
         assert self.dataset_digest is not None
@@ -408,7 +411,6 @@ class RecordedSpec:
         regimens: Those that occur, with what a configuration is judged by.
         metrics: All that the runs allow.
         plugins: None.
-        keep: What was kept is used, whatever its size.
         dataset_size: Samples and classes; None if no run is finished.
     """
 
@@ -417,13 +419,14 @@ class RecordedSpec:
     regimens: Mapping[str, RegimenSpec]
     metrics: tuple[str, ...] = ("all",)
     plugins: tuple[Plugin, ...] = ()
-    keep: Keep = Keep(logits="last")
     dataset_size: tuple[int, ...] | None = None
 
-
-def offered(regimen: str) -> frozenset[str]:
-    """What a metric can read of a regimen, and what the dataset gives."""
-    return GIVEN.union(REGIMENS[regimen].offered)
+    @cached_property
+    def needs(self) -> Needs:
+        """What the runs must have recorded."""
+        # What was kept is used, whatever its size.
+        keep = Keep(logits="last")
+        return Needs.of(self.regimens, self.metrics, keep, self.dataset_size)
 
 
 def spool(storage_path: str, run_id: str) -> Path:

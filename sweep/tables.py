@@ -17,7 +17,8 @@ from hardness.metrics.registry import Metric
 from hardness.plan import TRUTH
 from hardness.training import REGIMENS
 from sweep.aggregate import REFERENCE, Aggregate, headline
-from sweep.spec import Cell, offered, spool
+from sweep.needs import offered
+from sweep.spec import Cell, spool
 from sweep.standing import Sweep
 from sweep.uploading import waiting
 

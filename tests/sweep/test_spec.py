@@ -15,7 +15,6 @@ from sweep.spec import (
     Trace,
     canonical_json,
     identity,
-    offered,
 )
 
 FIELDS = {
@@ -161,12 +160,6 @@ def test_a_cell_is_as_far_as_its_trace(state):
     run = RunSpec(configuration=CONFIGURATION, seed=0)
     assert Cell(run=run, trace=Trace(tracking_run="r", state=state)).state == state
     assert Cell(run=run, trace=None).state == "missing"
-
-
-def test_only_training_with_labels_offers_the_loss():
-    assert "loss" in offered("supervised")
-    assert "loss" not in offered("contrastive")
-    assert {"msd", "emb", "labels", "images"} <= offered("contrastive")
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -0.5])
