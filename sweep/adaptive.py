@@ -18,9 +18,9 @@ from hardness.metrics import METRICS
 from hardness.scoring import FOLD, rank_within_folds
 from hardness.sequential import Look, look_at
 from sweep import disk, score_cache
-from sweep.planning import Due, Proposal
+from sweep.planning import Due
 from sweep.reduction import reduce_runs
-from sweep.spec import Cell, SweepSpec
+from sweep.spec import Cell, Proposal, SweepSpec
 from sweep.tracking import Store
 
 FILE = "seeds.csv"

@@ -56,7 +56,7 @@ from sweep.folders import Folders, Recorded
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
 from sweep.reduction import reduce_runs, to_bytes, version
-from sweep.spec import Cell, Configuration, RecordedSpec, SweepSpec
+from sweep.spec import Cell, Configuration, Proposal, RecordedSpec, SweepSpec
 from sweep.standing import Sweep
 from sweep.tracking import Store
 from sweep.truths import INDEPENDENT_OF_IMAGES, Truths, of_run
@@ -821,7 +821,7 @@ def publish(sweep: Sweep, store: Store, result: Aggregate, folder: Path) -> None
             store.set_tags(parents[configuration_id], {"missing_seeds": one.missing_seeds[:4000]})
 
 
-def _of(proposal: planning.Proposal, cells: Iterable[Cell]) -> list[Cell]:
+def _of(proposal: Proposal, cells: Iterable[Cell]) -> list[Cell]:
     wanted = proposal.configuration.configuration_id
     return [c for c in cells if c.run.configuration.configuration_id == wanted]
 
@@ -862,7 +862,7 @@ def _in_parallel(
 
 
 def _configuration_scores(
-    proposal: planning.Proposal,
+    proposal: Proposal,
     cells: Sequence[Cell],
     keys: Sequence[str],
     folder: Path,

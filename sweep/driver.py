@@ -17,7 +17,7 @@ from hardness.datasets import Dataset
 from hardness.options import DatasetOptions, ModelOptions
 from hardness.plan import Planting
 from hardness.planting import plant
-from hardness.pruning import positions_of
+from hardness.pruning import samples_in
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from sweep import adaptive, fanout, planning, tracking
@@ -228,8 +228,7 @@ def estimate(spec: SweepSpec, dataset: Dataset, cells: Sequence[Cell]) -> float:
             due = planning.needed_passes(spec, run)
             forwards = sum(len(due[made]) * regimen.passes[made].forwards for made in due)
             epochs = options(regimen.options, run.options).epochs
-            kept = positions_of(dataset, run.part, seed=0)
-            of_all = 1.0 if kept is None else len(kept) / len(dataset.train)
+            of_all = samples_in(dataset, run.dataset.get("part")) / len(dataset.train)
             seconds += an_epoch * of_all * (epochs + forwards / regimen.forwards)
     return seconds
 

@@ -41,11 +41,11 @@ from hardness.options import ModelOptions
 from hardness.training import REGIMENS
 from sweep.experiment_file import options
 from sweep.mistake import Mistake, refuse_unwritable
-from sweep.planning import Proposal
 from sweep.spec import (
     Cell,
     Configuration,
     Objective,
+    Proposal,
     RecordedSpec,
     RegimenSpec,
     RunSpec,

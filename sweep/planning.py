@@ -18,12 +18,12 @@ from hardness.sequential import ERROR, Look
 from hardness.training import REGIMENS
 from sweep.experiment_file import ExperimentError, options, with_parameters
 from sweep.spec import (
-    Arm,
     Cell,
     Configuration,
     Objective,
     Pack,
     Parameter,
+    Proposal,
     RecordedSpec,
     RegimenSpec,
     RunSpec,
@@ -40,15 +40,6 @@ DRAWS = 20
 
 # What a look, by its number, says of these finished runs; None if one of them cannot be read.
 Judge: TypeAlias = Callable[[Sequence[Cell], int], Look | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
-    """A configuration and the searched values that led to it."""
-
-    configuration: Configuration
-    parameters: Mapping[str, Any]
-    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +71,7 @@ def proposals(
         search the whole list at once; for a Bayesian one at most one unfinished round a regimen.
     """
     if spec.arms:
-        return _of_arms(spec)
+        return _of_arms(spec.arms)
     found: list[Proposal] = []
     for regimen, section in spec.regimens.items():
         if spec.method == "bayes" and section.parameters:
@@ -238,25 +229,12 @@ def _plan(spec: SweepSpec | RecordedSpec) -> list[str]:
     return [whole, *([f"adaptive seeds: {some}"] if without else [])]
 
 
-def of_arm(spec: SweepSpec, arm: Arm) -> Configuration:
-    """What an arm trains."""
-    (regimen, section), *_ = spec.regimens.items()
-    values = {"train.max_epochs": arm.max_epochs}
-    options, model = with_parameters(regimen, section.options, spec.model, values)
-    return dataclasses.replace(spec.configuration(regimen, options, model), part=arm.part)
-
-
-def _of_arms(spec: SweepSpec) -> list[Proposal]:
-    """The arms' configurations; two arms of the same samples share theirs."""
+def _of_arms(arms: Iterable[Proposal]) -> list[Proposal]:
+    """The arms' configurations, numbered; two arms of the same samples share theirs."""
     found: dict[str, Proposal] = {}
-    for arm in spec.arms:
-        configuration = of_arm(spec, arm)
-        new = Proposal(
-            configuration=configuration,
-            parameters={"keep": arm.keep, "part": arm.name},
-            number=len(found),
-        )
-        found.setdefault(configuration.configuration_id, new)
+    for arm in arms:
+        numbered = dataclasses.replace(arm, number=len(found))
+        found.setdefault(arm.configuration.configuration_id, numbered)
     return list(found.values())
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -37,8 +37,10 @@ def identity(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Configuration):
+        return _plain(value.content())
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        return _plain({f.name: getattr(value, f.name) for f in fields(value)})
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items() if v is not None}
     if isinstance(value, list | tuple):
@@ -52,15 +54,14 @@ class Configuration:
 
     Args:
         regimen: Key of ``REGIMENS``.
-        numerics_version: Of that regimen.
-        dataset: Name, digest of the content that is trained and validated on, ``subset``,
-            ``data_seed`` and ``validation``; no place.
+        numerics_version: Version of that regimen's numbers.
+        dataset: Name, digest of the content, ``subset``, ``data_seed`` and ``validation``; no
+            place. ``part`` says on which of the training samples a run trains: ``ids`` is the
+            digest of their positions, ``counts`` are numbers by class, drawn by the run's seed.
         model: ``ModelOptions`` as plain values.
         options: The regimen's options as plain values.
         vary: Random streams that follow the seed.
         plant: Planted hardness; None for none.
-        part: Of the training samples, what is trained on: ``ids``, the digest of their positions,
-            or ``counts``, so many of each class, drawn by the run's seed; None for all.
     """
 
     regimen: str
@@ -70,18 +71,45 @@ class Configuration:
     options: Mapping[str, Any]
     vary: tuple[str, ...] = PURPOSES
     plant: Mapping[str, Any] | None = None
-    part: Mapping[str, Any] | None = None
 
     @cached_property
     def configuration_id(self) -> str:
         """16 hex digits; equal for equal numbers."""
         return identity(self)
 
+    # In the text, the dataset's part stands beside the dataset and not in it. The first pruned runs
+    # were stored like this, and ids are digests of the text: were the part moved, these runs would
+    # no longer be found and would be trained again.
+    def content(self) -> dict[str, Any]:
+        """What the text and the ids are made of."""
+        dataset = {**self.dataset}
+        part = dataset.pop("part", None)
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**values, "dataset": dataset, "part": part}
+
     @classmethod
     def from_json(cls, text: str) -> "Configuration":
         """Inverse of ``canonical_json``."""
         content = json.loads(text)
+        part = content.pop("part", None)
+        if part is not None:
+            content["dataset"] = {**content["dataset"], "part": part}
         return cls(**{**content, "vary": tuple(content["vary"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A configuration of a sweep and the values that led to it.
+
+    Args:
+        configuration: What is trained.
+        parameters: The searched values; of a pruning, the share that is kept and the part's name.
+        number: Place in the order of proposal.
+    """
+
+    configuration: Configuration
+    parameters: Mapping[str, Any]
+    number: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,32 +284,6 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
-    """One way to leave samples out, to be trained on under every seed.
-
-    Args:
-        keep: Share of the samples that stays.
-        by: Key of the scores; None for all samples.
-        which: ``hardest``, ``easiest``, a random part with the class counts of either, or ``all``.
-        samples: How many stay.
-        max_epochs: As many steps as all samples would take, to the nearest epoch.
-        part: As in ``Configuration``.
-    """
-
-    keep: float
-    by: str | None
-    which: str
-    samples: int
-    max_epochs: int
-    part: Mapping[str, Any] | None
-
-    @property
-    def name(self) -> str:
-        """What it is called in tables of cells."""
-        return f"{self.which} by {self.by}" if self.by else self.which
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Until:
     """What ends the adding of seeds.
 
@@ -334,8 +336,8 @@ class SweepSpec:
     """An experiment file, read and checked, and what is known of its dataset once that is read.
 
     The dataset's size is samples, classes, channels, height and width. ``seeds`` are all that a
-    configuration may get; with ``adaptive`` it may end with fewer. A sweep that prunes has arms and
-    a single regimen.
+    configuration may get; with ``adaptive`` it may end with fewer. A sweep that prunes searches
+    nothing: its configurations are the ``arms``, two of which may be the same.
     """
 
     name: str
@@ -360,7 +362,7 @@ class SweepSpec:
     adaptive: AdaptiveSeeds | None = None
     dataset_digest: str | None = None
     dataset_size: tuple[int, ...] | None = None
-    arms: tuple[Arm, ...] = ()
+    arms: tuple[Proposal, ...] = ()
 
     @cached_property
     def needs(self) -> Needs:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from sweep import lease, planning, tracking
 from sweep.adaptive import Judge
 from sweep.experiment_file import check
-from sweep.planning import Due, Proposal
-from sweep.spec import Cell, SweepSpec
+from sweep.planning import Due
+from sweep.spec import Cell, Proposal, SweepSpec
 from sweep.tracking import Store
 
 

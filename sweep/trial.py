@@ -95,7 +95,7 @@ def _one(
     claim = Claim(places.claim(run.run_id), places.name)
     tracking_run = store.start_run(run, parent_run, places.tags)
     try:
-        kept = positions_of(dataset, run.configuration.part, seed=run.seed)
+        kept = positions_of(dataset, run.configuration.dataset.get("part"), seed=run.seed)
         yield from _run(run, tracking_run, pruned(dataset, kept), store, places, claim)
     except (OSError, Lost):
         raise

@@ -107,8 +107,8 @@ def test_tuples_and_lists_are_the_same():
         {"options": {**FIELDS["options"], "augmentation": {"crop_scale": [1.0, 0.5]}}},
         {"vary": ("weights",)},
         {"plant": {"noise_symmetric": {"rate": 0.1}}},
-        {"part": {"ids": "0123456789abcdef"}},
-        {"part": {"counts": [3, 4]}},
+        {"dataset": {**FIELDS["dataset"], "part": {"ids": "0123456789abcdef"}}},
+        {"dataset": {**FIELDS["dataset"], "part": {"counts": [3, 4]}}},
     ],
     ids=str,
 )
@@ -120,9 +120,10 @@ def test_whatever_changes_numbers_changes_both_ids(change):
 
 
 def test_every_field_of_a_configuration_is_part_of_its_identity():
-    assert {f.name for f in dataclasses.fields(Configuration)} == {*FIELDS, "vary", "plant", "part"}
-    for name in FIELDS:
-        other = dataclasses.replace(CONFIGURATION, **{name: "other"})
+    assert {f.name for f in dataclasses.fields(Configuration)} == {*FIELDS, "vary", "plant"}
+    for name, value in FIELDS.items():
+        change = {"other": 1} if isinstance(value, dict) else "other"
+        other = dataclasses.replace(CONFIGURATION, **{name: change})
         assert other.configuration_id != CONFIGURATION.configuration_id
 
 
@@ -146,7 +147,8 @@ def test_a_number_that_is_no_json_has_no_identity():
 @pytest.mark.parametrize("part", [None, {"counts": [3, 4]}])
 @pytest.mark.parametrize("plant", [None, {"noise_symmetric": {"rate": 0.1}}])
 def test_configurations_and_packs_survive_the_way_through_text(plant, part):
-    configuration = dataclasses.replace(CONFIGURATION, plant=plant, part=part, vary=("order",))
+    dataset = FIELDS["dataset"] if part is None else {**FIELDS["dataset"], "part": part}
+    configuration = Configuration(**{**FIELDS, "dataset": dataset}, plant=plant, vary=("order",))
     assert Configuration.from_json(canonical_json(configuration)) == configuration
     pack = Pack(configuration=configuration, seeds=(3, 1), parent_run="f00")
     again = Pack.from_json(pack.to_json())
