@@ -52,9 +52,9 @@ def main() -> None:
     runs = [
         RunSpec(configuration=p.configuration, seed=seed)
         for p in planning.proposals(spec, [], {})
-        for seed in planning.most_seeds(spec, p.configuration.regimen)
+        for seed in spec.most_seeds(p.configuration.regimen)
     ]
-    keys = planning.asked_metrics(spec)
+    keys = [*spec.needs.metrics]
     places = {name: places_of(spec, name, asked.output) for name in spec.regimens}
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(asked.at_a_time, spawn) as pool:
@@ -72,12 +72,11 @@ def main() -> None:
 
 def places_of(spec: SweepSpec, regimen: str, output: Path) -> Places:
     """Where the runs of a regimen go: folders, without a tracker."""
-    passes = planning.wanted_passes(spec, regimen)
     return Places(
         store=TrainingFolders(output.absolute() / "runs"),
         name=spec.name,
         storage_path=str(output.absolute()),
-        recording=Recording(passes=passes, score_epochs=spec.score_epochs),
+        recording=Recording(passes=spec.needs.passes[regimen], score_epochs=spec.score_epochs),
         checkpoint_seconds=spec.resources.checkpoint_seconds,
         spool_gib=spec.resources.spool_gib,
         plugins=spec.plugins,

@@ -18,7 +18,7 @@ Positions = Int64[np.ndarray, " kept"]
 
 
 def part_size(samples: int, keep: float) -> int:
-    """How many of so many samples a share keeps: the nearest whole number, and at least one.
+    """Number of samples that a share keeps: the nearest whole number, and at least one.
 
     Example:
         >>> part_size(10, 0.75), part_size(3, 0.1)
@@ -32,14 +32,14 @@ def ranked_part(
 ) -> Positions:
     """The hardest or the easiest share of the samples.
 
-    Ties are broken by one seeded order of all samples, so that the hardest of a small share are
-    among those of a larger one.
+    Ties are broken by one seeded order of all samples. So the hardest of a small share are among
+    the hardest of a larger one.
 
     Args:
-        hardness: Of every sample; high is hard.
+        hardness: Hardness of every sample; high is hard.
         keep: Share of the samples to keep, above 0 and up to 1.
-        which: Which end.
-        seed: Of the order among ties.
+        which: The end that is kept.
+        seed: Seed of the order among ties.
 
     Returns:
         Positions, ascending.
@@ -70,14 +70,14 @@ def class_counts(labels: Integer[np.ndarray, " samples"], n_classes: int) -> tup
 def random_part(
     labels: Integer[np.ndarray, " samples"], counts: Sequence[int], *, seed: int
 ) -> Positions:
-    """Random samples, so many of each class.
+    """Random samples with given class counts.
 
-    The parts of one seed are nested: more of a class adds to it.
+    The parts of one seed are nested: a greater count adds samples of that class.
 
     Args:
-        labels: Of every sample.
-        counts: By class.
-        seed: Of the draw.
+        labels: Label of every sample.
+        counts: Number of samples to keep, by class.
+        seed: Seed of the draw.
 
     Returns:
         Positions, ascending.
@@ -103,15 +103,13 @@ def random_part(
 def positions_of(
     dataset: Dataset, part: Mapping[str, Any] | None, *, seed: int
 ) -> Positions | None:
-    """What a run trains on: samples that were chosen before, or random ones of its seed.
+    """Positions of the samples that a run trains on; None for all.
 
     Args:
-        dataset: With its ``parts``.
-        part: ``ids``, the digest of one of these, or ``counts`` of each class; None for all.
-        seed: The run's.
-
-    Returns:
-        Their positions; None for all.
+        dataset: The whole dataset, with its ``parts``.
+        part: ``ids``, the digest of one of the dataset's parts, or ``counts``, numbers by class of
+            samples that are drawn at random; None for all samples.
+        seed: Seed of the run, which draws the random samples.
     """
     if part is None:
         return None
@@ -120,17 +118,24 @@ def positions_of(
     return random_part(dataset.train.labels.numpy(), part["counts"], seed=seed)
 
 
+def samples_in(dataset: Dataset, part: Mapping[str, Any] | None) -> int:
+    """Number of samples that a run trains on; ``part`` is that of ``positions_of``."""
+    if part is None:
+        return len(dataset.train)
+    return len(dataset.parts[part["ids"]]) if "ids" in part else sum(part["counts"])
+
+
 def digest_of(positions: Positions) -> str:
-    """What names a part: 16 hex digits of SHA-256 over its ascending positions."""
+    """Name of a part: 16 hex digits of SHA-256 over its ascending positions."""
     return hashlib.sha256(positions.astype("<i8").tobytes()).hexdigest()[:16]
 
 
 def pruned(dataset: Dataset, positions: Positions | None) -> Dataset:
-    """A dataset with these of its training samples, by their ids still; validation stays whole.
+    """A dataset with some of its training samples, which keep their ids; validation stays whole.
 
     Args:
-        dataset: Whose.
-        positions: In its training samples; None for all of them.
+        dataset: The whole dataset.
+        positions: Positions in its training samples; None for all of them.
     """
     if positions is None:
         return dataset

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 # Samples above which a cost that grows with their square, or with dozens of passes, is cut.
 LARGE = 200_000
-# Above so many samples only a fixed subset of as many can be neighbors.
+# Above this number of samples, only a fixed subset of this size can be neighbors.
 REFERENCE = 200_000
 LOGITS_GIB = 1.0
 PIXELS_GIB = 8.0
@@ -18,7 +18,7 @@ class Limit:
 
     Args:
         names: Signals, snapshots or metrics. A metric that reads one of them is concerned too.
-        off: Left out, unless it is asked for by name; else approximated.
+        off: Whether they are left out unless asked for by name. If not, they are approximated.
         why: What is done instead, and what it saves.
     """
 
@@ -31,8 +31,8 @@ def limits(samples: int, n_classes: int, image_shape: Sequence[int]) -> tuple[Li
     """All limits at a size; none for a small dataset.
 
     Args:
-        samples: That are trained on.
-        n_classes: Of the dataset.
+        samples: Number of training samples.
+        n_classes: Number of classes.
         image_shape: Channels, height and width.
 
     Example:

@@ -17,10 +17,10 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from hardness.metrics import METRICS
 from hardness.scoring import FOLD, rank_within_folds
 from hardness.sequential import Look, look_at
-from sweep import disk, planning, score_cache
-from sweep.planning import Due, Proposal
+from sweep import disk, score_cache
+from sweep.planning import Due
 from sweep.reduction import reduce_runs
-from sweep.spec import Cell, SweepSpec
+from sweep.spec import Cell, Proposal, SweepSpec
 from sweep.tracking import Store
 
 FILE = "seeds.csv"
@@ -148,7 +148,7 @@ def told(spec: SweepSpec, proposal: Proposal, look: Look) -> str:
 def _verdict(spec: SweepSpec, proposal: Proposal, due: Due) -> str:
     assert spec.adaptive is not None
     until = spec.adaptive.until
-    if not planning.adapts(spec, proposal.configuration.regimen):
+    if proposal.configuration.regimen not in spec.needs.adaptive:
         return f"{len(due.seeds)} seeds, not adaptive: it does not record {until.metric}"
     if not due.looks or not due.looks[-1].last:
         return f"{len(due.seeds)} seeds are due for look {len(due.looks) + 1}; not all are done"

@@ -55,7 +55,7 @@ from sweep import arenas, disk, planning, score_cache
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
 from sweep.reduction import reduce_runs, to_bytes, version
-from sweep.spec import Cell, Configuration, RunsSpec
+from sweep.spec import Cell, Configuration, Proposal, RunsSpec
 from sweep.store import RunStore, Sweep
 from sweep.tracking import Store
 from sweep.truths import INDEPENDENT_OF_IMAGES, Truths, of_run
@@ -203,7 +203,7 @@ def collect(
     Returns:
         The scores by configuration, and notes.
     """
-    keys = planning.asked_metrics(sweep.spec)
+    keys = sweep.spec.needs.metrics
     (folder / "scores").mkdir(parents=True, exist_ok=True)
     done = [c for c in sweep.cells if c.state == "done" and c.trace]
     damaged = _score([[cell] for cell in done], keys, folder, store, sweep.spec.plugins)
@@ -252,13 +252,13 @@ def aggregate(
     if dataset is None:
         notes.append("pixel baselines and image figures are left out: the dataset is not here")
     elif scores:
-        pixels = pixel_scores(planning.asked_metrics(sweep.spec), dataset, folder)
+        pixels = pixel_scores(sweep.spec.needs.metrics, dataset, folder)
     notes += _without_score(scores)
     joined = join(given or {}, scores[0].sample_ids, notes) if scores else {}
     failed = [c for c in sweep.cells if c.state == "failed" and c.trace]
     notes += [f"failed: {name(c)}: {c.trace.reason}" for c in failed if c.trace]
     notes += planning.statements(sweep.spec, sweep.proposals)
-    reasons = planning.approximated(sweep.spec)
+    reasons = sweep.spec.needs.approximated
     measured = measure(scores)
     samples = samples_table(scores, pixels, measured)
     measured = _without_columns(measured)
@@ -818,7 +818,7 @@ def publish(sweep: Sweep[RunsSpec], store: Store, result: Aggregate, folder: Pat
             store.set_tags(parents[configuration_id], {"missing_seeds": one.missing_seeds[:4000]})
 
 
-def _of(proposal: planning.Proposal, cells: Iterable[Cell]) -> list[Cell]:
+def _of(proposal: Proposal, cells: Iterable[Cell]) -> list[Cell]:
     wanted = proposal.configuration.configuration_id
     return [c for c in cells if c.run.configuration.configuration_id == wanted]
 
@@ -859,7 +859,7 @@ def _in_parallel(
 
 
 def _configuration_scores(
-    proposal: planning.Proposal,
+    proposal: Proposal,
     cells: Sequence[Cell],
     keys: Sequence[str],
     folder: Path,

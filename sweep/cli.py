@@ -199,13 +199,13 @@ def compare(
     each metric finds it, and the paired differences of the metrics.
     """
     from sweep import aggregate as aggregation  # noqa: PLC0415
-    from sweep import fanout, folders, planning, tables, truths  # noqa: PLC0415
+    from sweep import fanout, folders, tables, truths  # noqa: PLC0415
 
     given = folders.given_scores(files, low_is_hard)
     given_truths = truths.given_truths(truth_files)
     store, sweep = _runs(name, output, tracking_uri)
     own = truths.refuse_others({**given, **given_truths}, store, sweep.cells)
-    _refuse_unknown(metrics, [*planning.nameable(sweep.spec), *given, *own, *given_truths])
+    _refuse_unknown(metrics, [*sweep.spec.needs.nameable, *given, *own, *given_truths])
     _refuse_lonely(metrics, sweep.spec.regimens)
     with fanout.session(_say):
         aggregation.quiet()
@@ -228,7 +228,7 @@ def compare(
         differences = aggregation.differences_on_truths(
             sweep, scores, pixels, joined, asked, keys=metrics
         )
-        table = aggregation.marked(table, planning.approximated(sweep.spec))
+        table = aggregation.marked(table, sweep.spec.needs.approximated)
     if form == "table":
         # Truths have a table of their own.
         if not table.empty:
@@ -552,7 +552,7 @@ def _dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
         _print_seeds(sweep)
     counted = f"{len(sweep.cells)} cells, {len(todo)} to train, in {len(packs)} packs"
     if spec.adaptive:
-        most = sum(len(planning.most_seeds(spec, p.configuration.regimen)) for p in sweep.proposals)
+        most = sum(len(spec.most_seeds(p.configuration.regimen)) for p in sweep.proposals)
         counted += f"; at most {most} cells if no look ends a configuration sooner"
     click.echo(counted)
     if todo:

@@ -14,11 +14,10 @@ import torch
 
 from hardness import datasets
 from hardness.datasets import Dataset
-from hardness.dynamics import Recording
 from hardness.options import DatasetOptions, ModelOptions
 from hardness.plan import Planting
 from hardness.planting import plant
-from hardness.pruning import positions_of
+from hardness.pruning import samples_in
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from sweep import adaptive, fanout, planning, tracking
@@ -164,7 +163,7 @@ def train(
         store=store,
         name=spec.name,
         storage_path=spec.storage_path,
-        recording=_recording(spec),
+        recording=spec.needs.recording,
         checkpoint_seconds=spec.resources.checkpoint_seconds,
         spool_gib=spec.resources.spool_gib,
         plugins=spec.plugins,
@@ -230,8 +229,7 @@ def estimate(spec: SweepSpec, dataset: Dataset, cells: Sequence[Cell]) -> float:
             due = planning.needed_passes(spec, run)
             forwards = sum(len(due[made]) * regimen.passes[made].forwards for made in due)
             epochs = options(regimen.options, run.options).epochs
-            kept = positions_of(dataset, run.part, seed=0)
-            of_all = 1.0 if kept is None else len(kept) / len(dataset.train)
+            of_all = samples_in(dataset, run.dataset.get("part")) / len(dataset.train)
             seconds += an_epoch * of_all * (epochs + forwards / regimen.forwards)
     return seconds
 
@@ -332,20 +330,6 @@ class _Session:
         new = [line for place, line in taken.items() if place not in (self._told or ())]
         former, self._told = self._told, {*taken}
         return new if former is not None else []
-
-
-def _recording(spec: SweepSpec) -> Recording:
-    """Keep what the file wants kept, and record what its metrics read."""
-    asked = set().union(*(planning.needed_signals(spec, r) for r in spec.regimens))
-    offered = Recording().snapshots
-    ruled_out = planning.ruled_out(spec)
-    kept = {name for name in ("emb", "logits") if name not in ruled_out}
-    passes = dict.fromkeys(p for r in spec.regimens for p in planning.wanted_passes(spec, r))
-    return Recording(
-        snapshots=tuple(n for n in offered if n in kept | asked),
-        passes=tuple(passes),
-        score_epochs=spec.score_epochs,
-    )
 
 
 def _give_up(store: Store, pack: Pack, reason: str) -> None:

@@ -24,17 +24,16 @@ from hardness.training import REGIMENS
 from hardness.training.passes import schedule
 from sweep import artifacts
 from sweep.mistake import Mistake
+from sweep.needs import Keep, offered
 from sweep.plugins import Plugin
 from sweep.spec import (
     AdaptiveSeeds,
-    Arm,
-    Keep,
     Objective,
     Parameter,
+    Proposal,
     RegimenSpec,
     Resources,
     SweepSpec,
-    offered,
 )
 
 T = TypeVar("T")
@@ -208,10 +207,9 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
     Raises:
         ExperimentError: One line: file, key, what was expected, what came, known keys.
     """
-    digest, size, arms = _kept(content, source)
-    content = {k: v for k, v in content.items() if k not in _KEPT}
     _refuse_strange(content, source, ())
-    file = _section(_File, content, source, "")
+    digest, size, arms = _kept(content, source)
+    file = _section(_File, {k: v for k, v in content.items() if k not in _KEPT}, source, "")
     dataset = _placed(
         _section(DatasetOptions, file.dataset, source, "dataset"), f"{source}: dataset"
     )
@@ -253,18 +251,30 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
 
 def _kept(
     content: Mapping[str, Any], source: str
-) -> tuple[str | None, tuple[int, ...] | None, tuple[Arm, ...]]:
+) -> tuple[str | None, tuple[int, ...] | None, tuple[Proposal, ...]]:
     """What a sweep's own run keeps beside the file: digest and size of the dataset, arms."""
     digest, size, arms = (content.get(key) for key in _KEPT)
-    try:
-        found = tuple(options(Arm, arm) for arm in arms or ())
-        whole = all(map(_is_whole, size or ()))
-    except (ValidationError, TypeError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise ExperimentError(f"{source}: expected what a sweep keeps; got {told}") from error
-    if not whole or not isinstance(digest, str | None):
-        raise ExperimentError(f"{source}: expected the dataset of a sweep; got {_shown(digest)}")
+    whole = isinstance(size, Sequence) and all(map(_is_whole, size))
+    if not isinstance(digest, str | None) or not (size is None or whole):
+        raise ExperimentError(
+            f"{source}: expected digest and size of a dataset; got {_shown([digest, size])}"
+        )
+    if not isinstance(arms, list | None):
+        raise ExperimentError(f"{source}: arms: expected a list; got {_shown(arms)}")
+    found = tuple(_arm(arm, source, f"arms.{at}") for at, arm in enumerate(arms or ()))
     return digest, tuple(size) if size else None, found
+
+
+def _arm(plain: Any, source: str, where: str) -> Proposal:
+    """An arm of a sweep that prunes, checked down to its options."""
+    arm = _section(Proposal, plain, source, where)
+    configuration = arm.configuration
+    where = f"{where}.configuration"
+    _refuse_unknown_names([configuration.regimen], REGIMENS, source, where)
+    kind = REGIMENS[configuration.regimen].options
+    _section(kind, configuration.options, source, f"{where}.options")
+    _section(ModelOptions, configuration.model, source, f"{where}.model")
+    return arm
 
 
 def options(kind: type[T], plain: Mapping[str, Any]) -> T:

@@ -41,12 +41,12 @@ from hardness.options import ModelOptions
 from hardness.training import REGIMENS
 from sweep.experiment_file import options
 from sweep.mistake import Mistake, refuse_unwritable
-from sweep.planning import Proposal
+from sweep.needs import Keep
 from sweep.spec import (
     Cell,
     Configuration,
-    Keep,
     Objective,
+    Proposal,
     RegimenSpec,
     RunSpec,
     RunsSpec,

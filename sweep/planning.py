@@ -13,71 +13,33 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from hardness.dynamics import Recording
-from hardness.metrics import METRICS
 from hardness.options import ModelOptions
-from hardness.scale import Limit, limits
 from hardness.sequential import ERROR, Look
 from hardness.training import REGIMENS
-from hardness.training.passes import schedule
 from sweep.experiment_file import ExperimentError, options, with_parameters
 from sweep.spec import (
-    GIVEN,
-    Arm,
     Cell,
     Configuration,
     Objective,
     Pack,
     Parameter,
+    Proposal,
     RegimenSpec,
     RunSpec,
     RunsSpec,
     SweepSpec,
     Trace,
-    offered,
 )
 
 DEFAULT_CONFIGURATIONS = 20
 # Configurations that a Bayesian search proposes at once. Part of its definition, not of the
 # machine: proposals must not depend on which worker happens to be faster.
 ROUND = 2
-_SNAPSHOTS = frozenset({"emb", "logits", "holdout_probs"})
 # Draws for each configuration that is asked for, before a list of values counts as exhausted.
 DRAWS = 20
 
 # What a look, by its number, says of these finished runs; None if one of them cannot be read.
 Judge: TypeAlias = Callable[[Sequence[Cell], int], Look | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
-    """A configuration and the searched values that led to it."""
-
-    configuration: Configuration
-    parameters: Mapping[str, Any]
-    number: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shortfall:
-    """What a limit of the dataset's size does to one sweep.
-
-    Args:
-        limit: Which.
-        metrics: Keys of the metrics concerned.
-        snapshots: What is therefore not kept.
-    """
-
-    limit: Limit
-    metrics: tuple[str, ...]
-    snapshots: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        # A variant is not named beside its metric.
-        plain = {key for key in self.metrics if "." not in key}
-        names = [k for k in self.metrics if k in plain or k.partition(".")[0] not in plain]
-        subjects = ", ".join([*(f"last {name}" for name in self.snapshots), *names])
-        return f"{'off' if self.limit.off else 'approximated'}: {subjects}: {self.limit.why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +71,7 @@ def proposals(
         search the whole list at once; for a Bayesian one at most one unfinished round a regimen.
     """
     if spec.arms:
-        return _of_arms(spec)
+        return _of_arms(spec.arms)
     found: list[Proposal] = []
     for regimen, section in spec.regimens.items():
         if spec.method == "bayes" and section.parameters:
@@ -141,7 +103,7 @@ def cells(
     """
     found = []
     for configuration in configurations:
-        needed = needed_signals(spec, configuration.regimen)
+        needed = spec.needs.signals[configuration.regimen]
         passes = needed_passes(spec, configuration)
         mine = (due or {}).get(configuration.configuration_id)
         for seed in mine.seeds if mine else spec.seeds:
@@ -176,8 +138,8 @@ def due(
         judge: A function of the runs' scores alone.
         again: Run ids whose failure does not count, since they are to be started again.
     """
-    if spec.adaptive is None or not adapts(spec, configuration.regimen):
-        return Due(seeds=most_seeds(spec, configuration.regimen))
+    if spec.adaptive is None or configuration.regimen not in spec.needs.adaptive:
+        return Due(seeds=spec.most_seeds(configuration.regimen))
     plan = spec.adaptive.looks
     every = cells(spec, [configuration], traces)
     looks: list[Look] = []
@@ -193,18 +155,11 @@ def due(
     return Due(seeds=seeds, looks=tuple(looks))
 
 
-def adapts(spec: RunsSpec, regimen: str) -> bool:
-    """Whether seeds of a regimen are adaptive: it has to record what the metric reads."""
-    if spec.adaptive is None:
-        return False
-    return offered(regimen).issuperset(METRICS[spec.adaptive.until.metric].signals)
-
-
-def most_seeds(spec: SweepSpec, regimen: str) -> tuple[int, ...]:
-    """All seeds that a configuration of a regimen may get; without the metric, the fewest."""
-    if spec.adaptive is None or adapts(spec, regimen):
-        return spec.seeds
-    return spec.seeds[: spec.adaptive.min]
+def needed_passes(spec: SweepSpec, configuration: Configuration) -> dict[str, tuple[int, ...]]:
+    """The scoring passes of a configuration's runs, and the epochs in which each is made."""
+    kind = REGIMENS[configuration.regimen].options
+    epochs = options(kind, configuration.options).epochs
+    return spec.needs.passes_of(configuration.regimen, epochs)
 
 
 def to_train(cells: Iterable[Cell], *, retry_failed: bool) -> list[Cell]:
@@ -240,55 +195,6 @@ def packs(cells: Sequence[Cell], seeds_per_pack: int, parents: Mapping[str, str]
     return found
 
 
-def asked_metrics(spec: RunsSpec) -> list[str]:
-    """Keys of the metrics that the sweep asks for; of ``all``, those that its size allows.
-
-    The one that decides how many seeds there are is asked for by name.
-    """
-    named = _named(spec)
-    if spec.metrics != ("all",):
-        return [*spec.metrics, *(key for key in named if key not in spec.metrics)]
-    off = {name for limit in _limits(spec) if limit.off for name in limit.names}
-    return [key for key in METRICS if key in named or not _concerned(key, off)]
-
-
-def nameable(spec: RunsSpec) -> list[str]:
-    """Keys that a sweep's scores may bear, plain and with each regimen, and those of its images."""
-    asked = asked_metrics(spec)
-    pixels = [key for key, metric in METRICS.items() if metric.scope == "pixels"]
-    of_regimens = [f"{key}.{regimen}" for regimen in spec.regimens for key in asked]
-    return [*dict.fromkeys([*asked, *pixels, *of_regimens])]
-
-
-def shortfalls(spec: RunsSpec) -> list[Shortfall]:
-    """What the dataset's size leaves out or approximates of what the sweep asks for."""
-    recorded = frozenset().union(*(offered(regimen) for regimen in spec.regimens))
-    everything = spec.metrics == ("all",)
-    found = []
-    for limit in _limits(spec):
-        snapshots = _SNAPSHOTS.intersection(limit.names, recorded) if limit.off else set()
-        # What is off is off unless it is asked for by name.
-        on = _named(spec) if limit.off else ()
-        every = [key for key in METRICS if key not in on]
-        asked = every if everything else [] if limit.off else asked_metrics(spec)
-        metrics = [
-            key
-            for key in asked
-            if _concerned(key, limit.names) and recorded.issuperset(METRICS[key].signals)
-        ]
-        if snapshots or metrics:
-            found.append(
-                Shortfall(limit=limit, metrics=tuple(metrics), snapshots=tuple(sorted(snapshots)))
-            )
-    return found
-
-
-def approximated(spec: RunsSpec) -> dict[str, str]:
-    """Metrics that the dataset's size makes approximate, and what is done instead."""
-    found = (shortfall for shortfall in shortfalls(spec) if not shortfall.limit.off)
-    return {key: shortfall.limit.why for shortfall in found for key in shortfall.metrics}
-
-
 def pretrained(proposals: Iterable[Proposal]) -> list[ModelOptions]:
     """The models among these that start from pretrained weights, each once."""
     # A recorded run does not tell its model.
@@ -304,7 +210,7 @@ def statements(spec: RunsSpec, proposals: Iterable[Proposal]) -> list[str]:
         "from ImageNet's labels; scores under labels: none have seen those"
         for model in pretrained(proposals)
     ]
-    return [*map(str, shortfalls(spec)), *starts, *_plan(spec)]
+    return [*map(str, spec.needs.shortfalls), *starts, *_plan(spec)]
 
 
 def _plan(spec: RunsSpec) -> list[str]:
@@ -312,7 +218,7 @@ def _plan(spec: RunsSpec) -> list[str]:
     if spec.adaptive is None:
         return []
     until, plan = spec.adaptive.until, spec.adaptive.looks
-    without = [regimen for regimen in spec.regimens if not adapts(spec, regimen)]
+    without = [regimen for regimen in spec.regimens if regimen not in spec.needs.adaptive]
     shown = ", ".join(map(str, plan))
     whole = (
         f"adaptive seeds: looks at {shown}, until the reliability of {until.metric} is surely "
@@ -323,87 +229,12 @@ def _plan(spec: RunsSpec) -> list[str]:
     return [whole, *([f"adaptive seeds: {some}"] if without else [])]
 
 
-def _limits(spec: RunsSpec) -> list[Limit]:
-    """Limits of the dataset's size, less what the file wants kept all the same."""
-    if spec.dataset_size is None:
-        return []
-    samples, n_classes, *image_shape = spec.dataset_size
-    found = limits(samples, n_classes, image_shape)
-    return [limit for limit in found if spec.keep.logits is None or "logits" not in limit.names]
-
-
-def _named(spec: RunsSpec) -> tuple[str, ...]:
-    """The metric that adaptive seeds go by."""
-    return (spec.adaptive.until.metric,) if spec.adaptive else ()
-
-
-def _concerned(key: str, names: Iterable[str]) -> bool:
-    return not {key, key.partition(".")[0], *METRICS[key].signals}.isdisjoint(names)
-
-
-def needed_signals(spec: SweepSpec, regimen: str) -> frozenset[str]:
-    """Signals that the asked metrics need and that the regimen can record.
-
-    With ``metrics: all`` a snapshot that ``keep`` rules out is not needed.
-    """
-    everything, named = offered(regimen), _named(spec)
-    kept = everything - ruled_out(spec) if spec.metrics == ("all",) else everything
-    inputs = (
-        METRICS[key].signals
-        for key in asked_metrics(spec)
-        if (everything if key in named else kept).issuperset(METRICS[key].signals)
-    )
-    return frozenset().union(*inputs) - GIVEN
-
-
-def wanted_passes(spec: SweepSpec, regimen: str) -> tuple[str, ...]:
-    """Scoring passes of a regimen whose signals the asked metrics need."""
-    needed = needed_signals(spec, regimen)
-    passes = REGIMENS[regimen].passes
-    return tuple(name for name, one in passes.items() if needed.intersection(one.signals))
-
-
-def needed_passes(spec: SweepSpec, configuration: Configuration) -> dict[str, tuple[int, ...]]:
-    """The scoring passes of a configuration's runs, and the epochs in which each is made."""
-    regimen = REGIMENS[configuration.regimen]
-    passes = wanted_passes(spec, configuration.regimen)
-    recording = Recording(passes=passes, score_epochs=spec.score_epochs)
-    return schedule(
-        regimen.passes, recording, options(regimen.options, configuration.options).epochs
-    )
-
-
-def ruled_out(spec: SweepSpec) -> set[str]:
-    """Snapshots that the experiment file does not want kept, or the dataset's size forbids."""
-    # Probabilities are as large as the logits that they come from.
-    names = {
-        "emb": spec.keep.embedding,
-        "logits": spec.keep.logits,
-        "holdout_probs": spec.keep.logits,
-    }
-    off = {name for limit in _limits(spec) if limit.off for name in limit.names}
-    return {name for name, when in names.items() if when == "none"} | (_SNAPSHOTS & off)
-
-
-def of_arm(spec: SweepSpec, arm: Arm) -> Configuration:
-    """What an arm trains."""
-    (regimen, section), *_ = spec.regimens.items()
-    values = {"train.max_epochs": arm.max_epochs}
-    options, model = with_parameters(regimen, section.options, spec.model, values)
-    return dataclasses.replace(spec.configuration(regimen, options, model), part=arm.part)
-
-
-def _of_arms(spec: SweepSpec) -> list[Proposal]:
-    """The arms' configurations; two arms of the same samples share theirs."""
+def _of_arms(arms: Iterable[Proposal]) -> list[Proposal]:
+    """The arms' configurations, numbered; two arms of the same samples share theirs."""
     found: dict[str, Proposal] = {}
-    for arm in spec.arms:
-        configuration = of_arm(spec, arm)
-        new = Proposal(
-            configuration=configuration,
-            parameters={"keep": arm.keep, "part": arm.name},
-            number=len(found),
-        )
-        found.setdefault(configuration.configuration_id, new)
+    for arm in arms:
+        numbered = dataclasses.replace(arm, number=len(found))
+        found.setdefault(arm.configuration.configuration_id, numbered)
     return list(found.values())
 
 

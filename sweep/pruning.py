@@ -13,14 +13,14 @@ import torch
 from scipy import stats
 
 from hardness.datasets import Dataset
-from hardness.pruning import Which, class_counts, digest_of, ranked_part
+from hardness.pruning import Which, class_counts, digest_of, ranked_part, samples_in
 from hardness.training.optimization import batches
 from hardness.weighted import is_binary
-from sweep import aggregate, disk, planning
+from sweep import aggregate, disk
 from sweep.aggregate import ConfigurationScores
 from sweep.driver import load
 from sweep.mistake import Mistake, NoSuchSweep, unknown_metric
-from sweep.spec import Arm, SweepSpec
+from sweep.spec import Configuration, Proposal, SweepSpec
 from sweep.store import Sweep
 from sweep.tracking import Store
 
@@ -95,11 +95,9 @@ def plan(
             aggregate.truths_of(sweep, store, scores, {}, notes).by_name,
         )
     )
-    train = trained.configuration.options["train"]
     found, parts = arms(
-        hardness, dataset.train.labels.numpy(), len(dataset.classes), keeps,
-        max_epochs=train["max_epochs"], batch_size=train["batch_size"],
-    )  # fmt: skip
+        trained.configuration, hardness, dataset.train.labels.numpy(), len(dataset.classes), keeps
+    )
     return Plan(
         content={
             **content(store.read_sweep(), trained, seeds, found),
@@ -135,7 +133,7 @@ def refuse(
         )
     if spec.arms:
         raise Mistake(f"{spec.name}: expected a sweep with scores; got one that prunes")
-    known = planning.nameable(spec)
+    known = spec.needs.nameable
     if unknown := [key for key in by if key not in known]:
         raise Mistake(f"--by: {unknown_metric(unknown[0], known)}")
     able = [
@@ -190,27 +188,24 @@ def configuration(
 
 
 def arms(
+    trained: Configuration,
     hardness: Mapping[str, np.ndarray],
     labels: np.ndarray,
     n_classes: int,
     keeps: Sequence[float],
-    *,
-    max_epochs: int,
-    batch_size: int,
-) -> tuple[list[Arm], dict[str, np.ndarray]]:
+) -> tuple[list[Proposal], dict[str, np.ndarray]]:
     """All samples, and by each score and share the hardest, the easiest and their random likes.
 
-    A random part has the class counts of the part that it stands beside, and every seed draws its
-    own, so that differences know the luck of the draw. Fewer samples are trained on for more
-    epochs: all arms take as many steps as all samples would, to the nearest epoch.
+    A random part has the class counts of the part that it stands beside. Every seed draws its own,
+    so that differences include the luck of the draw. Fewer samples are trained on for more epochs:
+    all arms take as many steps as all samples would, to the nearest epoch.
 
     Args:
-        hardness: By score key, of every sample.
-        labels: Given class per sample.
-        n_classes: How many classes there are.
+        trained: The configuration that is trained again.
+        hardness: Hardness of every sample, by score key.
+        labels: Given class of every sample.
+        n_classes: Number of classes.
         keeps: Shares to keep.
-        max_epochs: Of all samples.
-        batch_size: Samples a step.
 
     Returns:
         The arms, and the positions of ranked parts by digest.
@@ -218,14 +213,13 @@ def arms(
     Raises:
         Mistake: If a score is missing for some sample.
     """
+    train = trained.options["train"]
 
     def steps(samples: int) -> int:
-        return len(batches(torch.arange(samples), batch_size))
+        return len(batches(torch.arange(samples), train["batch_size"]))
 
     n = len(labels)
-    found = [
-        Arm(keep=1.0, by=None, which="all", samples=n, max_epochs=max_epochs, part=None)
-    ]  # fmt: skip
+    found = [Proposal(configuration=trained, parameters={"keep": 1.0, "part": "all"}, number=0)]
     parts: dict[str, np.ndarray] = {}
     for by, scores in hardness.items():
         for keep in sorted({*keeps}, reverse=True):
@@ -236,23 +230,35 @@ def arms(
                     raise Mistake(f"--by {by}: {error}") from error
                 digest, counts = digest_of(ids), class_counts(labels[ids], n_classes)
                 parts[digest] = ids
-                epochs = max(1, round(max_epochs * steps(n) / steps(len(ids))))
+                epochs = max(1, round(train["max_epochs"] * steps(n) / steps(len(ids))))
                 for name, part in (
                     (which, {"ids": digest}),
-                    (_LIKE[which], {"counts": list(counts)}),
+                    (_LIKE[which], {"counts": [*counts]}),
                 ):
-                    arm = Arm(
-                        keep=keep, by=by, which=name, samples=len(ids), max_epochs=epochs, part=part
+                    arm = Proposal(
+                        configuration=_on_part(trained, part, epochs),
+                        parameters={"keep": keep, "part": f"{name} by {by}"},
+                        number=len(found),
                     )
                     found.append(arm)
     return found, parts
+
+
+def _on_part(trained: Configuration, part: Mapping[str, Any], max_epochs: int) -> Configuration:
+    """A configuration that trains on a part of its samples, for so many epochs."""
+    train = {**trained.options["train"], "max_epochs": max_epochs}
+    return dataclasses.replace(
+        trained,
+        dataset={**trained.dataset, "part": part},
+        options={**trained.options, "train": train},
+    )
 
 
 def content(
     base: Mapping[str, Any],
     trained: ConfigurationScores,
     seeds: Sequence[int],
-    arms: Sequence[Arm],
+    arms: Sequence[Proposal],
 ) -> dict[str, Any]:
     """The experiment that trains the arms, as a store keeps it.
 
@@ -342,25 +348,27 @@ def table(
         samples that the truth marks, of a random arm the expected one.
     """
     binary = {name: truth for name, truth in (truths or {}).items() if is_binary(truth)}
-    found = {(a.by, a.keep, a.which): _accuracies(sweep, a) for a in sweep.spec.arms}
+    found = {_key(arm): _accuracies(sweep, arm.configuration) for arm in sweep.spec.arms}
     rows = []
     for arm in sweep.spec.arms:
-        accuracy, missing = found[arm.by, arm.keep, arm.which]
+        configuration, (by, keep, which) = arm.configuration, _key(arm)
+        part = configuration.dataset.get("part")
+        accuracy, missing = found[by, keep, which]
         low, high = _mean_interval([*accuracy.values()])
         row: dict[str, Any] = {
-            "by": arm.by or "",
-            "keep": arm.keep,
-            "arm": arm.which,
-            "samples": arm.samples,
-            "max_epochs": arm.max_epochs,
+            "by": by,
+            "keep": keep,
+            "arm": which,
+            "samples": samples_in(dataset, part),
+            "max_epochs": configuration.options["train"]["max_epochs"],
             "seeds": len(accuracy),
             "accuracy": _mean([*accuracy.values()]),
             "accuracy_low": low,
             "accuracy_high": high,
             "std": float(np.std([*accuracy.values()], ddof=1)) if len(accuracy) > 1 else math.nan,
         }
-        if arm.which in _LIKE:
-            beside, _ = found[arm.by, arm.keep, _LIKE[arm.which]]
+        if which in _LIKE:
+            beside, _ = found[by, keep, _LIKE[which]]
             differences = [accuracy[s] - beside[s] for s in accuracy if s in beside]
             low, high = _mean_interval(differences)
             row |= {
@@ -368,16 +376,24 @@ def table(
                 "difference_low": low,
                 "difference_high": high,
             }
-        row |= {f"share_{name}": _share(arm, dataset, truth) for name, truth in binary.items()}
-        row["configuration_id"] = planning.of_arm(sweep.spec, arm).configuration_id
+        row |= {f"share_{name}": _share(part, dataset, truth) for name, truth in binary.items()}
+        row["configuration_id"] = configuration.configuration_id
         row["missing_seeds"] = missing
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _accuracies(sweep: Sweep[SweepSpec], arm: Arm) -> tuple[dict[int, float], str]:
-    """Of the seeds that are done; and of the others, why they are not."""
-    wanted = planning.of_arm(sweep.spec, arm).configuration_id
+def _key(arm: Proposal) -> tuple[str, float, str]:
+    """The score that an arm is made by, empty for all samples; the share; which samples."""
+    which, _, by = arm.parameters["part"].partition(" by ")
+    return by, arm.parameters["keep"], which
+
+
+def _accuracies(
+    sweep: Sweep[SweepSpec], configuration: Configuration
+) -> tuple[dict[int, float], str]:
+    """Accuracy by seed where the run is done, and why the other seeds are missing."""
+    wanted = configuration.configuration_id
     cells = [c for c in sweep.cells if c.run.configuration.configuration_id == wanted]
     done = {
         c.run.seed: c.trace.objectives[ACCURACY] for c in cells if c.state == "done" and c.trace
@@ -390,19 +406,19 @@ def _accuracies(sweep: Sweep[SweepSpec], arm: Arm) -> tuple[dict[int, float], st
     return done, "; ".join(missing)
 
 
-def _share(arm: Arm, dataset: Dataset, truth: np.ndarray) -> float:
-    """Of an arm's samples, how many a truth marks."""
-    if arm.part is None:
+def _share(part: Mapping[str, Any] | None, dataset: Dataset, truth: np.ndarray) -> float:
+    """The share of a part's samples that a truth marks."""
+    if part is None:
         return float(np.nanmean(truth))
-    if "ids" in arm.part:
-        return float(np.nanmean(truth[dataset.parts[arm.part["ids"]]]))
+    if "ids" in part:
+        return float(np.nanmean(truth[dataset.parts[part["ids"]]]))
     labels = dataset.train.labels.numpy()
     expected = [
         count * np.nanmean(truth[labels == label])
-        for label, count in enumerate(arm.part["counts"])
+        for label, count in enumerate(part["counts"])
         if count
     ]
-    return float(np.sum(expected) / arm.samples)
+    return float(np.sum(expected) / sum(part["counts"]))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -4,24 +4,20 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from hardness import scoring
 from hardness.options import DatasetOptions, ModelOptions
 from hardness.plan import Planting
 from hardness.sequential import looks
 from hardness.stability import FEWEST_RUNS_FOR_INTERVAL
 from hardness.stream_names import PURPOSES
 from hardness.training import REGIMENS
+from sweep.needs import Keep, Needs
 from sweep.plugins import Plugin
 
 State = Literal["done", "running", "failed", "missing"]
-
-# Inputs of metrics that no recording has to keep: what comes with the dataset, what follows from
-# its images, and what every epoch's summary says.
-GIVEN = frozenset({*scoring.GIVEN, "images", "pixel_distances"})
 
 
 def canonical_json(value: object) -> str:
@@ -39,8 +35,10 @@ def identity(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Configuration):
+        return _plain(value.content())
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        return _plain({f.name: getattr(value, f.name) for f in fields(value)})
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items() if v is not None}
     if isinstance(value, list | tuple):
@@ -54,15 +52,14 @@ class Configuration:
 
     Args:
         regimen: Key of ``REGIMENS``.
-        numerics_version: Of that regimen.
-        dataset: Name, digest of the content that is trained and validated on, ``subset``,
-            ``data_seed`` and ``validation``; no place.
+        numerics_version: Version of that regimen's numbers.
+        dataset: Name, digest of the content, ``subset``, ``data_seed`` and ``validation``; no
+            place. ``part`` says on which of the training samples a run trains: ``ids`` is the
+            digest of their positions, ``counts`` are numbers by class, drawn by the run's seed.
         model: ``ModelOptions`` as plain values.
         options: The regimen's options as plain values.
         vary: Random streams that follow the seed.
         plant: Planted hardness; None for none.
-        part: Of the training samples, what is trained on: ``ids``, the digest of their positions,
-            or ``counts``, so many of each class, drawn by the run's seed; None for all.
     """
 
     regimen: str
@@ -72,18 +69,45 @@ class Configuration:
     options: Mapping[str, Any]
     vary: tuple[str, ...] = PURPOSES
     plant: Mapping[str, Any] | None = None
-    part: Mapping[str, Any] | None = None
 
     @cached_property
     def configuration_id(self) -> str:
         """16 hex digits; equal for equal numbers."""
         return identity(self)
 
+    # In the text, the dataset's part stands beside the dataset and not in it. The first pruned runs
+    # were stored like this, and ids are digests of the text: were the part moved, these runs would
+    # no longer be found and would be trained again.
+    def content(self) -> dict[str, Any]:
+        """What the text and the ids are made of."""
+        dataset = {**self.dataset}
+        part = dataset.pop("part", None)
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**values, "dataset": dataset, "part": part}
+
     @classmethod
     def from_json(cls, text: str) -> "Configuration":
         """Inverse of ``canonical_json``."""
         content = json.loads(text)
+        part = content.pop("part", None)
+        if part is not None:
+            content["dataset"] = {**content["dataset"], "part": part}
         return cls(**{**content, "vary": tuple(content["vary"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A configuration of a sweep and the values that led to it.
+
+    Args:
+        configuration: What is trained.
+        parameters: The searched values; of a pruning, the share that is kept and the part's name.
+        number: Place in the order of proposal.
+    """
+
+    configuration: Configuration
+    parameters: Mapping[str, Any]
+    number: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,17 +248,6 @@ class RegimenSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keep:
-    """What stays of a run beside its per-epoch signals.
-
-    Logits, if nothing is said, are those of the last epoch unless the dataset is too large for it.
-    """
-
-    embedding: Literal["last", "none"] = "last"
-    logits: Literal["last", "none"] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
     """Where and how runs are placed; nothing here changes a number.
 
@@ -266,32 +279,6 @@ class Resources:
             raise ValueError("expected some cpu or gpu; got 0 of both")
         if self.seeds_per_pack < 1:
             raise ValueError(f"seeds_per_pack: expected at least 1; got {self.seeds_per_pack}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
-    """One way to leave samples out, to be trained on under every seed.
-
-    Args:
-        keep: Share of the samples that stays.
-        by: Key of the scores; None for all samples.
-        which: ``hardest``, ``easiest``, a random part with the class counts of either, or ``all``.
-        samples: How many stay.
-        max_epochs: As many steps as all samples would take, to the nearest epoch.
-        part: As in ``Configuration``.
-    """
-
-    keep: float
-    by: str | None
-    which: str
-    samples: int
-    max_epochs: int
-    part: Mapping[str, Any] | None
-
-    @property
-    def name(self) -> str:
-        """What it is called in tables of cells."""
-        return f"{self.which} by {self.by}" if self.by else self.which
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,6 +344,7 @@ class RunsSpec:
         adaptive: What ends the adding of seeds; None if their number is fixed.
         dataset_digest: Digest of the dataset's content; None until it is read.
         dataset_size: Samples, classes, channels, height and width; None until the dataset is read.
+        score_epochs: Epochs of the scoring passes; each pass's own, if None.
     """
 
     name: str
@@ -369,6 +357,19 @@ class RunsSpec:
     adaptive: AdaptiveSeeds | None = None
     dataset_digest: str | None = None
     dataset_size: tuple[int, ...] | None = None
+    score_epochs: tuple[int, ...] | None = None
+
+    @cached_property
+    def needs(self) -> Needs:
+        """What the runs must record, or must have recorded."""
+        return Needs.of(
+            self.regimens,
+            self.metrics,
+            self.keep,
+            self.dataset_size,
+            score_epochs=self.score_epochs,
+            until=self.adaptive.until.metric if self.adaptive else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,7 +377,7 @@ class SweepSpec(RunsSpec):
     """An experiment file, read and checked, and what is known of its dataset once that is read.
 
     ``seeds`` are all that a configuration may get; with ``adaptive`` it may end with fewer. A sweep
-    that prunes has arms and a single regimen.
+    that prunes searches nothing: its configurations are the ``arms``, two of which may be the same.
     """
 
     dataset: DatasetOptions
@@ -387,12 +388,17 @@ class SweepSpec(RunsSpec):
     search_seed: int
     seeds: tuple[int, ...]
     vary: tuple[str, ...]
-    score_epochs: tuple[int, ...] | None
     resources: Resources
     tracking_uri: str | None
     artifacts: str | None = None
     plant: Planting | None = None
-    arms: tuple[Arm, ...] = ()
+    arms: tuple[Proposal, ...] = ()
+
+    def most_seeds(self, regimen: str) -> tuple[int, ...]:
+        """All seeds that a configuration of a regimen may get; without the metric, the fewest."""
+        if self.adaptive is None or regimen in self.needs.adaptive:
+            return self.seeds
+        return self.seeds[: self.adaptive.min]
 
     def configuration(self, regimen: str, options: Any, model: ModelOptions) -> Configuration:
         """The configuration of checked options; needs the dataset's digest."""
@@ -413,8 +419,3 @@ class SweepSpec(RunsSpec):
             vary=self.vary,
             plant=None if self.plant is None else _plain(self.plant.identity()),
         )
-
-
-def offered(regimen: str) -> frozenset[str]:
-    """What a metric can read of a regimen, and what the dataset gives."""
-    return GIVEN.union(REGIMENS[regimen].offered)

@@ -6,8 +6,7 @@ from dataclasses import replace
 from sweep import ownership, planning, tracking
 from sweep.adaptive import Judge
 from sweep.experiment_file import check
-from sweep.planning import Proposal
-from sweep.spec import Cell, SweepSpec
+from sweep.spec import Cell, Proposal, SweepSpec
 from sweep.store import Sweep
 from sweep.tracking import Store
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from hardness.dynamics import MANIFEST, Damaged, Manifest
-from sweep.planning import Due, Proposal
-from sweep.spec import Cell, RunSpec, RunsSpec, Trace
+from sweep.planning import Due
+from sweep.spec import Cell, Proposal, RunSpec, RunsSpec, Trace
 
 # How long a sweep that trains waits for a store that is away.
 PATIENCE_S = 600.0

@@ -17,8 +17,9 @@ from hardness.metrics.registry import Metric
 from hardness.plan import TRUTH
 from hardness.training import REGIMENS
 from sweep.aggregate import REFERENCE, Aggregate, headline
+from sweep.needs import offered
 from sweep.places import spool
-from sweep.spec import Cell, SweepSpec, offered
+from sweep.spec import Cell, SweepSpec
 from sweep.store import Sweep
 from sweep.uploading import waiting
 

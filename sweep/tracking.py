@@ -833,7 +833,6 @@ def _flat(configuration: Configuration) -> dict[str, Any]:
         "model": configuration.model,
         "dataset": configuration.dataset,
         "vary": list(configuration.vary),
-        "part": configuration.part or {},
     }
     return dict(_dotted(nested, ()))
 

@@ -170,7 +170,7 @@ def _one(
     claim = RunClaim(places.claim(run.run_id), places.name)
     tracking_run = places.store.start_run(run, parent_run, places.tags)
     try:
-        kept = positions_of(dataset, run.configuration.part, seed=run.seed)
+        kept = positions_of(dataset, run.configuration.dataset.get("part"), seed=run.seed)
         yield from _run(run, tracking_run, training, pruned(dataset, kept), places, claim)
     except (OSError, RunTaken):
         raise

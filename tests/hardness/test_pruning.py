@@ -1,5 +1,7 @@
 """Parts of a training set: their size, their ends, their classes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,9 +13,11 @@ from hardness.pruning import (
     class_counts,
     digest_of,
     part_size,
+    positions_of,
     pruned,
     random_part,
     ranked_part,
+    samples_in,
 )
 
 scores = st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, np.inf]), min_size=1, max_size=40).map(
@@ -120,3 +124,11 @@ def test_a_pruned_dataset_keeps_ids_columns_and_validation():
     assert part.train.images.equal(digits.train.images[[3, 5, 60]])
     assert part.validation is digits.validation
     assert len(part.columns) == 3
+
+
+@pytest.mark.parametrize("part", [None, {"ids": "mine"}, {"counts": [1, 0, 4, *[0] * 7]}])
+def test_a_part_has_as_many_samples_as_it_has_positions(part):
+    digits = datasets.load(DatasetOptions(name="digits", subset=100), 0.2)
+    digits = dataclasses.replace(digits, parts={"mine": np.array([3, 5, 60])})
+    positions = positions_of(digits, part, seed=0)
+    assert samples_in(digits, part) == len(pruned(digits, positions).train)

@@ -64,7 +64,7 @@ def by_hand(path, *overrides, checkpoint_seconds=60.0):
         store=store,
         name=spec.name,
         storage_path=spec.storage_path,
-        recording=driver._recording(spec),
+        recording=spec.needs.recording,
         checkpoint_seconds=checkpoint_seconds,
     )
     for proposal in planning.proposals(spec, [], {}):

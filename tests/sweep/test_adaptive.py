@@ -20,7 +20,7 @@ from hardness.sequential import Look, look_at
 from sweep import adaptive, driver, planning, standing
 from sweep.experiment_file import ExperimentError, check, read
 from sweep.places import Places, Progress
-from sweep.planning import Due, asked_metrics, cells, due, needed_signals, ruled_out, to_train
+from sweep.planning import Due, cells, due, to_train
 from sweep.spec import Pack, Trace
 from sweep.tracking import Store
 from sweep.trial import run_pack
@@ -52,7 +52,7 @@ def runs_of(spec):
 
 
 def done(spec):
-    signals = needed_signals(spec, "supervised")
+    signals = spec.needs.signals["supervised"]
     return Trace(tracking_run="r", state="done", signals=signals)
 
 
@@ -194,8 +194,8 @@ def test_a_regimen_without_the_metric_has_the_fewest_seeds():
     spec = sweep(regimens={"supervised": {}, "contrastive": {}})
     judge = agreeing(spec)
     assert due(spec, configuration(spec, "contrastive"), {}, judge) == Due(seeds=tuple(range(6)))
-    assert planning.most_seeds(spec, "contrastive") == tuple(range(6))
-    assert planning.most_seeds(spec, "supervised") == tuple(range(20))
+    assert spec.most_seeds("contrastive") == tuple(range(6))
+    assert spec.most_seeds("supervised") == tuple(range(20))
     whole, without = planning.statements(spec, [])
     assert "looks at 6, 8, 12, 20, until the reliability of el2n is surely 0.9 or more" in whole
     assert "98.75%" in whole
@@ -262,7 +262,7 @@ def test_a_larger_maximum_goes_on_where_the_smaller_ended():
 def test_the_metric_is_recorded_and_scored_though_others_are_asked_for():
     spec = sweep(metrics=["aum"])
     assert asked_metrics(spec) == ["aum", "el2n"]
-    assert needed_signals(spec, "supervised") == {"label_margin", "el2n"}
+    assert spec.needs.signals["supervised"] == {"label_margin", "el2n"}
     assert asked_metrics(sweep(metrics=["el2n", "aum"])) == ["el2n", "aum"]
 
 
@@ -270,9 +270,9 @@ def test_it_is_kept_where_the_file_keeps_no_embedding():
     until = {"metric": "prototypicality", "reliability": 0.9}
     seeds = {"min": 6, "max": 20, "until": until}
     spec = sweep(seeds=seeds, metrics="all", keep={"embedding": "none"})
-    assert "emb" in needed_signals(spec, "supervised")
-    assert "emb" not in needed_signals(replace(spec, adaptive=None), "supervised")
-    assert ruled_out(spec) == {"emb"}
+    assert "emb" in spec.needs.signals["supervised"]
+    assert "emb" not in replace(spec, adaptive=None).needs.signals["supervised"]
+    assert spec.needs.ruled_out == {"emb"}
 
 
 def test_it_is_on_though_the_size_has_it_off():
@@ -280,11 +280,11 @@ def test_it_is_on_though_the_size_has_it_off():
     large = sweep(seeds=seeds, metrics="all")
     large = replace(large, dataset_size=(1_300_000, 10, 3, 32, 32))
     fixed = replace(large, adaptive=None)
-    assert "vog" in asked_metrics(large)
-    assert "vog" not in asked_metrics(fixed)
+    assert "vog" in large.needs.metrics
+    assert "vog" not in fixed.needs.metrics
 
     def off(spec):
-        return {k for s in planning.shortfalls(spec) if s.limit.off for k in s.metrics}
+        return {k for s in spec.needs.shortfalls if s.limit.off for k in s.metrics}
 
     assert off(fixed) - off(large) == {"vog"}
 
@@ -509,7 +509,7 @@ def test_scores_are_cached_by_who_may_and_a_damaged_run_is_trained_again(workdir
     one = proposal.configuration
     places = Places(
         tracking_uri=store.uri, experiment_id=store.experiment_id, name=spec.name,
-        storage_path=spec.storage_path, recording=driver._recording(spec),
+        storage_path=spec.storage_path, recording=spec.needs.recording,
     )  # fmt: skip
     pack = Pack(
         configuration=one, seeds=(0, 1, 2, 3), parent_run=store.save_configuration(one, {}, 0)

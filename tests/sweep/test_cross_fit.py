@@ -39,7 +39,7 @@ def test_runs_leave_scores_of_every_sample_ranked_within_the_fold(workdir):
         store=store,
         name="small",
         storage_path=str(workdir / "storage"),
-        recording=driver._recording(spec),
+        recording=spec.needs.recording,
         checkpoint_seconds=0,
     )
     parent = store.save_configuration(proposal.configuration, {}, 0)
@@ -87,15 +87,15 @@ def test_the_estimate_counts_epochs_and_scoring_passes(workdir, monkeypatch):
 
 
 def test_what_is_kept_follows_the_metrics_and_keep(workdir):
-    everything = planning.needed_signals(read(workdir), "cross_fit")
+    everything = read(workdir).needs.signals["cross_fit"]
     assert {"own_loss", "holdout_loss", "holdout_probs", "loss", "max_softmax"} <= everything
-    assert driver._recording(read(workdir)).snapshots == ("emb", "logits", "holdout_probs")
+    assert read(workdir).needs.recording.snapshots == ("emb", "logits", "holdout_probs")
     sparing = read(workdir, keep="{logits: none}")
-    assert planning.needed_signals(sparing, "cross_fit") == everything - {"holdout_probs"}
-    assert driver._recording(sparing).snapshots == ("emb",)
+    assert sparing.needs.signals["cross_fit"] == everything - {"holdout_probs"}
+    assert sparing.needs.recording.snapshots == ("emb",)
     named = read(workdir, keep="{logits: none}", metrics="[label_quality_self_confidence]")
-    assert planning.needed_signals(named, "cross_fit") == {"holdout_probs"}
-    assert driver._recording(named).snapshots == ("emb", "holdout_probs")
+    assert named.needs.signals["cross_fit"] == {"holdout_probs"}
+    assert named.needs.recording.snapshots == ("emb", "holdout_probs")
 
 
 def test_metrics_that_need_a_holdout_need_this_regimen(workdir):

@@ -33,7 +33,8 @@ from sweep.experiment_file import (
     with_parameters,
 )
 from sweep.mistake import Mistake
-from sweep.spec import Keep, Parameter, Resources
+from sweep.needs import Keep
+from sweep.spec import Parameter, Resources
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "experiments").rglob("*.yaml"))

@@ -111,9 +111,9 @@ class TestStatements:
     def test_a_small_dataset_needs_none(self):
         spec = sized((50_000, 10, 3, 32, 32))
         assert planning.statements(spec, []) == []
-        assert planning.approximated(spec) == {}
-        assert planning.ruled_out(spec) == set()
-        assert planning.asked_metrics(spec) == [*METRICS]
+        assert spec.needs.approximated == {}
+        assert spec.needs.ruled_out == set()
+        assert spec.needs.metrics == (*METRICS,)
 
     def test_imagenet_says_everything_that_falls_short(self):
         spec = sized(IMAGENET)
@@ -125,21 +125,21 @@ class TestStatements:
         assert "vog" in vog.split(", ")
         assert pixels == "lid_mle_pixels"
         assert {"last logits", "ensemble_mi"} <= {*logits.split(", ")}
-        off = {key for key in METRICS if key not in planning.asked_metrics(spec)}
+        off = {key for key in METRICS if key not in spec.needs.metrics}
         assert {"vog", "vog.early", "lid_mle_pixels", "ensemble_mi"} <= off
         assert not off & {"knn_distance", "prototypicality", "aum", "image_entropy"}
-        assert planning.approximated(spec)["knn_distance.kth"] == NEIGHBORS
-        assert planning.ruled_out(spec) == {"logits", "holdout_probs"}
-        assert "vog" not in planning.wanted_passes(spec, "supervised")
+        assert spec.needs.approximated["knn_distance.kth"] == NEIGHBORS
+        assert spec.needs.ruled_out == {"logits", "holdout_probs"}
+        assert "vog" not in spec.needs.passes["supervised"]
 
     def test_what_is_asked_for_by_name_is_done(self):
         spec = sized(IMAGENET, metrics=["vog", "aum"])
-        assert planning.asked_metrics(spec) == ["vog", "aum"]
-        assert "vog" in planning.wanted_passes(spec, "supervised")
+        assert spec.needs.metrics == ("vog", "aum")
+        assert "vog" in spec.needs.passes["supervised"]
         assert not any("vog" in line for line in planning.statements(spec, []))
         kept = sized(IMAGENET, keep={"logits": "last"})
-        assert planning.ruled_out(kept) == set()
-        assert "ensemble_mi" in planning.asked_metrics(kept)
+        assert kept.needs.ruled_out == set()
+        assert "ensemble_mi" in kept.needs.metrics
 
     def test_what_the_regimens_do_not_record_is_not_mentioned(self):
         spec = sized(IMAGENET, regimens={"contrastive": {}})

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from hardness.metrics import METRICS
 from hardness.training import REGIMENS
 from sweep.experiment_file import ExperimentError, check
 from sweep.planning import (
@@ -16,14 +15,11 @@ from sweep.planning import (
     Proposal,
     cells,
     needed_passes,
-    needed_signals,
     packs,
     proposals,
-    ruled_out,
     to_train,
-    wanted_passes,
 )
-from sweep.spec import GIVEN, Configuration, Trace, canonical_json
+from sweep.spec import Configuration, Trace, canonical_json
 
 RATE = {"train.lr": {"min": 1e-4, "max": 1.0, "distribution": "log_uniform"}}
 PLANE = {"train.lr": {"min": 0.01, "max": 1}, "train.momentum": {"min": 0, "max": 0.9}}
@@ -51,7 +47,7 @@ def finished(spec, known, objective, name="val_accuracy"):
             found[cell.run.run_id] = Trace(
                 tracking_run=f"tracked {cell.run.run_id}",
                 state="done",
-                signals=needed_signals(spec, proposal.configuration.regimen),
+                signals=spec.needs.signals[proposal.configuration.regimen],
                 objectives={name: objective(proposal.parameters, cell.run.seed)},
             )
     return found
@@ -554,91 +550,3 @@ def test_packs_hold_seeds_of_one_configuration_in_order(grid):
         assert [p.configuration for p in found] == [first] * half + [second] * half
         assert [p.parent_run for p in found] == ["p1"] * half + ["p2"] * half
     assert packs([], 2, parents) == []
-
-
-# Signals
-
-
-def test_explicit_metrics_need_their_own_signals_alone():
-    spec = sweep({}, metrics=["aum.train", "mean_loss", "prototypicality"])
-    assert needed_signals(spec, "supervised") == {"label_margin.train", "loss", "emb"}
-    # No labels there, so no margin and no loss.
-    assert needed_signals(spec, "contrastive") == {"emb"}
-
-
-def test_all_metrics_need_whatever_any_of_them_reads():
-    spec = sweep({}, metrics="all")
-    needed = needed_signals(spec, "supervised")
-    read = {s for m in METRICS.values() if m.scope != "pixels" for s in m.signals}
-    splits = {"correct_first_split", "correct_second_split"}
-    of_embedding = {
-        "msd", "msd_cosine", "feature_norm", "emb", "neighbor_distances", "neighbor_rows"
-    }  # fmt: skip
-    of_views = {
-        "ssl_loss_ntxent", "barlow_influence", "barlow_alignment", "ssl_param_grad_norm",
-        "ssl_param_grad_norm.l1", "ssl_perturbation_gain", "lgn", "lgn.stacked", "lgn.own",
-    }  # fmt: skip
-    assert needed == (read & {*REGIMENS["supervised"].offered}) - GIVEN
-    holdouts = {"own_loss", "holdout_loss", "holdout_probs"}
-    assert not needed & (splits | holdouts)
-    assert holdouts < needed_signals(spec, "cross_fit") < needed | holdouts
-    assert needed_signals(spec, "second_split") == splits
-    assert needed_signals(spec, "contrastive") == of_embedding | of_views
-    assert needed_signals(spec, "autoencoder") == of_embedding | {"reconstruction_error"}
-
-
-def test_passes_are_made_where_an_asked_metric_reads_their_signals():
-    def wanted(*metrics):
-        spec = sweep({}, regimens={"contrastive": {}}, metrics=[*metrics])
-        return wanted_passes(spec, "contrastive")
-
-    assert wanted("all") == ("views", "perturbation")
-    assert wanted("ssl_loss_barlow.alignment") == ("views",)
-    assert wanted("ssl_perturbation_gain") == ("perturbation",)
-    assert wanted("msd_mean") == ()
-
-
-@pytest.mark.parametrize(
-    ("metric", "passes"),
-    [
-        ("grand", ("grand",)),
-        ("grand_last_layer", ()),
-        ("gradnorm", ()),
-        ("odin.unperturbed", ("odin",)),
-        ("mc_dropout_bald.mean", ("mc_dropout",)),
-        ("vog.late", ("vog",)),
-        ("vog_class_z.prob", ("vog",)),
-        ("ensemble_mi", ()),
-        ("all", ("grand", "odin", "mc_dropout", "vog")),
-    ],
-)
-def test_passes_of_a_classifier_follow_from_the_metrics(metric, passes):
-    assert wanted_passes(sweep({}, metrics=[metric]), "supervised") == passes
-    both = sweep({}, regimens={"supervised": {}, "cross_fit": {}}, metrics=[metric])
-    assert {*REGIMENS["cross_fit"].passes} == {"odin", "mc_dropout"}
-    expected = tuple(name for name in passes if name in ("odin", "mc_dropout"))
-    assert wanted_passes(both, "cross_fit") == expected
-
-
-def test_a_snapshot_ruled_out_is_kept_only_for_a_metric_asked_for_by_name():
-    every = sweep({}, metrics="all", keep={"embedding": "none"})
-    assert ruled_out(every) == {"emb"}
-    assert "emb" not in needed_signals(every, "supervised")
-    # Distances are no embedding: they are computed while training.
-    assert "neighbor_distances" in needed_signals(every, "supervised")
-    named = sweep({}, metrics=["prototypicality"], keep={"embedding": "none"})
-    assert needed_signals(named, "supervised") == {"emb"}
-    nothing = ruled_out(sweep({}, keep={"logits": "none", "embedding": "none"}))
-    assert nothing == {"emb", "logits", "holdout_probs"}
-    assert ruled_out(sweep({})) == set()
-
-
-@pytest.mark.parametrize("key", ["image_entropy", "lid_mle_pixels"])
-def test_metrics_of_the_images_need_nothing_of_a_run(key):
-    assert needed_signals(sweep({}, metrics=[key]), "supervised") == frozenset()
-
-
-def test_a_run_without_its_learning_rate_is_not_trained_again_for_it():
-    """The rate stands in the summaries, or not; no signal is missing."""
-    spec = sweep({}, metrics=["aum_pre_decay"])
-    assert needed_signals(spec, "supervised") == {"label_margin"}

@@ -1,5 +1,9 @@
 """Pruning for real: a sweep's scores choose, other seeds train again, differences are paired."""
 
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,27 +15,49 @@ from hardness import datasets
 from hardness.datasets import DatasetOptions
 from hardness.pruning import class_counts
 from sweep import planning, pruning, report, tables
+from sweep.experiment_file import check
 from sweep.mistake import Mistake
+from sweep.spec import RunSpec
 
 LABELS = np.repeat([0, 1, 2], [20, 10, 10])
+CONTENT = {
+    "name": "digits",
+    "dataset": {"name": "digits", "subset": 120},
+    "dataset_digest": "0" * 64,
+    "dataset_size": [90, 10, 1, 8, 8],
+    "validation": {"split": 0.25},
+    "plant": {"noise_symmetric": {"rate": 0.1}},
+    "model": {"name": "small_cnn", "width": 4},
+    "regimens": {"supervised": {"train": {"max_epochs": 4, "batch_size": 16, "lr": 0.05}}},
+    "metrics": ["aum"],
+}
+
+
+def trained(**train):
+    """The one configuration of a sweep, with other options of its training."""
+    regimens = {"supervised": {"train": {**CONTENT["regimens"]["supervised"]["train"], **train}}}
+    (only,) = planning.proposals(check({**CONTENT, "regimens": regimens}, "digits"), [], {})
+    return only.configuration
 
 
 class TestArms:
-    def arms(self, keeps=(0.5,), hardness=None, **options):
+    def arms(self, keeps=(0.5,), hardness=None):
         hardness = np.arange(40.0) if hardness is None else hardness
-        settings = {"max_epochs": 10, "batch_size": 10, **options}
-        return pruning.arms({"aum": hardness}, LABELS, 3, keeps, **settings)
+        again = trained(max_epochs=10, batch_size=10)
+        return pruning.arms(again, {"aum": hardness}, LABELS, 3, keeps)
 
     def test_worked_example(self):
         found, parts = self.arms()
-        assert [(a.which, a.keep, a.samples) for a in found] == [
-            ("all", 1.0, 40),
-            ("hardest", 0.5, 20),
-            ("random like hardest", 0.5, 20),
-            ("easiest", 0.5, 20),
-            ("random like easiest", 0.5, 20),
+        assert [arm.parameters for arm in found] == [
+            {"keep": 1.0, "part": "all"},
+            {"keep": 0.5, "part": "hardest by aum"},
+            {"keep": 0.5, "part": "random like hardest by aum"},
+            {"keep": 0.5, "part": "easiest by aum"},
+            {"keep": 0.5, "part": "random like easiest by aum"},
         ]
-        hardest, like_hardest, easiest, like_easiest = (a.part for a in found[1:])
+        whole, *others = (arm.configuration for arm in found)
+        assert whole == trained(max_epochs=10, batch_size=10)
+        hardest, like_hardest, easiest, like_easiest = (c.dataset["part"] for c in others)
         assert parts[hardest["ids"]].tolist() == list(range(20, 40))
         assert parts[easiest["ids"]].tolist() == list(range(20))
         assert like_hardest == {"counts": [0, 10, 10]}
@@ -39,14 +65,48 @@ class TestArms:
 
     def test_every_arm_takes_as_many_steps(self):
         found, _ = self.arms(keeps=(0.9, 0.5, 0.25))
-        steps = {a.keep: a.max_epochs * -(-a.samples // 10) for a in found}
+        epochs = {
+            arm.parameters["keep"]: arm.configuration.options["train"]["max_epochs"]
+            for arm in found
+        }
+        assert epochs == {1.0: 10, 0.9: 10, 0.5: 20, 0.25: 40}
+        steps = {keep: each * -(-round(40 * keep) // 10) for keep, each in epochs.items()}
         assert steps == {1.0: 40, 0.9: 40, 0.5: 40, 0.25: 40}
-        assert {a.keep: a.max_epochs for a in found} == {1.0: 10, 0.9: 10, 0.5: 20, 0.25: 40}
 
     def test_a_sample_without_a_score_is_told(self):
         hardness = np.append(np.arange(39.0), np.nan)
         with pytest.raises(Mistake, match=r"^--by aum: expected a score of every sample; 1 of 40"):
             self.arms(hardness=hardness)
+
+
+def test_arms_keep_their_ids_and_read_back_from_the_store_as_they_were():
+    """The ids are those under which the first pruned runs are stored."""
+    labels = np.repeat([0, 1, 2], 30)
+    arms, _ = pruning.arms(trained(), {"aum": np.arange(90.0)}, labels, 3, [0.5])
+    scores = SimpleNamespace(configuration=trained())
+    kept = json.loads(json.dumps(pruning.content(CONTENT, scores, [7, 8], arms)))
+    spec = check(kept, "digits-prune")
+    assert spec.arms == tuple(arms)
+    found = planning.proposals(spec, [], {})
+    assert found == arms
+    runs = {
+        p.parameters["part"]: RunSpec(configuration=p.configuration, seed=7).run_id for p in found
+    }
+    assert runs == {
+        "all": "d8e6dc5c114574ae",
+        "hardest by aum": "cb02a8ae59c41f8a",
+        "random like hardest by aum": "bd8b7cec40d6eb31",
+        "easiest by aum": "9d86b39db7ddb376",
+        "random like easiest by aum": "b5ee91ffacd2cf13",
+    }
+
+
+def test_arms_of_the_same_samples_are_trained_once():
+    scores = {"aum": np.arange(40.0), "el2n": np.arange(40.0) ** 2}
+    arms, _ = pruning.arms(trained(), scores, LABELS, 3, [0.5])
+    spec = replace(check(CONTENT, "digits"), arms=tuple(arms))
+    assert len(arms) == 9
+    assert planning.proposals(spec, [], {}) == arms[:5]
 
 
 @pytest.mark.parametrize(
@@ -138,10 +198,9 @@ class TestPrune:
             (c.run.configuration.configuration_id, c.run.seed): c.trace.objectives["val_accuracy"]
             for c in sweep.cells
         }
-        arms = {(a.by, a.which): a for a in sweep.spec.arms}
-        ids = {k: planning.of_arm(sweep.spec, a).configuration_id for k, a in arms.items()}
+        ids = {a.parameters["part"]: a.configuration.configuration_id for a in sweep.spec.arms}
         pairs = [
-            [accuracy[ids["aum.supervised", which], seed] for seed in (2, 3, 4)]
+            [accuracy[ids[f"{which} by aum.supervised"], seed] for seed in (2, 3, 4)]
             for which in ("hardest", "random like hardest")
         ]
         paired = stats.ttest_rel(*pairs)
@@ -164,7 +223,7 @@ class TestPrune:
             which: [
                 samples[c.run.run_id]
                 for c in sweep.cells
-                if c.run.configuration.configuration_id == ids["aum.supervised", which]
+                if c.run.configuration.configuration_id == ids[f"{which} by aum.supervised"]
             ]
             for which in ("hardest", "random like hardest")
         }

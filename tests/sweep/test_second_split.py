@@ -9,6 +9,7 @@ from sweeps import experiment
 
 from hardness.training import REGIMENS
 from sweep import aggregate, driver, experiment_file, planning, score_cache, tables
+from sweep.needs import Needs
 from sweep.places import Places
 from sweep.reduction import reduce_runs
 from sweep.spec import Pack
@@ -93,8 +94,9 @@ def test_scores_of_one_model_are_not_ranked(spec):
 
 def test_the_metric_needs_the_regimen_that_records_it(spec):
     signals = {"correct_first_split", "correct_second_split"}
-    assert planning.needed_signals(spec, "second_split") == signals
-    assert not planning.needed_signals(spec, "supervised") & signals
+    needed = Needs.of(REGIMENS, spec.metrics, spec.keep, None).signals
+    assert needed["second_split"] == spec.needs.signals["second_split"] == signals
+    assert not needed["supervised"] & signals
     assert "fold" in REGIMENS["second_split"].snapshots
     rows = tables.metrics().set_index("metric")
     assert rows.loc["ssft", "regimens"] == "second_split"

@@ -58,7 +58,7 @@ def setting(workdir, regimen, objective="simclr"):
             store=store,
             name=name,
             storage_path=str(workdir / "storage" / name),
-            recording=dataclasses.replace(driver._recording(spec), **recording),
+            recording=dataclasses.replace(spec.needs.recording, **recording),
             checkpoint_seconds=0,
         )
 

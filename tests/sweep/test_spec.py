@@ -15,7 +15,6 @@ from sweep.spec import (
     Trace,
     canonical_json,
     identity,
-    offered,
 )
 
 FIELDS = {
@@ -47,6 +46,26 @@ def test_the_canonical_text_and_the_ids_are_those_of_the_first_release():
     assert CONFIGURATION.configuration_id == "1f9b41e8c5b0c451"
     assert RunSpec(configuration=CONFIGURATION, seed=0).run_id == "e0e3dd45ae4f5bab"
     assert RunSpec(configuration=CONFIGURATION, seed=1).run_id == "ca5db26819b06273"
+
+
+@pytest.mark.parametrize(
+    ("beside", "configuration_id", "run_id"),
+    [
+        ({}, "1f9b41e8c5b0c451", "ca5db26819b06273"),
+        ({"plant": {"noise_symmetric": {"rate": 0.1}}}, "7197b47668d9c735", "441e8b63b952c429"),
+        ({"part": {"ids": "0123456789abcdef"}}, "4c8f7365dd7810e0", "6b30c89db2eb86d3"),
+        ({"part": {"counts": [3, 4]}}, "e4cc30c44ee3a53c", "ce4922161642e132"),
+    ],
+    ids=["plain", "planted", "ranked part", "random part"],
+)
+def test_a_stored_text_reads_back_with_the_ids_it_was_stored_under(
+    beside, configuration_id, run_id
+):
+    text = json.dumps({**json.loads(CANONICAL), **beside})
+    configuration = Configuration.from_json(text)
+    assert configuration.configuration_id == configuration_id
+    assert RunSpec(configuration=configuration, seed=1).run_id == run_id
+    assert json.loads(canonical_json(configuration)) == json.loads(text)
 
 
 def test_the_order_of_keys_does_not_matter():
@@ -88,8 +107,8 @@ def test_tuples_and_lists_are_the_same():
         {"options": {**FIELDS["options"], "augmentation": {"crop_scale": [1.0, 0.5]}}},
         {"vary": ("weights",)},
         {"plant": {"noise_symmetric": {"rate": 0.1}}},
-        {"part": {"ids": "0123456789abcdef"}},
-        {"part": {"counts": [3, 4]}},
+        {"dataset": {**FIELDS["dataset"], "part": {"ids": "0123456789abcdef"}}},
+        {"dataset": {**FIELDS["dataset"], "part": {"counts": [3, 4]}}},
     ],
     ids=str,
 )
@@ -101,9 +120,10 @@ def test_whatever_changes_numbers_changes_both_ids(change):
 
 
 def test_every_field_of_a_configuration_is_part_of_its_identity():
-    assert {f.name for f in dataclasses.fields(Configuration)} == {*FIELDS, "vary", "plant", "part"}
-    for name in FIELDS:
-        other = dataclasses.replace(CONFIGURATION, **{name: "other"})
+    assert {f.name for f in dataclasses.fields(Configuration)} == {*FIELDS, "vary", "plant"}
+    for name, value in FIELDS.items():
+        change = {"other": 1} if isinstance(value, dict) else "other"
+        other = dataclasses.replace(CONFIGURATION, **{name: change})
         assert other.configuration_id != CONFIGURATION.configuration_id
 
 
@@ -127,7 +147,8 @@ def test_a_number_that_is_no_json_has_no_identity():
 @pytest.mark.parametrize("part", [None, {"counts": [3, 4]}])
 @pytest.mark.parametrize("plant", [None, {"noise_symmetric": {"rate": 0.1}}])
 def test_configurations_and_packs_survive_the_way_through_text(plant, part):
-    configuration = dataclasses.replace(CONFIGURATION, plant=plant, part=part, vary=("order",))
+    dataset = FIELDS["dataset"] if part is None else {**FIELDS["dataset"], "part": part}
+    configuration = Configuration(**{**FIELDS, "dataset": dataset}, plant=plant, vary=("order",))
     assert Configuration.from_json(canonical_json(configuration)) == configuration
     pack = Pack(configuration=configuration, seeds=(3, 1), parent_run="f00")
     again = Pack.from_json(pack.to_json())
@@ -141,12 +162,6 @@ def test_a_cell_is_as_far_as_its_trace(state):
     run = RunSpec(configuration=CONFIGURATION, seed=0)
     assert Cell(run=run, trace=Trace(tracking_run="r", state=state)).state == state
     assert Cell(run=run, trace=None).state == "missing"
-
-
-def test_only_training_with_labels_offers_the_loss():
-    assert "loss" in offered("supervised")
-    assert "loss" not in offered("contrastive")
-    assert {"msd", "emb", "labels", "images"} <= offered("contrastive")
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -0.5])
