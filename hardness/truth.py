@@ -10,23 +10,28 @@ resample its interval, and its derivatives by them a standard error where sample
 """
 
 import math
-import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Integer
-from scipy.special import ndtri
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
 
 from hardness.estimate import Estimate
-from hardness.resampling import percentile_ends, simultaneous_reach
+from hardness.resampling import (
+    MOST_SAMPLES_TO_RESAMPLE,
+    NORMAL_REACH,
+    Strata,
+    percentile_ends,
+    resamples,
+    simultaneous_reach,
+)
 from hardness.stability import counted, mean_over_runs
+from hardness.threads import in_threads, one_blas_thread
 from hardness.weighted import (
     BINARY,
     GRADED,
@@ -37,17 +42,13 @@ from hardness.weighted import (
     is_binary,
 )
 
-MOST_SAMPLES_TO_RESAMPLE = 20_000
-DRAWS_AT_ONCE = 250
 CLASS_MEAN = "class mean"
-_NORMAL = float(ndtri(0.975))
 
 Vector = Float[np.ndarray, " samples"]
 Labels = Integer[np.ndarray, " samples"]
 Weights = Float[np.ndarray, "draws samples"]
 Comparison = AgainstBinary | AgainstGraded
 Control = tuple[str, Vector] | None
-Strata = Sequence[Integer[np.ndarray, " _"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +264,7 @@ def truth_table(
     """
     rows: list[dict[str, Any]] = []
     deviations: dict[str, list[Float[np.ndarray, "draws scores"]]] = {}
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         for name, truth in truths.items():
             found, drawn = _against(scores, name, truth, labels, control, draws, seed)
             rows += found
@@ -316,7 +317,7 @@ def paired_differences(
     """
     means = {name: mean_over_runs(runs) for name, runs in scores.items()}
     rows = []
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         for left, right in combinations(means, 2):
             neither = np.isnan(means[left]) | np.isnan(means[right])
             both = [np.where(neither, np.nan, means[name]) for name in (left, right)]
@@ -378,19 +379,6 @@ def _strata(truth: Float[np.ndarray, " _"]) -> Strata:
     return [np.flatnonzero(~np.isnan(truth))]
 
 
-def _resamples(samples: int, strata: Strata, draws: int, seed: int) -> Iterator[Weights]:
-    """How often each id is drawn, some draws at a time."""
-    generator = np.random.default_rng((seed, 6))
-    for start in range(0, draws, DRAWS_AT_ONCE):
-        chunk = min(DRAWS_AT_ONCE, draws - start)
-        weights = np.zeros((chunk, samples))
-        for ids in strata:
-            drawn = generator.integers(len(ids), size=(chunk, len(ids)))
-            cells = (drawn + len(ids) * np.arange(chunk)[:, None]).ravel()
-            weights[:, ids] = np.bincount(cells, minlength=chunk * len(ids)).reshape(chunk, -1)
-        yield weights
-
-
 def _centred(influence: Vector, strata: Strata) -> Vector:
     """An influence less its mean in each stratum: its squares add up to a variance."""
     centred = np.zeros_like(influence)
@@ -417,11 +405,11 @@ def _ends_of_difference(
             moved = np.zeros(len(truth))
             moved[x.ids] += left[s]
             moved[y.ids] -= right[s]
-            reach = _NORMAL * math.sqrt(float((_centred(moved, strata) ** 2).sum()))
+            reach = NORMAL_REACH * math.sqrt(float((_centred(moved, strata) ** 2).sum()))
             ends[s] = (value - reach, value + reach)
         return ends
     drawn: dict[str, list[Float[np.ndarray, " draws"]]] = {s: [] for s in values}
-    for weights in _resamples(len(truth), strata, draws, seed):
+    for weights in resamples(len(truth), strata, draws, (seed, 6)):
         under_x, under_y = x.under(weights[:, x.ids]), y.under(weights[:, y.ids])
         for s, held in drawn.items():
             held.append(under_x[s] - under_y[s])
@@ -441,32 +429,27 @@ def _against(
     """The table's rows of one truth, and each statistic's deviations from its value, drawn."""
     statistics = BINARY if is_binary(truth) else GRADED
     strata = _strata(truth)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = list(
-            pool.map(lambda score: _row(score, scores[score], name, truth, labels, control), scores)
+    rows = in_threads(
+        lambda score: _row(score, scores[score], name, truth, labels, control), scores
+    )
+    if not draws or not strata:
+        return rows, {}
+    # Another truth's draws are others: that of its name makes them the same in every table.
+    own = zlib.crc32(name.encode()) + seed
+    means = (mean_over_runs(runs) for runs in scores.values())
+    if np.count_nonzero(~np.isnan(truth)) > MOST_SAMPLES_TO_RESAMPLE:
+        influences = in_threads(
+            lambda mean: _influences(mean, truth, labels, control, statistics, strata), means
         )
-        if not draws or not strata:
-            return rows, {}
-        # Another truth's draws are others: that of its name makes them the same in every table.
-        own = zlib.crc32(name.encode()) + seed
-        means = (mean_over_runs(runs) for runs in scores.values())
-        if np.count_nonzero(~np.isnan(truth)) > MOST_SAMPLES_TO_RESAMPLE:
-            influences = list(
-                pool.map(
-                    lambda mean: _influences(mean, truth, labels, control, statistics, strata),
-                    means,
-                )
-            )
-            drawn = {
-                s: _normal_deviations([one[s] for one in influences], draws, own)
-                for s in statistics
-            }
-            return _with_errors(rows, drawn, statistics, normal=True), drawn
-        ones = [comparison(mean, truth, labels, control) for mean in means]
-        chunks = [
-            list(pool.map(lambda one, w=weights: _under(one, w, statistics), ones))
-            for weights in _resamples(len(truth), strata, draws, own)
-        ]
+        drawn = {
+            s: _normal_deviations([one[s] for one in influences], draws, own) for s in statistics
+        }
+        return _with_errors(rows, drawn, statistics, normal=True), drawn
+    ones = [comparison(mean, truth, labels, control) for mean in means]
+    chunks = [
+        in_threads(partial(_under, weights=weights, statistics=statistics), ones)
+        for weights in resamples(len(truth), strata, draws, (own, 6))
+    ]
     drawn = {
         s: np.concatenate([np.stack([of[s] for of in chunk], axis=1) for chunk in chunks])
         - np.array([row[s] for row in rows])
@@ -532,7 +515,9 @@ def _with_errors(
         exists = ~np.isnan(drawn[s]).all(axis=0)
         errors = np.full(len(rows), np.nan)
         errors[exists] = np.nanstd(drawn[s][:, exists], axis=0)
-        low, high = (-_NORMAL * errors, _NORMAL * errors) if normal else percentile_ends(drawn[s])
+        low, high = (
+            (-NORMAL_REACH * errors, NORMAL_REACH * errors) if normal else percentile_ends(drawn[s])
+        )
         for place, row in enumerate(rows):
             added[place] |= {
                 f"{s}_low": row[s] + low[place],
