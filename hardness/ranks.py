@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 FEWEST_SAMPLES = 2
+SAMPLES_AT_ONCE = 65_536
 
 Number = float | int  # a checker at run time takes no int for a float
 
@@ -119,15 +120,34 @@ def class_mean_correlations(
         y = x if same else np.take(y, by_class, axis=1)
     sums, weights = np.zeros((2, len(x), len(y)))
     for block in class_blocks(codes):
-        left = x[:, block].astype(np.float64, copy=False)
-        right = left if same else y[:, block].astype(np.float64, copy=False)
-        of_left, of_right = (np.einsum("rs,rs->r", rows, rows) for rows in (left, right))
+        products, of_left, of_right = _products(x[:, block], y[:, block], same=same)
         spread = np.sqrt(np.outer(of_left, of_right))
         size, varies = block.stop - block.start, spread > 0
-        sums += size * np.divide(left @ right.T, spread, out=np.zeros_like(spread), where=varies)
+        sums += size * np.divide(products, spread, out=np.zeros_like(spread), where=varies)
         weights += size * varies
     with np.errstate(invalid="ignore"):
         return np.clip(sums / weights, -1, 1)
+
+
+def _products(
+    x: Float[np.ndarray, "left samples"], y: Float[np.ndarray, "right samples"], *, same: bool
+) -> tuple[
+    Float[np.ndarray, "left right"], Float[np.ndarray, " left"], Float[np.ndarray, " right"]
+]:
+    """Products of every row with every other, and squares of either side's rows.
+
+    Summed in float64 over some samples at a time, so that float32 rows are never copied whole.
+    """
+    products = np.zeros((len(x), len(y)))
+    of_left, of_right = np.zeros(len(x)), np.zeros(len(y))
+    for start in range(0, x.shape[1], SAMPLES_AT_ONCE):
+        part = slice(start, start + SAMPLES_AT_ONCE)
+        left = x[:, part].astype(np.float64, copy=False)
+        right = left if same else y[:, part].astype(np.float64, copy=False)
+        products += left @ right.T
+        of_left += np.einsum("rs,rs->r", left, left)
+        of_right += np.einsum("rs,rs->r", right, right)
+    return products, of_left, of_right
 
 
 def standardised(
