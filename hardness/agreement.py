@@ -37,6 +37,7 @@ from hardness.resampling import (
     percentile_ends,
     resamples,
 )
+from hardness.shapes import PerRun, PerSample, check_axes, of_runs, of_samples
 from hardness.stability import (
     counted,
     mean_over_runs,
@@ -53,7 +54,7 @@ ROUNDING = 1e-9  # a spread below this part of the square is a constant's
 # Correlation of two vectors
 
 
-def spearman(x: Vector, y: Vector) -> Estimate:
+def spearman(x: PerSample, y: PerSample) -> Estimate:
     """Spearman's rank correlation: Pearson's on ranks, ties by average rank.
 
     Args:
@@ -72,10 +73,10 @@ def spearman(x: Vector, y: Vector) -> Estimate:
     References:
         Spearman, The proof and measurement of association between two things, 1904.
     """
-    return spearman_within_class(x, y, np.zeros(len(x), dtype=np.int64))
+    return spearman_within_class(x, y, np.zeros(np.size(x), dtype=np.int64))
 
 
-def kendall_tau_b(x: Vector, y: Vector) -> Estimate:
+def kendall_tau_b(x: PerSample, y: PerSample) -> Estimate:
     """Kendall's tau-b: concordant less discordant pairs of samples, corrected for ties.
 
     Args:
@@ -92,13 +93,13 @@ def kendall_tau_b(x: Vector, y: Vector) -> Estimate:
     References:
         Kendall, The treatment of ties in ranking problems, 1945.
     """
-    both, _, undefined, dropped = _paired(x, y)
+    both, _, undefined, dropped = paired(x=x, y=y)
     value = math.nan if undefined else tau_b(*centred_ranks(both))
     return counted(Estimate(value=value, reason=undefined), dropped)
 
 
 def topk_overlap(
-    x: Vector, y: Vector, percent: Number, *, draws: int = 0, seed: int = 0
+    x: PerSample, y: PerSample, percent: Number, *, draws: int = 0, seed: int = 0
 ) -> Estimate:
     """Shared part of the hardest ``percent`` % by either metric.
 
@@ -108,7 +109,7 @@ def topk_overlap(
     Args:
         x: Hardness by one metric.
         y: Hardness by the other, same samples.
-        percent: Size of the top, above 0 and at most 100.
+        percent: Size of the top, from 1 to 100.
         draws: For an interval, halves of the ids drawn without replacement: duplicates, as other
             resamples have, would share a top by themselves.
         seed: Of the draws.
@@ -117,13 +118,13 @@ def topk_overlap(
         Between 0 and 1; NaN with the reason as for ``spearman``.
 
     Raises:
-        ValueError: If ``percent`` is not above 0 and at most 100.
+        ValueError: If ``percent`` is not from 1 to 100; a share such as 0.1 is refused.
 
     Example:
         >>> topk_overlap(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 4.0, 2.0, 3.0]), 50).value
         0.5
     """
-    both, _, undefined, dropped = _paired(x, y)
+    both, _, undefined, dropped = paired(x=x, y=y)
     if undefined:
         return counted(Estimate(value=math.nan, reason=undefined), dropped)
 
@@ -134,7 +135,7 @@ def topk_overlap(
     return counted(Estimate(value=overlap(both), low=low, high=high), dropped)
 
 
-def spearman_within_class(x: Vector, y: Vector, labels: Labels) -> Estimate:
+def spearman_within_class(x: PerSample, y: PerSample, labels: PerSample) -> Estimate:
     """Spearman's correlation inside each given class, averaged by class size.
 
     Shown beside the pooled value, since a class that is hard by both metrics correlates them
@@ -154,7 +155,8 @@ def spearman_within_class(x: Vector, y: Vector, labels: Labels) -> Estimate:
         >>> spearman(x, y).value, spearman_within_class(x, y, np.array([0, 0, 1, 1])).value
         (0.6, -1.0)
     """
-    both, kept, undefined, dropped = _paired(x, y)
+    both, kept, undefined, dropped = paired(x=x, y=y)
+    check_axes("labels", labels, ("samples",), len(kept))
     value = math.nan
     if not undefined:
         codes = class_codes(labels[kept])
@@ -164,7 +166,7 @@ def spearman_within_class(x: Vector, y: Vector, labels: Labels) -> Estimate:
     return counted(Estimate(value=value, reason=undefined), dropped)
 
 
-def pearson_of_within_class_ranks(x: Vector, y: Vector, labels: Labels) -> Estimate:
+def pearson_of_within_class_ranks(x: PerSample, y: PerSample, labels: PerSample) -> Estimate:
     """Pearson's correlation of ``(rank - 0.5) / n_c``, ranked inside each class and then pooled.
 
     Unlike ``spearman_within_class`` it keeps a class in which only one side varies, whose
@@ -183,7 +185,8 @@ def pearson_of_within_class_ranks(x: Vector, y: Vector, labels: Labels) -> Estim
         >>> round(pearson_of_within_class_ranks(x, y, np.array([0, 0, 1, 1])).value, 3)
         0.707
     """
-    both, kept, undefined, dropped = _paired(x, y)
+    both, kept, undefined, dropped = paired(x=x, y=y)
+    check_axes("labels", labels, ("samples",), len(kept))
     value = math.nan
     if not undefined:
         codes = class_codes(labels[kept])
@@ -195,7 +198,7 @@ def pearson_of_within_class_ranks(x: Vector, y: Vector, labels: Labels) -> Estim
     return counted(Estimate(value=value, reason=undefined), dropped)
 
 
-def partial_spearman(x: Vector, y: Vector, control: Vector) -> Estimate:
+def partial_spearman(x: PerSample, y: PerSample, control: PerSample) -> Estimate:
     """Spearman's correlation of what is left of two metrics once a third score is taken out.
 
     Pearson's correlation of the residuals of ranks after a line through the ranks of the control:
@@ -223,16 +226,9 @@ def partial_spearman(x: Vector, y: Vector, control: Vector) -> Estimate:
         Yule, On the theory of correlation for any number of variables, 1907; of ranks as
         pingouin's ``partial_corr`` has it.
     """
-    three = np.stack([x, y, control])
-    kept = ~np.isnan(three).any(axis=0)
-    three, dropped = three[:, kept], int(np.count_nonzero(~kept))
-    value, undefined = math.nan, ""
-    if three.shape[1] < FEWEST_SAMPLES:
-        undefined = f"needs {FEWEST_SAMPLES} samples with all three scores, got {three.shape[1]}"
-    elif (constant := (three == three[:, :1]).all(axis=1)).any():
-        sides = [side for side, ties in zip(("x", "y", "control"), constant, strict=True) if ties]
-        undefined = f"all samples tie in {', '.join(sides)}"
-    else:
+    three, _, undefined, dropped = paired(x=x, y=y, control=control)
+    value = math.nan
+    if not undefined:
         value = _partial_correlation(*centred_ranks(three))
         undefined = "the control leaves nothing of x or of y" if math.isnan(value) else ""
     return counted(Estimate(value=value, reason=undefined), dropped)
@@ -274,22 +270,42 @@ def tau_b(x: Shaped[np.ndarray, " samples"], y: Shaped[np.ndarray, " samples"]) 
         return float(kendalltau(x, y).statistic)
 
 
-def _paired(
-    x: Vector, y: Vector
-) -> tuple[Float[np.ndarray, "2 kept"], Bool[np.ndarray, " samples"], str, int]:
-    """Both scores where both exist, which ids those are, why nothing follows, and ids left out."""
-    both = np.stack([x, y])
-    kept = ~np.isnan(both).any(axis=0)
-    both = both[:, kept]
-    undefined = ""
-    if both.shape[1] < FEWEST_SAMPLES:
-        undefined = f"needs {FEWEST_SAMPLES} samples with both scores, got {both.shape[1]}"
+def paired(
+    **scores: PerSample,
+) -> tuple[Float[np.ndarray, "scores kept"], Bool[np.ndarray, " samples"], str, int]:
+    """Scores of the samples that have all of them.
+
+    Args:
+        scores: Two scores or three, by the name that errors and reasons call them.
+
+    Returns:
+        A row for each score; which samples are kept; why no statistic exists, empty if some do;
+        and the number of samples left out.
+
+    Raises:
+        ValueError: If one of them is no ``[samples]``, or they differ in samples.
+
+    Example:
+        >>> paired(x=np.array([1.0, 2.0, np.nan]), y=np.array([3, 3, 3]))[2:]
+        ('all samples tie in y', 1)
+    """
+    names = [*scores]
+    rows = [of_samples(name, values) for name, values in scores.items()]
+    for name, row in zip(names, rows, strict=True):
+        check_axes(name, row, ("samples",), len(rows[0]))
+    every = np.stack(rows)
+    kept = ~np.isnan(every).any(axis=0)
+    every = every[:, kept]
+    count = every.shape[1]
+    if count < FEWEST_SAMPLES:
+        all_of_them = "both scores" if len(names) == len("xy") else f"all {len(names)} scores"
+        undefined = f"needs {FEWEST_SAMPLES} samples with {all_of_them}, got {count}"
     else:
-        constant = (both == both[:, :1]).all(axis=1)
+        constant = (every == every[:, :1]).all(axis=1)
         undefined = "; ".join(
-            f"all samples tie in {side}" for side, ties in zip("xy", constant, strict=True) if ties
+            f"all samples tie in {name}" for name, ties in zip(names, constant, strict=True) if ties
         )
-    return both, kept, undefined, int(np.count_nonzero(~kept))
+    return every, kept, undefined, int(np.count_nonzero(~kept))
 
 
 def _partial_correlation(x: Vector, y: Vector, control: Vector) -> float:
@@ -316,22 +332,23 @@ class ScoreSet:
             the same scores has found it already.
 
     Raises:
-        ValueError: If rows and run ids do not match, or an id repeats.
+        ValueError: If rows and run ids do not match, an id repeats, or the axes are others.
     """
 
     name: str
-    scores: Float[np.ndarray, "runs samples"]
+    scores: PerRun
     runs: tuple[str, ...] = ()
     reliability: tuple[Estimate, Estimate] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", of_runs(self.name, self.scores))
         if len(self.scores) != max(len(self.runs), 1):
             raise ValueError(
                 f"{self.name}: expected one row per run id, or one row and no id for a metric "
                 f"without randomness; got {len(self.scores)} rows and {len(self.runs)} ids"
             )
         if len(set(self.runs)) != len(self.runs):
-            raise ValueError(f"{self.name}: expected run ids without repeats, got {self.runs}")
+            raise ValueError(f"{self.name}: expected run ids without repeats; got {self.runs}")
 
 
 def halves_of_runs(
@@ -376,7 +393,7 @@ REFERENCE_CLUSTERS = (
 
 
 def supervised_reference(
-    scores: Mapping[str, Float[np.ndarray, "runs samples"]], without: str | None = None
+    scores: Mapping[str, PerRun], without: str | None = None
 ) -> Float[np.ndarray, "runs samples"]:
     """Reference ranking from supervised training, for label-free metrics to be compared with.
 
@@ -407,11 +424,14 @@ def supervised_reference(
     needed = [member for cluster in clusters for member in cluster]
     missing = [member for member in needed if member not in scores]
     if missing:
-        raise ValueError(f"scores: the reference needs {', '.join(missing)}; got {list(scores)}")
-    shapes = {member: scores[member].shape for member in needed}
+        raise ValueError(
+            f"scores: expected {', '.join(missing)} for the reference; got {list(scores)}"
+        )
+    members_scores = {member: of_runs(member, scores[member]) for member in needed}
+    shapes = {member: rows.shape for member, rows in members_scores.items()}
     if len(set(shapes.values())) > 1:
-        raise ValueError(f"scores: expected one shape for all members, got {shapes}")
-    runs = np.stack([scores[member] for member in needed], axis=1)
+        raise ValueError(f"scores: expected one shape for all members; got {shapes}")
+    runs = np.stack([*members_scores.values()], axis=1)
     weights = np.concatenate([np.full(len(c), 1 / len(c) / len(clusters)) for c in clusters])
     return np.stack(in_threads(lambda run: _mean_normalised_rank(run, weights), runs))
 
@@ -459,7 +479,7 @@ Split = tuple[tuple[str, ...], ...]  # runs of either side; a single side is bot
 def agreement(
     left: Sequence[ScoreSet],
     right: Sequence[ScoreSet] | None,
-    labels: Labels,
+    labels: PerSample,
     *,
     draws: int = 1000,
     splits: int = 10,
@@ -518,7 +538,7 @@ def agreement(
 def agreement_of_pairs(
     sets: Sequence[ScoreSet],
     pairs: Sequence[tuple[int, int]],
-    labels: Labels,
+    labels: PerSample,
     *,
     splits: int = 10,
     seed: int = 0,
@@ -566,7 +586,7 @@ def with_details(
     rows: Sequence[int],
     sets: Sequence[ScoreSet],
     pairs: Sequence[tuple[int, int]],
-    labels: Labels,
+    labels: PerSample,
     *,
     draws: int = 1000,
     splits: int = 10,
@@ -927,7 +947,8 @@ def _standard_errors(group: _Group, ranks: _Ranks) -> Float[np.ndarray, " pairs"
     return errors
 
 
-def _check(sets: Sequence[ScoreSet], labels: Labels, draws: int, splits: int) -> None:
+def _check(sets: Sequence[ScoreSet], labels: PerSample, draws: int, splits: int) -> None:
+    check_axes("labels", labels, ("samples",))
     for scores in sets:
         if scores.scores.shape[1] != len(labels):
             raise ValueError(

@@ -191,7 +191,7 @@ def topk_borders(
 
     Args:
         scores: Scores or ranks, no NaN; at least one sample.
-        percent: Size of the top, above 0 and at most 100.
+        percent: Size of the top, from 1 to 100.
         orders: ``ascending_order`` of the scores, if it is known already.
 
     Example:
@@ -220,14 +220,14 @@ def topk_overlaps(
     Args:
         x: Scores or ranks, no NaN.
         y: Likewise.
-        percent: Size k of the top, above 0 and at most 100.
+        percent: Size k of the top, from 1 to 100.
         borders: ``topk_borders`` of either side, if they are known already.
 
     Returns:
         Sums of minima of the two shares, over k; NaN without samples.
 
     Raises:
-        ValueError: If ``percent`` is not above 0 and at most 100.
+        ValueError: If ``percent`` is below 1, as a share would be, or above 100.
 
     Example:
         >>> rows = np.array([[9.0, 5.0, 5.0, 1.0], [9.0, 1.0, 7.0, 5.0]])
@@ -235,8 +235,8 @@ def topk_overlaps(
         array([[1.  , 0.75],
                [0.75, 1.  ]])
     """
-    if not 0 < percent <= 100:  # noqa: PLR2004
-        raise ValueError(f"percent: expected above 0 and at most 100, got {percent}")
+    if not 1 <= percent <= 100:  # noqa: PLR2004
+        raise ValueError(f"percent: expected from 1 to 100, 10 for a tenth; got {percent}")
     if not x.shape[1]:
         return np.full((len(x), len(y)), np.nan)
     x_borders, y_borders = borders or (None, None)

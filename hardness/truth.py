@@ -30,6 +30,7 @@ from hardness.resampling import (
     resamples,
     simultaneous_reach,
 )
+from hardness.shapes import PerRun, PerSample, check_axes, of_runs, of_samples
 from hardness.stability import counted, mean_over_runs
 from hardness.threads import in_threads, one_blas_thread
 from hardness.weighted import (
@@ -48,7 +49,7 @@ Vector = Float[np.ndarray, " samples"]
 Labels = Integer[np.ndarray, " samples"]
 Weights = Float[np.ndarray, "draws samples"]
 Comparison = AgainstBinary | AgainstGraded
-Control = tuple[str, Vector] | None
+Control = tuple[str, PerSample] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ class Winner:
     chosen: tuple[str, str]
 
 
-def auroc(hardness: Vector, truth: Vector, *, draws: int = 0, seed: int = 0) -> Estimate:
+def auroc(hardness: PerSample, truth: PerSample, *, draws: int = 0, seed: int = 0) -> Estimate:
     """Area under the ROC curve: the chance that a positive scores harder than a negative.
 
     Mann and Whitney's statistic over the number of pairs; a tie counts half. Never turned round
@@ -114,7 +115,7 @@ def auroc(hardness: Vector, truth: Vector, *, draws: int = 0, seed: int = 0) -> 
 
 
 def auroc_within_class(
-    hardness: Vector, truth: Vector, labels: Labels, *, draws: int = 0, seed: int = 0
+    hardness: PerSample, truth: PerSample, labels: PerSample, *, draws: int = 0, seed: int = 0
 ) -> Estimate:
     """``auroc`` inside each given class, averaged by class size.
 
@@ -147,7 +148,7 @@ def auroc_within_class(
 
 
 def average_precision(
-    hardness: Vector, truth: Vector, *, draws: int = 0, seed: int = 0
+    hardness: PerSample, truth: PerSample, *, draws: int = 0, seed: int = 0
 ) -> AveragePrecision:
     """Mean over positives of the precision at each one's own threshold, hardest first.
 
@@ -186,7 +187,9 @@ def average_precision(
     )
 
 
-def precision_at_pi(hardness: Vector, truth: Vector, *, draws: int = 0, seed: int = 0) -> Estimate:
+def precision_at_pi(
+    hardness: PerSample, truth: PerSample, *, draws: int = 0, seed: int = 0
+) -> Estimate:
     """Share of positives among the hardest pi N samples, of which there are as many as positives.
 
     Ties that the border cuts belong to the top in part, as in ``stability.topk_jaccard``. Also the
@@ -213,9 +216,9 @@ def precision_at_pi(hardness: Vector, truth: Vector, *, draws: int = 0, seed: in
 
 
 def truth_table(
-    scores: Mapping[str, Float[np.ndarray, "_ samples"]],
-    truths: Mapping[str, Float[np.ndarray, " _"]],
-    labels: Labels,
+    scores: Mapping[str, PerRun],
+    truths: Mapping[str, PerSample],
+    labels: PerSample,
     *,
     control: Control = None,
     draws: int = 1000,
@@ -262,6 +265,10 @@ def truth_table(
         operating characteristic curves, 1988, whose errors the influence function gives for AUROC.
         Romano and Wolf, Exact and approximate stepdown methods for multiple testing, 2005.
     """
+    samples = np.size(labels)
+    check_axes("labels", labels, ("samples",))
+    scores = {name: of_runs(name, runs, samples) for name, runs in scores.items()}
+    truths = {name: of_samples(name, truth, samples) for name, truth in truths.items()}
     rows: list[dict[str, Any]] = []
     deviations: dict[str, list[Float[np.ndarray, "draws scores"]]] = {}
     with one_blas_thread():
@@ -282,9 +289,9 @@ def truth_table(
 
 
 def paired_differences(
-    scores: Mapping[str, Float[np.ndarray, "_ samples"]],
-    truth: Vector,
-    labels: Labels,
+    scores: Mapping[str, PerRun],
+    truth: PerSample,
+    labels: PerSample,
     *,
     control: Control = None,
     draws: int = 1000,
@@ -315,7 +322,9 @@ def paired_differences(
         >>> paired_differences(scores, truth, labels, draws=0)["auroc"].tolist()
         [1.0]
     """
-    means = {name: mean_over_runs(runs) for name, runs in scores.items()}
+    truth = of_samples("truth", truth)
+    check_axes("labels", labels, ("samples",), len(truth))
+    means = {name: mean_over_runs(of_runs(name, runs, len(truth))) for name, runs in scores.items()}
     rows = []
     with one_blas_thread():
         for left, right in combinations(means, 2):
@@ -330,7 +339,7 @@ def paired_differences(
     return pd.DataFrame(rows)
 
 
-def winner(hardness: Mapping[str, Vector], truth: Vector, *, seed: int = 0) -> Winner | None:
+def winner(hardness: Mapping[str, PerSample], truth: PerSample, *, seed: int = 0) -> Winner | None:
     """The metric of the highest AUROC, quoted on ids that did not choose it.
 
     The best of many is best by luck as well. Each half of the ids, drawn among positives and among
@@ -352,6 +361,7 @@ def winner(hardness: Mapping[str, Vector], truth: Vector, *, seed: int = 0) -> W
         >>> winner({"good": truth, "bad": -truth}, truth)
         Winner(name='good', value=1.0, chosen=('good', 'good'))
     """
+    truth = of_samples("truth", truth)
     generator = np.random.default_rng((seed, 5))
     first = np.zeros(len(truth), dtype=np.bool_)
     for stratum in (0, 1):
@@ -571,11 +581,17 @@ def _reason(one: Comparison, values: Mapping[str, float], dropped: int) -> str:
 
 
 def _estimates(
-    hardness: Vector, truth: Vector, labels: Labels | None, draws: int, seed: int
+    hardness: PerSample, truth: PerSample, labels: PerSample | None, draws: int, seed: int
 ) -> dict[str, Estimate]:
     """Of a binary truth every statistic with its interval."""
+    truth = of_samples("truth", truth)
     if not is_binary(truth):
-        raise ValueError("truth: expected 0, 1 and NaN alone; a graded one is compared by Spearman")
+        graded = truth[~np.isin(truth, (0, 1)) & ~np.isnan(truth)]
+        raise ValueError(
+            f"truth: expected 0, 1 and NaN alone, as a graded truth is compared by Spearman; got "
+            f"{graded[0]:g}"
+        )
+    hardness = of_samples("hardness", hardness, len(truth))
     classes = np.zeros(len(truth), dtype=np.int64) if labels is None else labels
     one = comparison(hardness, truth, classes, None)
     values = one.values()
