@@ -6,21 +6,16 @@ and the accidents correlate; ``agreement`` therefore compares means over disjoin
 """
 
 import math
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, product
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Integer, Shaped
-from scipy.special import ndtri
 from scipy.stats import kendalltau
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
 
 from hardness.estimate import Estimate
 from hardness.ranks import (
@@ -35,45 +30,31 @@ from hardness.ranks import (
     topk_borders,
     topk_overlaps,
 )
-from hardness.resampling import ends_of_halves, percentile_ends
+from hardness.resampling import (
+    MOST_SAMPLES_TO_RESAMPLE,
+    NORMAL_REACH,
+    ends_of_halves,
+    percentile_ends,
+    resamples,
+)
+from hardness.shapes import PerRun, PerSample, check_axes, of_runs, of_samples
 from hardness.stability import (
     counted,
     mean_over_runs,
     reliability_of_one,
     spearman_brown,
 )
+from hardness.threads import in_threads, one_blas_thread
 
-REFERENCE_CLUSTERS = (
-    ("mean_loss", "aum", "cartography_confidence"),
-    ("forgetting_events", "fslt"),
-)
-TOPS = (5, 10, 20)
-MOST_SAMPLES_TO_RESAMPLE = 20_000
-MOST_SAMPLES_FOR_EVERY_TAU = 10_000
-MOST_SAMPLES_FOR_SIGNS = 4_000  # up to which tau by products of signs is faster than by sorting
-STATISTICS = (
-    "spearman",
-    "spearman_low",
-    "spearman_high",
-    "kendall_tau_b",
-    *(f"topk_overlap_{percent}" for percent in TOPS),
-    "spearman_within_class",
-    "spearman_within_class_low",
-    "spearman_within_class_high",
-    "disattenuated",
-    "disattenuated_within_class",
-)
-DRAWS_AT_ONCE = 250
-PRODUCTS_AT_ONCE = 4_000_000  # 32 MB
-ROUNDING = 1e-9  # a spread below this part of the square is a constant's
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 Vector = Float[np.ndarray, " samples"]
 Labels = Integer[np.ndarray, " samples"]
+ROUNDING = 1e-9  # a spread below this part of the square is a constant's
 
 
-def spearman(x: Vector, y: Vector) -> Estimate:
+# Correlation of two vectors
+
+
+def spearman(x: PerSample, y: PerSample) -> Estimate:
     """Spearman's rank correlation: Pearson's on ranks, ties by average rank.
 
     Args:
@@ -92,10 +73,10 @@ def spearman(x: Vector, y: Vector) -> Estimate:
     References:
         Spearman, The proof and measurement of association between two things, 1904.
     """
-    return spearman_within_class(x, y, np.zeros(len(x), dtype=np.int64))
+    return spearman_within_class(x, y, np.zeros(np.size(x), dtype=np.int64))
 
 
-def kendall_tau_b(x: Vector, y: Vector) -> Estimate:
+def kendall_tau_b(x: PerSample, y: PerSample) -> Estimate:
     """Kendall's tau-b: concordant less discordant pairs of samples, corrected for ties.
 
     Args:
@@ -112,13 +93,13 @@ def kendall_tau_b(x: Vector, y: Vector) -> Estimate:
     References:
         Kendall, The treatment of ties in ranking problems, 1945.
     """
-    both, _, undefined, dropped = _paired(x, y)
-    value = math.nan if undefined else _tau_b(*centred_ranks(both))
+    both, _, undefined, dropped = paired(x=x, y=y)
+    value = math.nan if undefined else tau_b(*centred_ranks(both))
     return counted(Estimate(value=value, reason=undefined), dropped)
 
 
 def topk_overlap(
-    x: Vector, y: Vector, percent: Number, *, draws: int = 0, seed: int = 0
+    x: PerSample, y: PerSample, percent: Number, *, draws: int = 0, seed: int = 0
 ) -> Estimate:
     """Shared part of the hardest ``percent`` % by either metric.
 
@@ -128,7 +109,7 @@ def topk_overlap(
     Args:
         x: Hardness by one metric.
         y: Hardness by the other, same samples.
-        percent: Size of the top, above 0 and at most 100.
+        percent: Size of the top, from 1 to 100.
         draws: For an interval, halves of the ids drawn without replacement: duplicates, as other
             resamples have, would share a top by themselves.
         seed: Of the draws.
@@ -137,13 +118,13 @@ def topk_overlap(
         Between 0 and 1; NaN with the reason as for ``spearman``.
 
     Raises:
-        ValueError: If ``percent`` is not above 0 and at most 100.
+        ValueError: If ``percent`` is not from 1 to 100; a share such as 0.1 is refused.
 
     Example:
         >>> topk_overlap(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 4.0, 2.0, 3.0]), 50).value
         0.5
     """
-    both, _, undefined, dropped = _paired(x, y)
+    both, _, undefined, dropped = paired(x=x, y=y)
     if undefined:
         return counted(Estimate(value=math.nan, reason=undefined), dropped)
 
@@ -154,7 +135,7 @@ def topk_overlap(
     return counted(Estimate(value=overlap(both), low=low, high=high), dropped)
 
 
-def spearman_within_class(x: Vector, y: Vector, labels: Labels) -> Estimate:
+def spearman_within_class(x: PerSample, y: PerSample, labels: PerSample) -> Estimate:
     """Spearman's correlation inside each given class, averaged by class size.
 
     Shown beside the pooled value, since a class that is hard by both metrics correlates them
@@ -174,7 +155,8 @@ def spearman_within_class(x: Vector, y: Vector, labels: Labels) -> Estimate:
         >>> spearman(x, y).value, spearman_within_class(x, y, np.array([0, 0, 1, 1])).value
         (0.6, -1.0)
     """
-    both, kept, undefined, dropped = _paired(x, y)
+    both, kept, undefined, dropped = paired(x=x, y=y)
+    check_axes("labels", labels, ("samples",), len(kept))
     value = math.nan
     if not undefined:
         codes = class_codes(labels[kept])
@@ -184,7 +166,7 @@ def spearman_within_class(x: Vector, y: Vector, labels: Labels) -> Estimate:
     return counted(Estimate(value=value, reason=undefined), dropped)
 
 
-def pearson_of_within_class_ranks(x: Vector, y: Vector, labels: Labels) -> Estimate:
+def pearson_of_within_class_ranks(x: PerSample, y: PerSample, labels: PerSample) -> Estimate:
     """Pearson's correlation of ``(rank - 0.5) / n_c``, ranked inside each class and then pooled.
 
     Unlike ``spearman_within_class`` it keeps a class in which only one side varies, whose
@@ -203,7 +185,8 @@ def pearson_of_within_class_ranks(x: Vector, y: Vector, labels: Labels) -> Estim
         >>> round(pearson_of_within_class_ranks(x, y, np.array([0, 0, 1, 1])).value, 3)
         0.707
     """
-    both, kept, undefined, dropped = _paired(x, y)
+    both, kept, undefined, dropped = paired(x=x, y=y)
+    check_axes("labels", labels, ("samples",), len(kept))
     value = math.nan
     if not undefined:
         codes = class_codes(labels[kept])
@@ -215,7 +198,7 @@ def pearson_of_within_class_ranks(x: Vector, y: Vector, labels: Labels) -> Estim
     return counted(Estimate(value=value, reason=undefined), dropped)
 
 
-def partial_spearman(x: Vector, y: Vector, control: Vector) -> Estimate:
+def partial_spearman(x: PerSample, y: PerSample, control: PerSample) -> Estimate:
     """Spearman's correlation of what is left of two metrics once a third score is taken out.
 
     Pearson's correlation of the residuals of ranks after a line through the ranks of the control:
@@ -243,16 +226,9 @@ def partial_spearman(x: Vector, y: Vector, control: Vector) -> Estimate:
         Yule, On the theory of correlation for any number of variables, 1907; of ranks as
         pingouin's ``partial_corr`` has it.
     """
-    three = np.stack([x, y, control])
-    kept = ~np.isnan(three).any(axis=0)
-    three, dropped = three[:, kept], int(np.count_nonzero(~kept))
-    value, undefined = math.nan, ""
-    if three.shape[1] < FEWEST_SAMPLES:
-        undefined = f"needs {FEWEST_SAMPLES} samples with all three scores, got {three.shape[1]}"
-    elif (constant := (three == three[:, :1]).all(axis=1)).any():
-        sides = [side for side, ties in zip(("x", "y", "control"), constant, strict=True) if ties]
-        undefined = f"all samples tie in {', '.join(sides)}"
-    else:
+    three, _, undefined, dropped = paired(x=x, y=y, control=control)
+    value = math.nan
+    if not undefined:
         value = _partial_correlation(*centred_ranks(three))
         undefined = "the control leaves nothing of x or of y" if math.isnan(value) else ""
     return counted(Estimate(value=value, reason=undefined), dropped)
@@ -288,8 +264,136 @@ def disattenuated(rho: Number, reliability_x: Number, reliability_y: Number) -> 
     return Estimate(value=rho / math.sqrt(reliability_x * reliability_y))
 
 
+def tau_b(x: Shaped[np.ndarray, " samples"], y: Shaped[np.ndarray, " samples"]) -> float:
+    """SciPy's tau without its p-value's warnings; ranks instead of scores keep infinities away."""
+    with np.errstate(all="ignore"):
+        return float(kendalltau(x, y).statistic)
+
+
+def paired(
+    **scores: PerSample,
+) -> tuple[Float[np.ndarray, "scores kept"], Bool[np.ndarray, " samples"], str, int]:
+    """Scores of the samples that have all of them.
+
+    Args:
+        scores: Two scores or three, by the name that errors and reasons call them.
+
+    Returns:
+        A row for each score; which samples are kept; why no statistic exists, empty if some do;
+        and the number of samples left out.
+
+    Raises:
+        ValueError: If one of them is no ``[samples]``, or they differ in samples.
+
+    Example:
+        >>> paired(x=np.array([1.0, 2.0, np.nan]), y=np.array([3, 3, 3]))[2:]
+        ('all samples tie in y', 1)
+    """
+    names = [*scores]
+    rows = [of_samples(name, values) for name, values in scores.items()]
+    for name, row in zip(names, rows, strict=True):
+        check_axes(name, row, ("samples",), len(rows[0]))
+    every = np.stack(rows)
+    kept = ~np.isnan(every).any(axis=0)
+    every = every[:, kept]
+    count = every.shape[1]
+    if count < FEWEST_SAMPLES:
+        all_of_them = "both scores" if len(names) == len("xy") else f"all {len(names)} scores"
+        undefined = f"needs {FEWEST_SAMPLES} samples with {all_of_them}, got {count}"
+    else:
+        constant = (every == every[:, :1]).all(axis=1)
+        undefined = "; ".join(
+            f"all samples tie in {name}" for name, ties in zip(names, constant, strict=True) if ties
+        )
+    return every, kept, undefined, int(np.count_nonzero(~kept))
+
+
+def _partial_correlation(x: Vector, y: Vector, control: Vector) -> float:
+    """Correlation of centred ranks less their projections on the control's; NaN if one is 0."""
+    left = [row - (row @ control) / (control @ control) * control for row in (x, y)]
+    squares = [float(rest @ rest) for rest in left]
+    if any(rest <= ROUNDING * (row @ row) for rest, row in zip(squares, (x, y), strict=True)):
+        return math.nan
+    return float(np.clip(left[0] @ left[1] / math.sqrt(squares[0] * squares[1]), -1, 1))
+
+
+# Disjoint runs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScoreSet:
+    """One metric's hardness over the runs of one configuration.
+
+    Args:
+        name: How tables call it.
+        scores: One row per run.
+        runs: Ids of those runs; empty, with a single row, for a metric without randomness.
+        reliability: Correlation of single runs, pooled and within class, where ``stability`` of
+            the same scores has found it already.
+
+    Raises:
+        ValueError: If rows and run ids do not match, an id repeats, or the axes are others.
+    """
+
+    name: str
+    scores: PerRun
+    runs: tuple[str, ...] = ()
+    reliability: tuple[Estimate, Estimate] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", of_runs(self.name, self.scores))
+        if len(self.scores) != max(len(self.runs), 1):
+            raise ValueError(
+                f"{self.name}: expected one row per run id, or one row and no id for a metric "
+                f"without randomness; got {len(self.scores)} rows and {len(self.runs)} ids"
+            )
+        if len(set(self.runs)) != len(self.runs):
+            raise ValueError(f"{self.name}: expected run ids without repeats; got {self.runs}")
+
+
+def halves_of_runs(
+    shared: tuple[str, ...], splits: int, seed: int
+) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Distinct ways to split the shared runs in two: all if few enough, else that many drawn."""
+    if not shared:
+        return []
+    runs, half = len(shared), len(shared) // 2
+    if math.comb(runs, half) // (1 if runs % 2 else 2) <= splits:
+        chosen = [set(c) for c in combinations(range(runs), half) if runs % 2 or 0 in c]
+    else:
+        chosen = _drawn_halves(runs, splits, seed)
+    return [
+        (
+            tuple(run for place, run in enumerate(shared) if place in places),
+            tuple(run for place, run in enumerate(shared) if place not in places),
+        )
+        for places in chosen
+    ]
+
+
+def _drawn_halves(runs: int, splits: int, seed: int) -> list[set[int]]:
+    generator = np.random.default_rng((seed, 0))
+    chosen: list[set[int]] = []
+    while len(chosen) < splits:
+        places = set(generator.permutation(runs)[: runs // 2].tolist())
+        if not runs % 2 and 0 not in places:
+            places = set(range(runs)) - places  # of two equal halves either names the split
+        if places not in chosen:
+            chosen.append(places)
+    return chosen
+
+
+# The supervised reference
+
+
+REFERENCE_CLUSTERS = (
+    ("mean_loss", "aum", "cartography_confidence"),
+    ("forgetting_events", "fslt"),
+)
+
+
 def supervised_reference(
-    scores: Mapping[str, Float[np.ndarray, "runs samples"]], without: str | None = None
+    scores: Mapping[str, PerRun], without: str | None = None
 ) -> Float[np.ndarray, "runs samples"]:
     """Reference ranking from supervised training, for label-free metrics to be compared with.
 
@@ -320,49 +424,62 @@ def supervised_reference(
     needed = [member for cluster in clusters for member in cluster]
     missing = [member for member in needed if member not in scores]
     if missing:
-        raise ValueError(f"scores: the reference needs {', '.join(missing)}; got {list(scores)}")
-    shapes = {member: scores[member].shape for member in needed}
+        raise ValueError(
+            f"scores: expected {', '.join(missing)} for the reference; got {list(scores)}"
+        )
+    members_scores = {member: of_runs(member, scores[member]) for member in needed}
+    shapes = {member: rows.shape for member, rows in members_scores.items()}
     if len(set(shapes.values())) > 1:
-        raise ValueError(f"scores: expected one shape for all members, got {shapes}")
-    runs = np.stack([scores[member] for member in needed], axis=1)
+        raise ValueError(f"scores: expected one shape for all members; got {shapes}")
+    runs = np.stack([*members_scores.values()], axis=1)
     weights = np.concatenate([np.full(len(c), 1 / len(c) / len(clusters)) for c in clusters])
-    return np.stack(_in_threads(lambda run: _mean_normalised_rank(run, weights), runs))
+    return np.stack(in_threads(lambda run: _mean_normalised_rank(run, weights), runs))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ScoreSet:
-    """One metric's hardness over the runs of one configuration.
+def _mean_normalised_rank(
+    members: Float[np.ndarray, "members samples"], weights: Float[np.ndarray, " members"]
+) -> Vector:
+    kept = ~np.isnan(members).any(axis=0)
+    count = np.count_nonzero(kept)
+    mean = np.full(len(kept), np.nan)
+    # The centre of the ranks is (N + 1) / 2, so (rank - 0.5) / N is the centred rank / N + 0.5.
+    mean[kept] = 0.5 + weights @ centred_ranks(members[:, kept]) / max(count, 1)
+    return mean
 
-    Args:
-        name: How tables call it.
-        scores: One row per run.
-        runs: Ids of those runs; empty, with a single row, for a metric without randomness.
-        reliability: Correlation of single runs, pooled and within class, where ``stability`` of
-            the same scores has found it already.
 
-    Raises:
-        ValueError: If rows and run ids do not match, or an id repeats.
-    """
+# The table
 
-    name: str
-    scores: Float[np.ndarray, "runs samples"]
-    runs: tuple[str, ...] = ()
-    reliability: tuple[Estimate, Estimate] | None = None
 
-    def __post_init__(self) -> None:
-        if len(self.scores) != max(len(self.runs), 1):
-            raise ValueError(
-                f"{self.name}: expected one row per run id, or one row and no id for a metric "
-                f"without randomness; got {len(self.scores)} rows and {len(self.runs)} ids"
-            )
-        if len(set(self.runs)) != len(self.runs):
-            raise ValueError(f"{self.name}: expected run ids without repeats, got {self.runs}")
+TOPS = (5, 10, 20)
+POINTS = (
+    "spearman",
+    *(f"topk_overlap_{percent}" for percent in TOPS),
+    "spearman_within_class",
+    "disattenuated",
+    "disattenuated_within_class",
+)
+STATISTICS = (
+    "spearman",
+    "spearman_low",
+    "spearman_high",
+    "kendall_tau_b",
+    *(f"topk_overlap_{percent}" for percent in TOPS),
+    "spearman_within_class",
+    "spearman_within_class_low",
+    "spearman_within_class_high",
+    "disattenuated",
+    "disattenuated_within_class",
+)
+MOST_SAMPLES_FOR_EVERY_TAU = 10_000
+PRODUCTS_AT_ONCE = 4_000_000  # 32 MB
+
+Split = tuple[tuple[str, ...], ...]  # runs of either side; a single side is both
 
 
 def agreement(
     left: Sequence[ScoreSet],
     right: Sequence[ScoreSet] | None,
-    labels: Labels,
+    labels: PerSample,
     *,
     draws: int = 1000,
     splits: int = 10,
@@ -413,30 +530,32 @@ def agreement(
     sets = [*left, *(right or ())]
     sides = range(len(left)), range(len(left), len(sets))
     pairs = list(combinations(sides[0], 2)) if right is None else list(product(*sides))
-    return agreement_of_pairs(sets, pairs, labels, draws=draws, splits=splits, seed=seed)
+    table = agreement_of_pairs(sets, pairs, labels, splits=splits, seed=seed)
+    every = range(len(pairs))
+    return with_details(table, every, sets, pairs, labels, draws=draws, splits=splits, seed=seed)
 
 
 def agreement_of_pairs(
     sets: Sequence[ScoreSet],
     pairs: Sequence[tuple[int, int]],
-    labels: Labels,
+    labels: PerSample,
     *,
-    draws: int = 1000,
     splits: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """``agreement`` of chosen pairs only; a set is ranked once, in however many pairs it is.
+    """Point estimates of chosen pairs; ``with_details`` adds Kendall's tau and the intervals.
+
+    A set is ranked once a split, in however many pairs it is.
 
     Args:
         sets: Metrics.
         pairs: Places in ``sets`` of left and right.
-        labels: As in ``agreement``, like all that follows.
-        draws: Resamples for the intervals; 0 for point estimates alone.
+        labels: Given class per sample, the same for all.
         splits: Ways to halve the shared runs.
-        seed: Seed of the random splits and of the resamples.
+        seed: Seed of the random splits.
 
     Returns:
-        One row per pair, with the columns of ``agreement``.
+        One row per pair, with the columns of ``agreement``; those of the details are NaN.
 
     Raises:
         ValueError: As ``agreement`` does.
@@ -444,52 +563,71 @@ def agreement_of_pairs(
     Example:
         >>> scores = (np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 3.0, 2.0]]))
         >>> x, y = (ScoreSet(name=name, scores=s) for name, s in zip("xy", scores))
-        >>> agreement_of_pairs([x, y], [(1, 0)], np.zeros(3, int), draws=0)["left"].tolist()
+        >>> agreement_of_pairs([x, y], [(1, 0)], np.zeros(3, int))["left"].tolist()
         ['y']
     """
-    _check(sets, labels, draws, splits)
-    # Several threads of BLAS add up in another order, which changes last bits, and get in the way
-    # of ours.
-    with threadpool_limits(limits=1, user_api="blas"):
-        return _table_of_pairs(sets, pairs, labels, draws, splits, seed)
+    _check(sets, labels, 0, splits)
+    table = _empty_table(pairs, sets)
+    with one_blas_thread():
+        groups = _groups(sets, pairs, labels)
+        distinct = {id(one): one for group in groups for one in group.sets}
+        found = in_threads(lambda one: _reliability(one, labels), distinct.values())
+        reliabilities = dict(zip(distinct, found, strict=True))
+        for group in groups:
+            own = [reliabilities[id(one)] for one in group.sets]
+            names = [(table["left"][place], table["right"][place]) for place in group.places]
+            for key, values in _point_columns(group, own, names, splits, seed).items():
+                table[key][group.places] = values
+    return pd.DataFrame(table)
 
 
-def _table_of_pairs(
+def with_details(
+    table: pd.DataFrame,
+    rows: Sequence[int],
     sets: Sequence[ScoreSet],
     pairs: Sequence[tuple[int, int]],
-    labels: Labels,
-    draws: int,
-    splits: int,
-    seed: int,
+    labels: PerSample,
+    *,
+    draws: int = 1000,
+    splits: int = 10,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    # Some sets are the very same under several names, such as the reference without one metric of a
-    # cluster and without another: the first of them stands for all.
-    first: dict[tuple[int, tuple[str, ...]], int] = {}
-    stands = [first.setdefault((id(one.scores), one.runs), k) for k, one in enumerate(sets)]
-    distinct = [*first.values()]
-    found = _in_threads(lambda place: _reliability(sets[place], labels), distinct)
-    reliabilities = dict(zip(distinct, found, strict=True))
-    table = _empty_table(pairs, sets)
-    for (shared, kept), places in _alike(pairs, sets).items():
-        sides = [[stands[member] for member in pairs[place]] for place in places]
-        used = sorted({member for pair in sides for member in pair})
-        ids = np.flatnonzero(np.frombuffer(kept, dtype=np.bool_))
-        group = _Group(
-            sets=[sets[member] for member in used],
-            reliabilities=[reliabilities[member] for member in used],
-            names=[
-                (sets[left].name, sets[right].name)
-                for left, right in (pairs[place] for place in places)
-            ],
-            left=np.array([used.index(left) for left, _ in sides]),
-            right=np.array([used.index(right) for _, right in sides]),
-            shared=shared,
-            ids=ids[np.argsort(labels[ids], kind="stable")],
-            labels=labels,
-        )
-        for key, values in _columns(group, draws, splits, seed).items():
-            table[key][places] = values
-    return pd.DataFrame(table)
+    """The table with Kendall's tau and the intervals in some rows: what takes time for each pair.
+
+    Args:
+        table: From ``agreement_of_pairs`` of the same sets, pairs, labels, splits and seed.
+        rows: Rows that get them.
+        sets: Metrics.
+        pairs: Places in ``sets`` of left and right, of every row.
+        labels: Given class per sample.
+        draws: Resamples for the intervals; 0 for Kendall's tau alone.
+        splits: Ways to halve the shared runs.
+        seed: Seed of the random splits and of the resamples.
+
+    Returns:
+        A copy of the table.
+
+    Raises:
+        ValueError: As ``agreement`` does.
+
+    Example:
+        >>> scores = (np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 3.0, 2.0]]))
+        >>> sets = [ScoreSet(name=name, scores=s) for name, s in zip("xy", scores)]
+        >>> pairs, labels = [(0, 1), (1, 0)], np.zeros(3, int)
+        >>> table = agreement_of_pairs(sets, pairs, labels)
+        >>> with_details(table, [1], sets, pairs, labels)["kendall_tau_b"].round(3).tolist()
+        [nan, 0.333]
+    """
+    _check(sets, labels, draws, splits)
+    columns = {key: table[key].to_numpy(copy=True) for key in STATISTICS}
+    with one_blas_thread():
+        for group in _groups(sets, [pairs[row] for row in rows], labels):
+            here = np.array(rows)[group.places]
+            if not group.undefined:
+                points = {key: columns[key][here] for key in POINTS}
+                for key, values in _details(group, points, draws, splits, seed).items():
+                    columns[key][here] = values
+    return table.assign(**columns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -512,19 +650,31 @@ class _Reliability:
 class _Group:
     """Pairs with the same ids and the same shared runs: each half-mean is ranked once for all."""
 
+    places: list[int]  # of the pairs among all
     sets: list[ScoreSet]
-    reliabilities: list[_Reliability]
-    names: list[tuple[str, str]]  # of each pair's sides
     left: Integer[np.ndarray, " pairs"]
     right: Integer[np.ndarray, " pairs"]
     shared: tuple[str, ...]
     ids: Integer[np.ndarray, " kept"]  # one class after the other
     labels: Integer[np.ndarray, " samples"]
 
+    @property
+    def undefined(self) -> str:
+        """Why these pairs cannot be compared; empty if they can."""
+        if len(self.shared) == 1:
+            return f"one shared run ({self.shared[0]}): no disjoint halves"
+        if len(self.ids) < FEWEST_SAMPLES:
+            return f"needs {FEWEST_SAMPLES} samples with both scores, got {len(self.ids)}"
+        return ""
+
+    def splits(self, most: int, seed: int) -> Sequence[Split]:
+        """Disjoint halves of the shared runs; all runs of either set, if they share none."""
+        return halves_of_runs(self.shared, most, seed) or [((),)]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Ranks:
-    """Centred ranks of each set's mean over the runs of each slot; a split is a pair of slots.
+    """Centred ranks of each set's mean over the runs of each slot; a split is two slots or one.
 
     Ranks are halves of whole numbers, which float32 holds exactly up to 8 million samples.
     """
@@ -533,59 +683,44 @@ class _Ranks:
     codes: Integer[np.ndarray, " kept"]
     borders: Float[np.ndarray, "sets slots tops"]  # of the ``TOPS``
 
-    def of(self, part: slice) -> "_Ranks":
-        """Some of the slots."""
-        return replace(self, centred=self.centred[:, part], borders=self.borders[:, part])
-
-    @property
-    def splits(self) -> list[tuple[int, int]]:
-        """Slots of either side; a single one is both."""
-        slots = self.centred.shape[1]
-        return [(slot, slot + 1) for slot in range(0, slots - 1, 2)] or [(0, 0)]
-
     def ways(self) -> list[tuple[int, int]]:
-        """Every split both ways round; whole sets have but one way."""
-        return sorted({way for a, b in self.splits for way in ((a, b), (b, a))})
+        """Slots of left and right: every split both ways round; whole sets have but one way."""
+        firsts = range(0, self.centred.shape[1] - 1, 2)
+        return [way for a in firsts for way in ((a, a + 1), (a + 1, a))] or [(0, 0)]
 
 
-def _columns(group: _Group, draws: int, splits: int, seed: int) -> dict[str, object]:
-    """The table's columns for one group; what it leaves out stays NaN."""
-    columns: dict[str, object] = {
-        "samples": len(group.ids),
-        "dropped": len(group.labels) - len(group.ids),
-    }
-    if len(group.shared) == 1:
-        return columns | {"reason": f"one shared run ({group.shared[0]}): no disjoint halves"}
-    if len(group.ids) < FEWEST_SAMPLES:
-        reason = f"needs {FEWEST_SAMPLES} samples with both scores, got {len(group.ids)}"
-        return columns | {"reason": reason}
-    halves = halves_of_runs(group.shared, splits, seed)
-    slots = [half for pair in halves for half in pair] or [()]
-    counts = np.array([[len(slot or scores.runs) for slot in slots] for scores in group.sets])
-    # Intervals look at all splits together, points at one after the other.
-    ranked = _rank(group, slots) if draws else None
-    points, constant = _points(group, counts, _by_split(group, slots, ranked))
-    columns |= {
-        "runs_left": counts[group.left].mean(axis=1),
-        "runs_right": counts[group.right].mean(axis=1),
-        **points,
-    }
-    if ranked:
-        columns |= _intervals(group, *ranked, points, draws=draws, seed=seed)
-    return columns | {"reason": _reasons(group, constant, points)}
+def _groups(
+    sets: Sequence[ScoreSet], pairs: Sequence[tuple[int, int]], labels: Labels
+) -> list[_Group]:
+    # Some sets are the very same under several names, such as the reference without one metric of a
+    # cluster and without another: the first of them stands for all.
+    first: dict[tuple[int, tuple[str, ...]], int] = {}
+    stands = [first.setdefault((id(one.scores), one.runs), k) for k, one in enumerate(sets)]
+    observed = [~np.isnan(one.scores).any(axis=0) for one in sets]
+    alike: dict[tuple[tuple[str, ...], bytes], list[int]] = defaultdict(list)
+    for place, (i, j) in enumerate(pairs):
+        shared = tuple(sorted({*sets[i].runs} & {*sets[j].runs}))
+        alike[shared, (observed[i] & observed[j]).tobytes()].append(place)
+    groups = []
+    for (shared, kept), places in alike.items():
+        sides = [[stands[member] for member in pairs[place]] for place in places]
+        used = sorted({member for pair in sides for member in pair})
+        ids = np.flatnonzero(np.frombuffer(kept, dtype=np.bool_))
+        groups.append(
+            _Group(
+                places=places,
+                sets=[sets[member] for member in used],
+                left=np.array([used.index(left) for left, _ in sides]),
+                right=np.array([used.index(right) for _, right in sides]),
+                shared=shared,
+                ids=ids[np.argsort(labels[ids], kind="stable")],
+                labels=labels,
+            )
+        )
+    return groups
 
 
-def _by_split(
-    group: _Group, slots: list[tuple[str, ...]], ranked: tuple[_Ranks, _Ranks] | None
-) -> Iterator[tuple[slice, _Ranks, _Ranks]]:
-    """Slots and ranks of each split, cut out of those of all, or made when they are asked for."""
-    for start in range(0, len(slots), 2):
-        part = slice(start, start + 2)
-        pooled, within = (one.of(part) for one in ranked) if ranked else _rank(group, slots[part])
-        yield part, pooled, within
-
-
-def _rank(group: _Group, slots: list[tuple[str, ...]]) -> tuple[_Ranks, _Ranks]:
+def _rank(group: _Group, slots: Sequence[tuple[str, ...]]) -> tuple[_Ranks, _Ranks]:
     """Pooled and within-class ranks, from one sort of each mean."""
     codes = class_codes(group.labels[group.ids])
     shape = len(group.sets), len(slots), len(group.ids)
@@ -606,42 +741,69 @@ def _rank(group: _Group, slots: list[tuple[str, ...]]) -> tuple[_Ranks, _Ranks]:
         for top, percent in enumerate(TOPS):
             borders[place, :, top] = topk_borders(pooled[place], percent, orders=orders)
 
-    _in_threads(rank, range(len(group.sets)))
+    in_threads(rank, range(len(group.sets)))
     return (
         _Ranks(centred=pooled, codes=np.zeros_like(codes), borders=borders),
         _Ranks(centred=within, codes=codes, borders=borders),
     )
 
 
+def _point_columns(
+    group: _Group,
+    own: Sequence[_Reliability],
+    names: Sequence[tuple[str, str]],
+    splits: int,
+    seed: int,
+) -> dict[str, object]:
+    """The table's columns for one group; what it leaves out stays NaN."""
+    columns: dict[str, object] = {
+        "samples": len(group.ids),
+        "dropped": len(group.labels) - len(group.ids),
+    }
+    if group.undefined:
+        return columns | {"reason": group.undefined}
+    halves = group.splits(splits, seed)
+    counts = np.array(
+        [[[len(slot or one.runs) for slot in split] for split in halves] for one in group.sets]
+    )
+    reliabilities = np.array(
+        [
+            [[r_1.at(runs) for runs in split] for split in of_set]
+            for r_1, of_set in zip(own, counts.tolist(), strict=True)
+        ]
+    )
+    points, constant = _points(group, halves, reliabilities)
+    return columns | {
+        "runs_left": counts[group.left].mean(axis=(1, 2)),
+        "runs_right": counts[group.right].mean(axis=(1, 2)),
+        **points,
+        "reason": _reasons(group, own, names, constant, points),
+    }
+
+
 def _points(
     group: _Group,
-    counts: Integer[np.ndarray, "sets slots"],
-    ranked: Iterable[tuple[slice, _Ranks, _Ranks]],
+    halves: Sequence[Split],
+    reliabilities: Float[np.ndarray, "sets splits sides 2"],
 ) -> tuple[dict[str, Float[np.ndarray, " pairs"]], Bool[np.ndarray, " sets"]]:
     """Every point estimate, averaged over splits and both ways round.
 
     Also, which sets are constant: all samples tie in one of their halves.
     """
     left, right = group.left, group.right
-    reliabilities = np.array(
-        [
-            [own.at(runs) for runs in row]
-            for own, row in zip(group.reliabilities, counts.tolist(), strict=True)
-        ]
-    )
-    sums: dict[str, Float[np.ndarray, " pairs"]] = defaultdict(lambda: np.zeros(len(left)))
+    sums = {key: np.zeros(len(left)) for key in POINTS}
     constant = np.zeros(len(group.sets), dtype=np.bool_)
-    taus, splits, ways = np.zeros(len(left)), 0, 0
-    for part, pooled, within in ranked:
-        ((a, b),) = pooled.splits
+    for split, slots in enumerate(halves):
+        pooled, within = _rank(group, slots)
+        a, b = 0, len(slots) - 1
         # Of the matrix of every set in slot a with every set in slot b, one triangle is x from a
         # and y from b, the other the reverse.
-        work = [
+        work: list[Callable[[], Float[np.ndarray, "sets sets"]]] = [
             *(partial(_overlaps, pooled, a, b, percent) for percent in TOPS),
             *(partial(_correlations, ranks, a, b) for ranks in (pooled, within)),
         ]
-        *overlaps, rho, rho_within = _in_threads(lambda one: one(), work)
-        own = reliabilities[:, part]
+        *overlaps, rho, rho_within = in_threads(lambda one: one(), work)
+        own = reliabilities[:, split]
         noise = np.sqrt(own[:, None, a] * own[None, :, b])
         tables = {f"topk_overlap_{k}": table for k, table in zip(TOPS, overlaps, strict=True)}
         tables |= {"spearman": rho, "disattenuated": rho / noise[..., 0]}
@@ -650,18 +812,7 @@ def _points(
         for key, table in tables.items():
             sums[key] += (table[left, right] + table[right, left]) / 2
         constant |= (pooled.centred == 0).all(axis=2).any(axis=1)
-        splits += 1
-        # Milliseconds a pair, hence of one way of one split if there are many samples.
-        few = len(group.ids) <= MOST_SAMPLES_FOR_EVERY_TAU
-        signs = _tau_table(pooled, a, b) if len(group.ids) <= MOST_SAMPLES_FOR_SIGNS else None
-        for way in pooled.ways() if few else pooled.splits[: not ways]:
-            if signs is None:
-                taus += _taus(group, pooled, *way)
-            else:
-                taus += signs[left, right] if way == (a, b) else signs[right, left]
-            ways += 1
-    points = {key: total / splits for key, total in sums.items()}
-    return points | {"kendall_tau_b": taus / ways}, constant
+    return {key: total / len(halves) for key, total in sums.items()}, constant
 
 
 def _overlaps(ranks: _Ranks, a: int, b: int, percent: int) -> Float[np.ndarray, "sets sets"]:
@@ -678,90 +829,52 @@ def _correlations(ranks: _Ranks, a: int, b: int) -> Float[np.ndarray, "sets sets
     return class_mean_correlations(ranks.centred[:, a], ranks.centred[:, b], ranks.codes)
 
 
-def _tau_table(ranks: _Ranks, a: int, b: int) -> Float[np.ndarray, "sets sets"]:
-    """Kendall's tau-b of every set in slot a with every set in slot b.
-
-    Concordant less discordant pairs are a product of signs of differences, of all sets at once for
-    each sample against the later ones: whole numbers, so the same that SciPy counts.
-    """
-    x, y = ranks.centred[:, a], ranks.centred[:, b]
-    sets, samples = x.shape
-    threads = os.cpu_count() or 1
-
-    def count(first: int) -> np.ndarray:
-        excess = np.zeros((sets, sets))
-        for one in range(first, samples - 1, threads):
-            # Ranks that differ do so by 1 at least, so a difference cut off at 1 is its sign.
-            x_signs = np.clip(x[:, one + 1 :] - x[:, one, None], -1, 1)
-            y_signs = np.clip(y[:, one + 1 :] - y[:, one, None], -1, 1)
-            excess += x_signs @ y_signs.T
-        return excess
-
-    excess = np.sum(_in_threads(count, range(threads)), axis=0)
-    untied_x, untied_y = (np.array([_untied_pairs(row) for row in side]) for side in (x, y))
-    with np.errstate(invalid="ignore"):  # a constant has no untied pair, and no tau
-        return np.clip(excess / np.sqrt(untied_x)[:, None] / np.sqrt(untied_y), -1, 1)
-
-
-def _untied_pairs(ranks: Float[np.ndarray, " samples"]) -> int:
-    _, ties = np.unique(ranks, return_counts=True)
-    return (len(ranks) ** 2 - int(ties @ ties)) // 2
-
-
-def _taus(group: _Group, ranks: _Ranks, a: int, b: int) -> Float[np.ndarray, " pairs"]:
-    """Of each pair, the left set in slot a and the right one in slot b."""
-    samples = ranks.centred.shape[-1]
-    # SciPy sorts y, then x stably. y in order and 16 bits for a radix sort halve its time. Mean
-    # places of two groups of ties differ by 1 at least, so whole numbers keep them apart.
-    narrow = np.uint16 if samples <= np.iinfo(np.uint16).max else np.uint32
-    places = (ranks.centred[:, [a, b]] + np.float32((samples - 1) / 2)).astype(narrow)
-    taus = np.zeros(len(group.left))
-
-    def measure(j: int) -> None:
-        order = np.argsort(places[j, 1], kind="stable")
-        y = places[j, 1][order]
-        for pair in np.flatnonzero(group.right == j):
-            taus[pair] = _tau_b(places[group.left[pair], 0][order], y)
-
-    _in_threads(measure, sorted({*group.right.tolist()}))
-    return taus
-
-
-def _intervals(
+def _details(
     group: _Group,
-    pooled: _Ranks,
-    within: _Ranks,
-    points: dict[str, Float[np.ndarray, " pairs"]],
-    *,
+    points: Mapping[str, Float[np.ndarray, " pairs"]],
     draws: int,
+    splits: int,
     seed: int,
 ) -> dict[str, Float[np.ndarray, " pairs"]]:
+    """Kendall's tau, and with draws the ends of the intervals."""
+    slots = [slot for split in group.splits(splits, seed) for slot in split]
+    pooled, within = _rank(group, slots)
+    columns = {"kendall_tau_b": _taus(group, pooled)}
     kinds = {"spearman": pooled, "spearman_within_class": within}
+    if not draws:
+        return columns
     if len(group.ids) > MOST_SAMPLES_TO_RESAMPLE:
-        reach = {key: ndtri(0.975) * _standard_errors(group, kinds[key]) for key in kinds}
-        low = {f"{key}_low": points[key] - reach[key] for key in kinds}
-        return low | {f"{key}_high": points[key] + reach[key] for key in kinds}
+        for key, ranks in kinds.items():
+            reach = NORMAL_REACH * _standard_errors(group, ranks)
+            columns |= {f"{key}_low": points[key] - reach, f"{key}_high": points[key] + reach}
+        return columns
     drawn: dict[str, list[Float[np.ndarray, "chunk pairs"]]] = defaultdict(list)
-    for weights in _resamples(len(group.labels), draws, seed):
+    every = [np.arange(len(group.labels))]
+    for weights in resamples(len(group.labels), every, draws, (seed, 1)):
         reweighted = partial(_reweighted, group, weights=weights[:, group.ids])
-        both = _in_threads(reweighted, kinds.values())
-        for key, found in zip(kinds, both, strict=True):
+        for key, found in zip(kinds, in_threads(reweighted, kinds.values()), strict=True):
             drawn[key].append(found)
-    ends = {}
-    for key in kinds:
-        ends[f"{key}_low"], ends[f"{key}_high"] = percentile_ends(np.concatenate(drawn[key]))
-    return ends
+    for key, chunks in drawn.items():
+        columns[f"{key}_low"], columns[f"{key}_high"] = percentile_ends(np.concatenate(chunks))
+    return columns
 
 
-def _resamples(samples: int, draws: int, seed: int) -> Iterator[Float[np.ndarray, "chunk samples"]]:
-    """How often each id is drawn, some draws at a time; the same for every group of pairs."""
-    generator = np.random.default_rng((seed, 1))
-    for start in range(0, draws, DRAWS_AT_ONCE):
-        chunk = min(DRAWS_AT_ONCE, draws - start)
-        drawn = generator.integers(samples, size=(chunk, samples))
-        cells = (drawn + samples * np.arange(chunk)[:, None]).ravel()
-        counts = np.bincount(cells, minlength=chunk * samples)
-        yield counts.reshape(chunk, samples).astype(np.float64)
+def _taus(group: _Group, ranks: _Ranks) -> Float[np.ndarray, " pairs"]:
+    """Kendall's tau of each pair, averaged over splits and both ways round.
+
+    Milliseconds a time, hence of one way of one split if there are many samples.
+    """
+    few = len(group.ids) <= MOST_SAMPLES_FOR_EVERY_TAU
+    ways = ranks.ways() if few else ranks.ways()[:1]
+
+    def tau(pair: tuple[int, int]) -> float:
+        x, y = (ranks.centred[member] for member in pair)
+        # The slot that comes first is the first argument: another order moves the last bit.
+        taus = (tau_b(x[a], y[b]) if a <= b else tau_b(y[b], x[a]) for a, b in ways)
+        return sum(taus) / len(ways)
+
+    pairs = zip(group.left.tolist(), group.right.tolist(), strict=True)
+    return np.array(in_threads(tau, pairs))
 
 
 def _reweighted(
@@ -781,7 +894,7 @@ def _reweighted(
         spread = n[..., None] * second - first**2
         varies = spread > ROUNDING * n[..., None] * second
         for way, (a, b) in enumerate(ways):
-            mixed = _product_sums(drawn, ranks.centred[:, :, block], (left, a), (right, b))
+            mixed = _product_sums(drawn, values, (left, a), (right, b))
             above = n * mixed - first[:, left, a] * first[:, right, b]
             both = varies[:, left, a] & varies[:, right, b]
             below = np.sqrt(np.where(both, spread[:, left, a] * spread[:, right, b], 1))
@@ -797,12 +910,8 @@ def _product_sums(
     x: tuple[Integer[np.ndarray, " pairs"], int],
     y: tuple[Integer[np.ndarray, " pairs"], int],
 ) -> Float[np.ndarray, "chunk pairs"]:
-    """Weighted sums of x times y, a slice of the pairs at a time for memory.
-
-    In float32, which moves a correlation by a millionth: these products are most of the work.
-    """
+    """Weighted sums of x times y, a slice of the pairs at a time for memory."""
     (left, a), (right, b) = x, y
-    weights = weights.astype(np.float32)
     step = max(1, PRODUCTS_AT_ONCE // values.shape[-1])
     parts = [slice(start, start + step) for start in range(0, len(left), step)]
     products = (values[left[part], a] * values[right[part], b] for part in parts)
@@ -838,89 +947,8 @@ def _standard_errors(group: _Group, ranks: _Ranks) -> Float[np.ndarray, " pairs"
     return errors
 
 
-def _in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """``work`` of each item, in order; NumPy sorts and multiplies without Python's lock."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(work, items))
-
-
-def _tau_b(x: Shaped[np.ndarray, " samples"], y: Shaped[np.ndarray, " samples"]) -> float:
-    """SciPy's tau without its p-value's warnings; ranks instead of scores keep infinities away."""
-    with np.errstate(all="ignore"):
-        return float(kendalltau(x, y).statistic)
-
-
-def halves_of_runs(
-    shared: tuple[str, ...], splits: int, seed: int
-) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Distinct ways to split the shared runs in two: all if few enough, else that many drawn."""
-    if not shared:
-        return []
-    runs, half = len(shared), len(shared) // 2
-    if math.comb(runs, half) // (1 if runs % 2 else 2) <= splits:
-        chosen = [set(c) for c in combinations(range(runs), half) if runs % 2 or 0 in c]
-    else:
-        chosen = _drawn_halves(runs, splits, seed)
-    return [
-        (
-            tuple(run for place, run in enumerate(shared) if place in places),
-            tuple(run for place, run in enumerate(shared) if place not in places),
-        )
-        for places in chosen
-    ]
-
-
-def _drawn_halves(runs: int, splits: int, seed: int) -> list[set[int]]:
-    generator = np.random.default_rng((seed, 0))
-    chosen: list[set[int]] = []
-    while len(chosen) < splits:
-        places = set(generator.permutation(runs)[: runs // 2].tolist())
-        if not runs % 2 and 0 not in places:
-            places = set(range(runs)) - places  # of two equal halves either names the split
-        if places not in chosen:
-            chosen.append(places)
-    return chosen
-
-
-def _paired(
-    x: Vector, y: Vector
-) -> tuple[Float[np.ndarray, "2 kept"], Bool[np.ndarray, " samples"], str, int]:
-    """Both scores where both exist, which ids those are, why nothing follows, and ids left out."""
-    both = np.stack([x, y])
-    kept = ~np.isnan(both).any(axis=0)
-    both = both[:, kept]
-    undefined = ""
-    if both.shape[1] < FEWEST_SAMPLES:
-        undefined = f"needs {FEWEST_SAMPLES} samples with both scores, got {both.shape[1]}"
-    else:
-        constant = (both == both[:, :1]).all(axis=1)
-        undefined = "; ".join(
-            f"all samples tie in {side}" for side, ties in zip("xy", constant, strict=True) if ties
-        )
-    return both, kept, undefined, int(np.count_nonzero(~kept))
-
-
-def _partial_correlation(x: Vector, y: Vector, control: Vector) -> float:
-    """Correlation of centred ranks less their projections on the control's; NaN if one is 0."""
-    left = [row - (row @ control) / (control @ control) * control for row in (x, y)]
-    squares = [float(rest @ rest) for rest in left]
-    if any(rest <= ROUNDING * (row @ row) for rest, row in zip(squares, (x, y), strict=True)):
-        return math.nan
-    return float(np.clip(left[0] @ left[1] / math.sqrt(squares[0] * squares[1]), -1, 1))
-
-
-def _mean_normalised_rank(
-    members: Float[np.ndarray, "members samples"], weights: Float[np.ndarray, " members"]
-) -> Vector:
-    kept = ~np.isnan(members).any(axis=0)
-    count = np.count_nonzero(kept)
-    mean = np.full(len(kept), np.nan)
-    # The centre of the ranks is (N + 1) / 2, so (rank - 0.5) / N is the centred rank / N + 0.5.
-    mean[kept] = 0.5 + weights @ centred_ranks(members[:, kept]) / max(count, 1)
-    return mean
-
-
-def _check(sets: Sequence[ScoreSet], labels: Labels, draws: int, splits: int) -> None:
+def _check(sets: Sequence[ScoreSet], labels: PerSample, draws: int, splits: int) -> None:
+    check_axes("labels", labels, ("samples",))
     for scores in sets:
         if scores.scores.shape[1] != len(labels):
             raise ValueError(
@@ -949,18 +977,6 @@ def _empty_table(
     }
 
 
-def _alike(
-    pairs: Sequence[tuple[int, int]], sets: Sequence[ScoreSet]
-) -> dict[tuple[tuple[str, ...], bytes], list[int]]:
-    """Places of the pairs by what they share: run ids, and the ids that both score."""
-    observed = [~np.isnan(scores.scores).any(axis=0) for scores in sets]
-    alike: dict[tuple[tuple[str, ...], bytes], list[int]] = defaultdict(list)
-    for place, (i, j) in enumerate(pairs):
-        shared = tuple(sorted(set(sets[i].runs) & set(sets[j].runs)))
-        alike[shared, (observed[i] & observed[j]).tobytes()].append(place)
-    return alike
-
-
 def _reliability(scores: ScoreSet, labels: Labels) -> _Reliability:
     if not scores.runs:
         return _Reliability(pooled=Estimate(value=1.0), within=Estimate(value=1.0))
@@ -970,21 +986,22 @@ def _reliability(scores: ScoreSet, labels: Labels) -> _Reliability:
 
 def _reasons(
     group: _Group,
+    own: Sequence[_Reliability],
+    names: Sequence[tuple[str, str]],
     constant: Bool[np.ndarray, " sets"],
     points: Mapping[str, Float[np.ndarray, " pairs"]],
 ) -> list[str]:
     """Why each pair misses what it misses, in words."""
     reasons = []
     for pair, (i, j) in enumerate(zip(group.left, group.right, strict=True)):
-        left, right = group.names[pair]
-        both = [(left, group.reliabilities[i], constant[i])]
-        both.append((right, group.reliabilities[j], constant[j]))
+        left, right = names[pair]
+        both = [(left, own[i], constant[i]), (right, own[j], constant[j])]
         found = [f"{name}: all samples tie" for name, _, ties in both if ties]
         if not found and math.isnan(points["spearman_within_class"][pair]):
             found.append("in no class do both vary")
         for key, kind in (("spearman", "pooled"), ("spearman_within_class", "within")):
             if not math.isnan(points[key][pair]):
-                found += [_unreliable(name, getattr(own, kind), kind) for name, own, _ in both]
+                found += [_unreliable(name, getattr(r_1, kind), kind) for name, r_1, _ in both]
         reasons.append("; ".join(filter(None, dict.fromkeys(found))))
     return reasons
 

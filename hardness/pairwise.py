@@ -10,6 +10,7 @@ from jaxtyping import Float, Integer
 
 from hardness.agreement import ScoreSet, halves_of_runs, partial_spearman
 from hardness.rank_biased_overlap import rbo
+from hardness.shapes import PerSample, check_axes, of_samples
 from hardness.stability import mean_over_runs
 
 Vector = Float[np.ndarray, " samples"]
@@ -18,9 +19,9 @@ Vector = Float[np.ndarray, " samples"]
 def pairwise_agreement(
     sets: Sequence[ScoreSet],
     pairs: Sequence[tuple[int, int]],
-    sample_ids: Integer[np.ndarray, " samples"],
+    sample_ids: PerSample,
     *,
-    control: Vector | None = None,
+    control: PerSample | None = None,
     draws: int = 100,
     splits: int = 10,
     seed: int = 0,
@@ -43,6 +44,9 @@ def pairwise_agreement(
         One row per pair: ``rbo`` with its interval, ``rbo_extrapolated``, ``rbo_random_ties`` (the
         mean over random orders of ties) and ``partial_spearman``; NaN where there is none.
 
+    Raises:
+        ValueError: If sets, sample ids and control differ in samples.
+
     Example:
         >>> x, y = (
         ...     ScoreSet(name=name, scores=np.array([scores]))
@@ -51,8 +55,12 @@ def pairwise_agreement(
         >>> pairwise_agreement([x, y], [(0, 1)], np.arange(3), draws=0)["rbo_extrapolated"].tolist()
         [0.875]
     """
+    check_axes("sample_ids", sample_ids, ("samples",))
+    samples = len(sample_ids)
+    for one in sets:
+        check_axes(one.name, one.scores, ("runs", "samples"), samples)
     order = np.argsort(sample_ids, kind="stable")
-    held = None if control is None else control[order]
+    held = None if control is None else of_samples("control", control, samples)[order]
     rows = [
         _row(sets[left], sets[right], order, held, draws, splits, seed) for left, right in pairs
     ]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Integer
+from jaxtyping import Int64, Integer, Shaped
 
 from hardness.datasets import Dataset, first_of_each_class
 from hardness.seeding import raw_bits
@@ -28,7 +28,7 @@ def part_size(samples: int, keep: float) -> int:
 
 
 def ranked_part(
-    hardness: Float[np.ndarray, " samples"], keep: float, which: Which, *, seed: int = 0
+    hardness: Shaped[np.ndarray, "..."], keep: float, which: Which, *, seed: int = 0
 ) -> Positions:
     """The hardest or the easiest share of the samples.
 
@@ -45,7 +45,7 @@ def ranked_part(
         Positions, ascending.
 
     Raises:
-        ValueError: If the share is out of range, or a sample has no score.
+        ValueError: If the share is out of range, a sample has no score, or the axes are others.
 
     Example:
         >>> ranked_part(np.array([0.1, 0.9, 0.5, 0.3]), 0.5, "hardest").tolist()
@@ -53,6 +53,9 @@ def ranked_part(
     """
     if not 0 < keep <= 1:
         raise ValueError(f"keep: expected a share above 0, up to 1; got {keep}")
+    hardness = np.asarray(hardness, dtype=np.float64)  # an unsigned score would wrap below
+    if hardness.ndim != 1:
+        raise ValueError(f"expected hardness [samples]; got shape {hardness.shape}")
     if missing := int(np.isnan(hardness).sum()):
         raise ValueError(
             f"expected a score of every sample; {missing} of {len(hardness)} have none"

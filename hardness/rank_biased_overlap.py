@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Integer
 
+from hardness.agreement import paired
 from hardness.estimate import Estimate
-from hardness.ranks import FEWEST_SAMPLES, Number
+from hardness.ranks import Number
 from hardness.resampling import ends_of_halves
+from hardness.shapes import PerSample
 from hardness.stability import counted
 
 DEPTH = 0.02  # mean depth of the look down the list, as a part of the samples
@@ -63,8 +65,8 @@ def rbo_persistence(samples: int) -> float:
 
 
 def rbo(
-    x: Vector,
-    y: Vector,
+    x: PerSample,
+    y: PerSample,
     *,
     persistence: Number | None = None,
     draws: int = 0,
@@ -103,17 +105,9 @@ def rbo(
         ours an order.
     """
     if persistence is not None and not 0 <= persistence < 1:
-        raise ValueError(f"persistence: expected from 0 to below 1, got {persistence}")
-    both = np.stack([x, y])
-    kept = ~np.isnan(both).any(axis=0)
-    both, dropped = both[:, kept], int(np.count_nonzero(~kept))
+        raise ValueError(f"persistence: expected from 0 to below 1; got {persistence}")
+    both, _, undefined, dropped = paired(x=x, y=y)
     samples = both.shape[1]
-    undefined = ""
-    if samples < FEWEST_SAMPLES:
-        undefined = f"needs {FEWEST_SAMPLES} samples with both scores, got {samples}"
-    elif (constant := (both == both[:, :1]).all(axis=1)).any():
-        sides = " and ".join(side for side, ties in zip("xy", constant, strict=True) if ties)
-        undefined = f"all samples tie in {sides}"
     reason = counted(Estimate(value=math.nan, reason=undefined), dropped).reason
     if undefined:
         return RankBiasedOverlap(value=math.nan, reason=reason)

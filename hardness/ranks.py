@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 FEWEST_SAMPLES = 2
+SAMPLES_AT_ONCE = 65_536
 
 Number = float | int  # a checker at run time takes no int for a float
 
@@ -119,15 +120,34 @@ def class_mean_correlations(
         y = x if same else np.take(y, by_class, axis=1)
     sums, weights = np.zeros((2, len(x), len(y)))
     for block in class_blocks(codes):
-        left = x[:, block].astype(np.float64, copy=False)
-        right = left if same else y[:, block].astype(np.float64, copy=False)
-        of_left, of_right = (np.einsum("rs,rs->r", rows, rows) for rows in (left, right))
+        products, of_left, of_right = _products(x[:, block], y[:, block], same=same)
         spread = np.sqrt(np.outer(of_left, of_right))
         size, varies = block.stop - block.start, spread > 0
-        sums += size * np.divide(left @ right.T, spread, out=np.zeros_like(spread), where=varies)
+        sums += size * np.divide(products, spread, out=np.zeros_like(spread), where=varies)
         weights += size * varies
     with np.errstate(invalid="ignore"):
         return np.clip(sums / weights, -1, 1)
+
+
+def _products(
+    x: Float[np.ndarray, "left samples"], y: Float[np.ndarray, "right samples"], *, same: bool
+) -> tuple[
+    Float[np.ndarray, "left right"], Float[np.ndarray, " left"], Float[np.ndarray, " right"]
+]:
+    """Products of every row with every other, and squares of either side's rows.
+
+    Summed in float64 over some samples at a time, so that float32 rows are never copied whole.
+    """
+    products = np.zeros((len(x), len(y)))
+    of_left, of_right = np.zeros(len(x)), np.zeros(len(y))
+    for start in range(0, x.shape[1], SAMPLES_AT_ONCE):
+        part = slice(start, start + SAMPLES_AT_ONCE)
+        left = x[:, part].astype(np.float64, copy=False)
+        right = left if same else y[:, part].astype(np.float64, copy=False)
+        products += left @ right.T
+        of_left += np.einsum("rs,rs->r", left, left)
+        of_right += np.einsum("rs,rs->r", right, right)
+    return products, of_left, of_right
 
 
 def standardised(
@@ -171,7 +191,7 @@ def topk_borders(
 
     Args:
         scores: Scores or ranks, no NaN; at least one sample.
-        percent: Size of the top, above 0 and at most 100.
+        percent: Size of the top, from 1 to 100.
         orders: ``ascending_order`` of the scores, if it is known already.
 
     Example:
@@ -200,14 +220,14 @@ def topk_overlaps(
     Args:
         x: Scores or ranks, no NaN.
         y: Likewise.
-        percent: Size k of the top, above 0 and at most 100.
+        percent: Size k of the top, from 1 to 100.
         borders: ``topk_borders`` of either side, if they are known already.
 
     Returns:
         Sums of minima of the two shares, over k; NaN without samples.
 
     Raises:
-        ValueError: If ``percent`` is not above 0 and at most 100.
+        ValueError: If ``percent`` is below 1, as a share would be, or above 100.
 
     Example:
         >>> rows = np.array([[9.0, 5.0, 5.0, 1.0], [9.0, 1.0, 7.0, 5.0]])
@@ -215,8 +235,8 @@ def topk_overlaps(
         array([[1.  , 0.75],
                [0.75, 1.  ]])
     """
-    if not 0 < percent <= 100:  # noqa: PLR2004
-        raise ValueError(f"percent: expected above 0 and at most 100, got {percent}")
+    if not 1 <= percent <= 100:  # noqa: PLR2004
+        raise ValueError(f"percent: expected from 1 to 100, 10 for a tenth; got {percent}")
     if not x.shape[1]:
         return np.full((len(x), len(y)), np.nan)
     x_borders, y_borders = borders or (None, None)

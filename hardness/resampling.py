@@ -1,14 +1,46 @@
-"""Intervals from draws of samples: of one statistic, and of many that have to hold together."""
+"""Draws of samples, and intervals from them: of one statistic, or of many that hold together."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from scipy.special import ndtri
 
 LEVELS = (2.5, 97.5)
 CONFIDENCE = 0.95
+NORMAL_REACH = float(ndtri(0.975))  # of a 95 % interval, in standard errors
+MOST_SAMPLES_TO_RESAMPLE = 20_000  # above it standard errors by influence functions
+DRAWS_AT_ONCE = 250
+
+Strata = Sequence[Integer[np.ndarray, " _"]]
+
+
+def resamples(
+    samples: int, strata: Strata, draws: int, key: tuple[int, int]
+) -> Iterator[Float[np.ndarray, "chunk samples"]]:
+    """How often each sample is drawn, with replacement; some draws at a time.
+
+    Args:
+        samples: Number of samples.
+        strata: Positions of samples that are drawn among themselves, as many as there are.
+        draws: Number of resamples.
+        key: Seed of the draws, and a number that tells them from other draws of that seed.
+
+    Example:
+        >>> [weights] = resamples(4, [np.array([0, 1]), np.array([3])], 5, (0, 1))
+        >>> weights.sum(axis=1), weights[:, 3]
+        (array([3., 3., 3., 3., 3.]), array([1., 1., 1., 1., 1.]))
+    """
+    generator = np.random.default_rng(key)
+    for start in range(0, draws, DRAWS_AT_ONCE):
+        chunk = min(DRAWS_AT_ONCE, draws - start)
+        weights = np.zeros((chunk, samples))
+        for ids in strata:
+            drawn = generator.integers(len(ids), size=(chunk, len(ids)))
+            cells = (drawn + len(ids) * np.arange(chunk)[:, None]).ravel()
+            weights[:, ids] = np.bincount(cells, minlength=chunk * len(ids)).reshape(chunk, -1)
+        yield weights
 
 
 def percentile_ends(
@@ -95,4 +127,4 @@ def simultaneous_reach(
     if not len(deviations) or not used.any():
         return math.nan
     largest = np.nanmax(np.abs(deviations[:, used]) / errors[used], axis=1, initial=0)
-    return max(float(np.percentile(largest, 100 * CONFIDENCE)), float(ndtri(LEVELS[1] / 100)))
+    return max(float(np.percentile(largest, 100 * CONFIDENCE)), NORMAL_REACH)

@@ -28,10 +28,8 @@ What is not:
 import math
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Float
-
 from hardness.estimate import Estimate
+from hardness.shapes import PerRun, of_runs
 from hardness.stability import (
     FEWEST_RUNS,
     FEWEST_RUNS_FOR_INTERVAL,
@@ -95,7 +93,7 @@ def looks(fewest: int, most: int) -> tuple[int, ...]:
     if not FEWEST_RUNS_FOR_INTERVAL <= fewest <= most:
         raise ValueError(
             f"expected at least {FEWEST_RUNS_FOR_INTERVAL} runs at the first look and no fewer at "
-            f"the last, got {fewest} and {most}"
+            f"the last; got {fewest} and {most}"
         )
     found, step = [fewest], FIRST_STEP
     while found[-1] < most:
@@ -104,9 +102,7 @@ def looks(fewest: int, most: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def look_at(
-    scores: Float[np.ndarray, "runs samples"], number: int, plan: tuple[int, ...], target: float
-) -> Look:
+def look_at(scores: PerRun, number: int, plan: tuple[int, ...], target: float) -> Look:
     """Judge the mean over the runs so far: see the top of this file for what that guarantees.
 
     Args:
@@ -125,6 +121,7 @@ def look_at(
         Six runs without noise. As five other looks may follow, t(5) = 4.22 would be the reach of
         the interval in standard errors, if these were not 0.
 
+        >>> import numpy as np
         >>> runs = np.tile(np.arange(10.0), (6, 1))
         >>> found = look_at(runs, 1, looks(6, 50), 0.9)
         >>> found.reliability.low, found.reached, found.last
@@ -135,10 +132,11 @@ def look_at(
         Armitage, McPherson and Rowe, Repeated significance tests on accumulating data, 1969: why
         it has to be.
     """
+    scores = of_runs("scores", scores)
     if not 1 <= number <= len(plan):
-        raise ValueError(f"number: expected a look from 1 to {len(plan)}, got {number}")
+        raise ValueError(f"number: expected a look from 1 to {len(plan)}; got {number}")
     if len(scores) > plan[number - 1]:
-        raise ValueError(f"expected at most {plan[number - 1]} runs, got {len(scores)}")
+        raise ValueError(f"expected at most {plan[number - 1]} runs; got {len(scores)}")
     r_1 = spearman_pair_mean(scores, confidence=1 - ERROR / len(plan))
     found = reliability(r_1, max(len(scores), 1))
     return Look(

@@ -28,6 +28,7 @@ from hardness.ranks import (
     topk_borders,
     topk_overlaps,
 )
+from hardness.shapes import PerRun, PerSample, check_axes, of_runs
 
 FEWEST_RUNS = 2
 FEWEST_RUNS_FOR_INTERVAL = 4
@@ -91,7 +92,7 @@ class Stability:
         return counted(pooled, self.dropped), counted(within, self.dropped)
 
 
-def stability(scores: Scores, labels: Integer[np.ndarray, " samples"]) -> Stability:
+def stability(scores: PerRun, labels: PerSample) -> Stability:
     """All statistics of this file for one metric, each run sorted once.
 
     Args:
@@ -114,7 +115,7 @@ def stability(scores: Scores, labels: Integer[np.ndarray, " samples"]) -> Stabil
 
 
 def stability_and_mean_rank(
-    scores: Scores, labels: Integer[np.ndarray, " samples"]
+    scores: PerRun, labels: PerSample
 ) -> tuple[Stability, Float[np.ndarray, " samples"]]:
     """``stability`` and ``mean_normalised_rank``, each run sorted once for both.
 
@@ -130,7 +131,7 @@ def stability_and_mean_rank(
         >>> stability_and_mean_rank(runs, np.array([0, 0]))[1]
         array([0.25, 0.75])
     """
-    given = scores
+    given = of_runs("scores", scores)
     scores, codes, dropped = _observed_with_classes(scores, labels)
     runs, samples = scores.shape
     orders = ascending_order(scores)
@@ -139,7 +140,7 @@ def stability_and_mean_rank(
     overlaps = {percent: _topk_overlaps(ranks, orders, percent) for percent in (5, 10, 20)}
     undefined = _undefined(ranks)
     r_1 = _pair_mean(_pooled_correlations(ranks), undefined)
-    single = _icc_c1(_drawn_in(scores), undefined)
+    single = _icc_c1(drawn_in(scores), undefined)
     found = Stability(
         samples=samples,
         dropped=dropped,
@@ -163,7 +164,7 @@ def stability_and_mean_rank(
     return found, mean_normalised_rank(given) if dropped else _mean_normalised(ranks)
 
 
-def mean_normalised_rank(scores: Scores) -> Float[np.ndarray, " samples"]:
+def mean_normalised_rank(scores: PerRun) -> Float[np.ndarray, " samples"]:
     """Mean over runs of each run's own ``(rank - 0.5) / N``, near 1 for the hardest.
 
     Args:
@@ -177,6 +178,7 @@ def mean_normalised_rank(scores: Scores) -> Float[np.ndarray, " samples"]:
         >>> mean_normalised_rank(np.array([[1.0, 2.0, np.nan], [4.0, 2.0, 3.0]])).round(3)
         array([0.542, 0.458,   nan])
     """
+    scores = of_runs("scores", scores)
     ranks = np.full(scores.shape, np.nan)
     for row, run in zip(ranks, scores, strict=True):
         kept = ~np.isnan(run)
@@ -184,7 +186,7 @@ def mean_normalised_rank(scores: Scores) -> Float[np.ndarray, " samples"]:
     return ranks.mean(axis=0)
 
 
-def spearman_pairs(scores: Scores) -> Float[np.ndarray, "runs runs"]:
+def spearman_pairs(scores: PerRun) -> Float[np.ndarray, "runs runs"]:
     """Spearman of every run with every other: what to show where an interval would need more runs.
 
     Args:
@@ -202,7 +204,7 @@ def spearman_pairs(scores: Scores) -> Float[np.ndarray, "runs runs"]:
     return _pooled_correlations(centred_ranks(_observed(scores)[0]))
 
 
-def spearman_pair_mean(scores: Scores, *, confidence: float = 0.95) -> Estimate:
+def spearman_pair_mean(scores: PerRun, *, confidence: float = 0.95) -> Estimate:
     """Mean Spearman correlation over all pairs of runs: the reliability r_1 of a single run.
 
     The interval is the delete-one-run jackknife with Student's t on S - 1 degrees of freedom,
@@ -229,9 +231,7 @@ def spearman_pair_mean(scores: Scores, *, confidence: float = 0.95) -> Estimate:
     return counted(_pair_mean(pairs, _undefined(scores), confidence), dropped)
 
 
-def spearman_within_class_pair_mean(
-    scores: Scores, labels: Integer[np.ndarray, " samples"]
-) -> Estimate:
+def spearman_within_class_pair_mean(scores: PerRun, labels: PerSample) -> Estimate:
     """Mean over pairs of runs of the Spearman correlation inside each class, weighted by its size.
 
     A metric that knows nothing but the class of a sample is stable when pooled and not here. A
@@ -259,9 +259,7 @@ def spearman_within_class_pair_mean(
     return counted(_within_class_pair_mean(ranks, codes, _undefined(scores)), dropped)
 
 
-def reliability_of_one(
-    scores: Scores, labels: Integer[np.ndarray, " samples"]
-) -> tuple[Estimate, Estimate]:
+def reliability_of_one(scores: PerRun, labels: PerSample) -> tuple[Estimate, Estimate]:
     """``spearman_pair_mean`` and the same within class, each run sorted once for both.
 
     Args:
@@ -285,7 +283,7 @@ def reliability_of_one(
     return counted(found[0], dropped), counted(found[1], dropped)
 
 
-def kendall_w(scores: Scores) -> Estimate:
+def kendall_w(scores: PerRun) -> Estimate:
     """Kendall's coefficient of concordance of all runs, corrected for ties.
 
     ``12 sum_i (R_i - mean R)^2 / (m^2 (n^3 - n) - m sum_j T_j)`` with R_i the sum over the m runs
@@ -310,7 +308,7 @@ def kendall_w(scores: Scores) -> Estimate:
     return counted(_kendall_w(centred_ranks(scores), _undefined(scores)), dropped)
 
 
-def topk_jaccard(scores: Scores, percent: Number) -> Estimate:
+def topk_jaccard(scores: PerRun, percent: Number) -> Estimate:
     """Mean over pairs of runs of the weighted Jaccard index of their hardest ``percent`` %.
 
     A group of ties that the border cuts gets a fractional share, ``(k - above) / tied`` with k the
@@ -319,14 +317,14 @@ def topk_jaccard(scores: Scores, percent: Number) -> Estimate:
 
     Args:
         scores: Hardness, one row per run.
-        percent: Size of the top, above 0 and at most 100.
+        percent: Size of the top, from 1 to 100.
 
     Returns:
         Between 0 and 1, with its jackknife interval over runs; compare with
         ``topk_jaccard_chance``. NaN with the reason where ``spearman_pair_mean`` is.
 
     Raises:
-        ValueError: If ``percent`` is not above 0 and at most 100.
+        ValueError: If ``percent`` is not from 1 to 100; a share such as 0.1 is refused.
 
     Example:
         >>> runs = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 4.0, 2.0, 3.0]])
@@ -338,36 +336,36 @@ def topk_jaccard(scores: Scores, percent: Number) -> Estimate:
     return counted(_pair_mean(pairs, _undefined(scores)), dropped)
 
 
-def topk_jaccard_5(scores: Scores) -> Estimate:
+def topk_jaccard_5(scores: PerRun) -> Estimate:
     """``topk_jaccard`` of the hardest 5 %."""
     return topk_jaccard(scores, 5)
 
 
-def topk_jaccard_10(scores: Scores) -> Estimate:
+def topk_jaccard_10(scores: PerRun) -> Estimate:
     """``topk_jaccard`` of the hardest 10 %."""
     return topk_jaccard(scores, 10)
 
 
-def topk_jaccard_20(scores: Scores) -> Estimate:
+def topk_jaccard_20(scores: PerRun) -> Estimate:
     """``topk_jaccard`` of the hardest 20 %."""
     return topk_jaccard(scores, 20)
 
 
-def topk_overlap_pair_mean(scores: Scores, percent: Number) -> Estimate:
+def topk_overlap_pair_mean(scores: PerRun, percent: Number) -> Estimate:
     """Mean over pairs of runs of the shared part of their hardest ``percent`` %.
 
     Shares as in ``topk_jaccard``; sum of minima over k. Its chance level is ``percent / 100``.
 
     Args:
         scores: Hardness, one row per run.
-        percent: Size of the top, above 0 and at most 100.
+        percent: Size of the top, from 1 to 100.
 
     Returns:
         Between 0 and 1, with its jackknife interval over runs; NaN with the reason where
         ``spearman_pair_mean`` is.
 
     Raises:
-        ValueError: If ``percent`` is not above 0 and at most 100.
+        ValueError: If ``percent`` is not from 1 to 100; a share such as 0.1 is refused.
 
     Example:
         >>> runs = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 4.0, 2.0, 3.0]])
@@ -383,7 +381,7 @@ def topk_jaccard_chance(percent: Number) -> float:
     """Jaccard index to expect of two unrelated rankings: f / (2 - f) with f = percent / 100.
 
     Args:
-        percent: Size of the top, above 0 and at most 100.
+        percent: Size of the top, from 1 to 100.
 
     Returns:
         The chance level of ``topk_jaccard``.
@@ -516,7 +514,7 @@ def seeds_needed(r_1: Estimate, target: float = 0.9) -> Estimate:
     return Estimate(value=value, low=low, high=high, reason=reason)
 
 
-def icc_c1(scores: Scores, *, on_ranks: bool = False) -> Estimate:
+def icc_c1(scores: PerRun, *, on_ranks: bool = False) -> Estimate:
     """Intraclass correlation ICC(C,1): consistency of a single run, on the scores themselves.
 
     ``(MS_R - MS_E) / (MS_R + (k - 1) MS_E)`` of a two-way layout with samples as targets and k runs
@@ -543,11 +541,11 @@ def icc_c1(scores: Scores, *, on_ranks: bool = False) -> Estimate:
         case 3; values as pingouin's ``ICC(C,1)`` and ``ICC(C,k)``.
     """
     scores, dropped = _observed(scores)
-    targets = centred_ranks(scores) if on_ranks else _drawn_in(scores)
+    targets = centred_ranks(scores) if on_ranks else drawn_in(scores)
     return counted(_icc_c1(targets, _undefined(scores)), dropped)
 
 
-def icc_ck(scores: Scores, *, on_ranks: bool = False) -> Estimate:
+def icc_ck(scores: PerRun, *, on_ranks: bool = False) -> Estimate:
     """Intraclass correlation ICC(C,k): consistency of the mean over the k runs.
 
     ``(MS_R - MS_E) / MS_R``, which is ``spearman_brown`` of ``icc_c1`` at k runs; its interval is
@@ -571,7 +569,7 @@ def icc_ck(scores: Scores, *, on_ranks: bool = False) -> Estimate:
 
 
 def disjoint_halves_m(
-    scores: Scores, m: int, *, most: int = MOST_PAIRS_OF_SUBSETS, seed: int = 0
+    scores: PerRun, m: int, *, most: int = MOST_PAIRS_OF_SUBSETS, seed: int = 0
 ) -> Estimate:
     """Mean Spearman correlation between means over disjoint sets of m runs: the measured r_m.
 
@@ -608,7 +606,7 @@ def disjoint_halves_m(
     return counted(_halves(scores, m, undefined, most=most, seed=seed), dropped)
 
 
-def mean_over_runs(scores: Float[np.ndarray, "runs samples"]) -> Float[np.ndarray, " samples"]:
+def mean_over_runs(scores: PerRun) -> Float[np.ndarray, " samples"]:
     """Mean raw score per sample, with infinities drawn in to the run's own finite range.
 
     +inf counts as the largest finite score of its run and -inf as the smallest: one run's infinity
@@ -626,9 +624,10 @@ def mean_over_runs(scores: Float[np.ndarray, "runs samples"]) -> Float[np.ndarra
         >>> mean_over_runs(np.array([[1.0, 3.0, np.inf], [5.0, 1.0, 2.0]]))
         array([3. , 2. , 2.5])
     """
+    scores = of_runs("scores", scores)
     if len(scores) == 1:
         return scores[0]
-    return _drawn_in(scores).mean(axis=0)
+    return drawn_in(scores).mean(axis=0)
 
 
 def counted(estimate: Estimate, dropped: int) -> Estimate:
@@ -642,7 +641,8 @@ def counted(estimate: Estimate, dropped: int) -> Estimate:
 # Pieces
 
 
-def _observed(scores: Scores) -> tuple[Float[np.ndarray, "runs kept"], int]:
+def _observed(scores: PerRun) -> tuple[Float[np.ndarray, "runs kept"], int]:
+    scores = of_runs("scores", scores)
     kept = ~np.isnan(scores).any(axis=0)
     dropped = int(np.count_nonzero(~kept))
     # An index would leave each sample's runs together, where all that follows reads run by run.
@@ -650,10 +650,10 @@ def _observed(scores: Scores) -> tuple[Float[np.ndarray, "runs kept"], int]:
 
 
 def _observed_with_classes(
-    scores: Scores, labels: Integer[np.ndarray, " samples"]
+    scores: PerRun, labels: PerSample
 ) -> tuple[Float[np.ndarray, "runs kept"], Integer[np.ndarray, " kept"], int]:
-    if labels.shape != scores.shape[1:]:
-        raise ValueError(f"labels: expected shape {scores.shape[1:]}, got {labels.shape}")
+    scores = of_runs("scores", scores)
+    check_axes("labels", labels, ("samples",), scores.shape[1])
     observed, dropped = _observed(scores)
     of_these = labels[~np.isnan(scores).any(axis=0)] if dropped else labels
     return observed, class_codes(of_these), dropped
@@ -698,7 +698,7 @@ def _undefined(scores: Scores) -> str:
     return ""
 
 
-def _drawn_in(scores: Float[np.ndarray, "runs kept"]) -> Float[np.ndarray, "runs kept"]:
+def drawn_in(scores: Float[np.ndarray, "runs kept"]) -> Float[np.ndarray, "runs kept"]:
     """Scores with infinities at the edge of their run's finite range."""
     infinite = np.isinf(scores)
     if not infinite.any():

@@ -10,23 +10,29 @@ resample its interval, and its derivatives by them a standard error where sample
 """
 
 import math
-import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Integer
-from scipy.special import ndtri
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
 
 from hardness.estimate import Estimate
-from hardness.resampling import percentile_ends, simultaneous_reach
+from hardness.resampling import (
+    MOST_SAMPLES_TO_RESAMPLE,
+    NORMAL_REACH,
+    Strata,
+    percentile_ends,
+    resamples,
+    simultaneous_reach,
+)
+from hardness.shapes import PerRun, PerSample, check_axes, of_runs, of_samples
 from hardness.stability import counted, mean_over_runs
+from hardness.threads import in_threads, one_blas_thread
 from hardness.weighted import (
     BINARY,
     GRADED,
@@ -37,17 +43,13 @@ from hardness.weighted import (
     is_binary,
 )
 
-MOST_SAMPLES_TO_RESAMPLE = 20_000
-DRAWS_AT_ONCE = 250
 CLASS_MEAN = "class mean"
-_NORMAL = float(ndtri(0.975))
 
 Vector = Float[np.ndarray, " samples"]
 Labels = Integer[np.ndarray, " samples"]
 Weights = Float[np.ndarray, "draws samples"]
 Comparison = AgainstBinary | AgainstGraded
-Control = tuple[str, Vector] | None
-Strata = Sequence[Integer[np.ndarray, " _"]]
+Control = tuple[str, PerSample] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,7 @@ class Winner:
     chosen: tuple[str, str]
 
 
-def auroc(hardness: Vector, truth: Vector, *, draws: int = 0, seed: int = 0) -> Estimate:
+def auroc(hardness: PerSample, truth: PerSample, *, draws: int = 0, seed: int = 0) -> Estimate:
     """Area under the ROC curve: the chance that a positive scores harder than a negative.
 
     Mann and Whitney's statistic over the number of pairs; a tie counts half. Never turned round
@@ -113,7 +115,7 @@ def auroc(hardness: Vector, truth: Vector, *, draws: int = 0, seed: int = 0) -> 
 
 
 def auroc_within_class(
-    hardness: Vector, truth: Vector, labels: Labels, *, draws: int = 0, seed: int = 0
+    hardness: PerSample, truth: PerSample, labels: PerSample, *, draws: int = 0, seed: int = 0
 ) -> Estimate:
     """``auroc`` inside each given class, averaged by class size.
 
@@ -146,7 +148,7 @@ def auroc_within_class(
 
 
 def average_precision(
-    hardness: Vector, truth: Vector, *, draws: int = 0, seed: int = 0
+    hardness: PerSample, truth: PerSample, *, draws: int = 0, seed: int = 0
 ) -> AveragePrecision:
     """Mean over positives of the precision at each one's own threshold, hardest first.
 
@@ -185,7 +187,9 @@ def average_precision(
     )
 
 
-def precision_at_pi(hardness: Vector, truth: Vector, *, draws: int = 0, seed: int = 0) -> Estimate:
+def precision_at_pi(
+    hardness: PerSample, truth: PerSample, *, draws: int = 0, seed: int = 0
+) -> Estimate:
     """Share of positives among the hardest pi N samples, of which there are as many as positives.
 
     Ties that the border cuts belong to the top in part, as in ``stability.topk_jaccard``. Also the
@@ -212,9 +216,9 @@ def precision_at_pi(hardness: Vector, truth: Vector, *, draws: int = 0, seed: in
 
 
 def truth_table(
-    scores: Mapping[str, Float[np.ndarray, "_ samples"]],
-    truths: Mapping[str, Float[np.ndarray, " _"]],
-    labels: Labels,
+    scores: Mapping[str, PerRun],
+    truths: Mapping[str, PerSample],
+    labels: PerSample,
     *,
     control: Control = None,
     draws: int = 1000,
@@ -261,9 +265,13 @@ def truth_table(
         operating characteristic curves, 1988, whose errors the influence function gives for AUROC.
         Romano and Wolf, Exact and approximate stepdown methods for multiple testing, 2005.
     """
+    samples = np.size(labels)
+    check_axes("labels", labels, ("samples",))
+    scores = {name: of_runs(name, runs, samples) for name, runs in scores.items()}
+    truths = {name: of_samples(name, truth, samples) for name, truth in truths.items()}
     rows: list[dict[str, Any]] = []
     deviations: dict[str, list[Float[np.ndarray, "draws scores"]]] = {}
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         for name, truth in truths.items():
             found, drawn = _against(scores, name, truth, labels, control, draws, seed)
             rows += found
@@ -281,9 +289,9 @@ def truth_table(
 
 
 def paired_differences(
-    scores: Mapping[str, Float[np.ndarray, "_ samples"]],
-    truth: Vector,
-    labels: Labels,
+    scores: Mapping[str, PerRun],
+    truth: PerSample,
+    labels: PerSample,
     *,
     control: Control = None,
     draws: int = 1000,
@@ -314,9 +322,11 @@ def paired_differences(
         >>> paired_differences(scores, truth, labels, draws=0)["auroc"].tolist()
         [1.0]
     """
-    means = {name: mean_over_runs(runs) for name, runs in scores.items()}
+    truth = of_samples("truth", truth)
+    check_axes("labels", labels, ("samples",), len(truth))
+    means = {name: mean_over_runs(of_runs(name, runs, len(truth))) for name, runs in scores.items()}
     rows = []
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         for left, right in combinations(means, 2):
             neither = np.isnan(means[left]) | np.isnan(means[right])
             both = [np.where(neither, np.nan, means[name]) for name in (left, right)]
@@ -329,7 +339,7 @@ def paired_differences(
     return pd.DataFrame(rows)
 
 
-def winner(hardness: Mapping[str, Vector], truth: Vector, *, seed: int = 0) -> Winner | None:
+def winner(hardness: Mapping[str, PerSample], truth: PerSample, *, seed: int = 0) -> Winner | None:
     """The metric of the highest AUROC, quoted on ids that did not choose it.
 
     The best of many is best by luck as well. Each half of the ids, drawn among positives and among
@@ -351,6 +361,7 @@ def winner(hardness: Mapping[str, Vector], truth: Vector, *, seed: int = 0) -> W
         >>> winner({"good": truth, "bad": -truth}, truth)
         Winner(name='good', value=1.0, chosen=('good', 'good'))
     """
+    truth = of_samples("truth", truth)
     generator = np.random.default_rng((seed, 5))
     first = np.zeros(len(truth), dtype=np.bool_)
     for stratum in (0, 1):
@@ -376,19 +387,6 @@ def _strata(truth: Float[np.ndarray, " _"]) -> Strata:
     if is_binary(truth):
         return [ids for value in (1, 0) if len(ids := np.flatnonzero(truth == value))]
     return [np.flatnonzero(~np.isnan(truth))]
-
-
-def _resamples(samples: int, strata: Strata, draws: int, seed: int) -> Iterator[Weights]:
-    """How often each id is drawn, some draws at a time."""
-    generator = np.random.default_rng((seed, 6))
-    for start in range(0, draws, DRAWS_AT_ONCE):
-        chunk = min(DRAWS_AT_ONCE, draws - start)
-        weights = np.zeros((chunk, samples))
-        for ids in strata:
-            drawn = generator.integers(len(ids), size=(chunk, len(ids)))
-            cells = (drawn + len(ids) * np.arange(chunk)[:, None]).ravel()
-            weights[:, ids] = np.bincount(cells, minlength=chunk * len(ids)).reshape(chunk, -1)
-        yield weights
 
 
 def _centred(influence: Vector, strata: Strata) -> Vector:
@@ -417,11 +415,11 @@ def _ends_of_difference(
             moved = np.zeros(len(truth))
             moved[x.ids] += left[s]
             moved[y.ids] -= right[s]
-            reach = _NORMAL * math.sqrt(float((_centred(moved, strata) ** 2).sum()))
+            reach = NORMAL_REACH * math.sqrt(float((_centred(moved, strata) ** 2).sum()))
             ends[s] = (value - reach, value + reach)
         return ends
     drawn: dict[str, list[Float[np.ndarray, " draws"]]] = {s: [] for s in values}
-    for weights in _resamples(len(truth), strata, draws, seed):
+    for weights in resamples(len(truth), strata, draws, (seed, 6)):
         under_x, under_y = x.under(weights[:, x.ids]), y.under(weights[:, y.ids])
         for s, held in drawn.items():
             held.append(under_x[s] - under_y[s])
@@ -441,32 +439,27 @@ def _against(
     """The table's rows of one truth, and each statistic's deviations from its value, drawn."""
     statistics = BINARY if is_binary(truth) else GRADED
     strata = _strata(truth)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = list(
-            pool.map(lambda score: _row(score, scores[score], name, truth, labels, control), scores)
+    rows = in_threads(
+        lambda score: _row(score, scores[score], name, truth, labels, control), scores
+    )
+    if not draws or not strata:
+        return rows, {}
+    # Another truth's draws are others: that of its name makes them the same in every table.
+    own = zlib.crc32(name.encode()) + seed
+    means = (mean_over_runs(runs) for runs in scores.values())
+    if np.count_nonzero(~np.isnan(truth)) > MOST_SAMPLES_TO_RESAMPLE:
+        influences = in_threads(
+            lambda mean: _influences(mean, truth, labels, control, statistics, strata), means
         )
-        if not draws or not strata:
-            return rows, {}
-        # Another truth's draws are others: that of its name makes them the same in every table.
-        own = zlib.crc32(name.encode()) + seed
-        means = (mean_over_runs(runs) for runs in scores.values())
-        if np.count_nonzero(~np.isnan(truth)) > MOST_SAMPLES_TO_RESAMPLE:
-            influences = list(
-                pool.map(
-                    lambda mean: _influences(mean, truth, labels, control, statistics, strata),
-                    means,
-                )
-            )
-            drawn = {
-                s: _normal_deviations([one[s] for one in influences], draws, own)
-                for s in statistics
-            }
-            return _with_errors(rows, drawn, statistics, normal=True), drawn
-        ones = [comparison(mean, truth, labels, control) for mean in means]
-        chunks = [
-            list(pool.map(lambda one, w=weights: _under(one, w, statistics), ones))
-            for weights in _resamples(len(truth), strata, draws, own)
-        ]
+        drawn = {
+            s: _normal_deviations([one[s] for one in influences], draws, own) for s in statistics
+        }
+        return _with_errors(rows, drawn, statistics, normal=True), drawn
+    ones = [comparison(mean, truth, labels, control) for mean in means]
+    chunks = [
+        in_threads(partial(_under, weights=weights, statistics=statistics), ones)
+        for weights in resamples(len(truth), strata, draws, (own, 6))
+    ]
     drawn = {
         s: np.concatenate([np.stack([of[s] for of in chunk], axis=1) for chunk in chunks])
         - np.array([row[s] for row in rows])
@@ -532,7 +525,9 @@ def _with_errors(
         exists = ~np.isnan(drawn[s]).all(axis=0)
         errors = np.full(len(rows), np.nan)
         errors[exists] = np.nanstd(drawn[s][:, exists], axis=0)
-        low, high = (-_NORMAL * errors, _NORMAL * errors) if normal else percentile_ends(drawn[s])
+        low, high = (
+            (-NORMAL_REACH * errors, NORMAL_REACH * errors) if normal else percentile_ends(drawn[s])
+        )
         for place, row in enumerate(rows):
             added[place] |= {
                 f"{s}_low": row[s] + low[place],
@@ -586,11 +581,17 @@ def _reason(one: Comparison, values: Mapping[str, float], dropped: int) -> str:
 
 
 def _estimates(
-    hardness: Vector, truth: Vector, labels: Labels | None, draws: int, seed: int
+    hardness: PerSample, truth: PerSample, labels: PerSample | None, draws: int, seed: int
 ) -> dict[str, Estimate]:
     """Of a binary truth every statistic with its interval."""
+    truth = of_samples("truth", truth)
     if not is_binary(truth):
-        raise ValueError("truth: expected 0, 1 and NaN alone; a graded one is compared by Spearman")
+        graded = truth[~np.isin(truth, (0, 1)) & ~np.isnan(truth)]
+        raise ValueError(
+            f"truth: expected 0, 1 and NaN alone, as a graded truth is compared by Spearman; got "
+            f"{graded[0]:g}"
+        )
+    hardness = of_samples("hardness", hardness, len(truth))
     classes = np.zeros(len(truth), dtype=np.int64) if labels is None else labels
     one = comparison(hardness, truth, classes, None)
     values = one.values()

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hardness.ranks import FEWEST_SAMPLES, centred_ranks
+from hardness.shapes import PerRun, of_runs
 
 FEWEST_CONFIGURATIONS = 2
 FEWEST_RUNS = 2
@@ -41,7 +42,7 @@ class VarianceComponents:
 
 
 def variance_components(
-    scores: Sequence[Float[np.ndarray, "_ samples"]],
+    scores: Sequence[PerRun],
 ) -> VarianceComponents:
     """Shares of sample, sample by configuration, and seed, in the variance of normalised ranks.
 
@@ -71,6 +72,7 @@ def variance_components(
     References:
         Searle, Casella and McCulloch, Variance Components, 1992, for balanced nested designs.
     """
+    scores = [of_runs("scores", rows) for rows in scores]
     if len({rows.shape[1] for rows in scores}) > 1:
         raise ValueError(
             f"expected the same samples in every configuration; got {[r.shape[1] for r in scores]}"

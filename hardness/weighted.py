@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 from scipy.sparse import csr_array
 
-from hardness.ranks import FEWEST_SAMPLES, centred_ranks, class_codes
+from hardness.ranks import FEWEST_SAMPLES, centred_ranks, class_blocks, class_codes
+from hardness.shapes import PerSample, check_axes, of_samples
 
 BINARY = ("auroc", "auroc_within_class", "average_precision", "precision_at_pi")
 GRADED = ("spearman", "spearman_within_class", "partial_spearman")
@@ -24,13 +25,14 @@ Row = Float[np.ndarray, " kept"]
 Drawn = dict[str, Float[np.ndarray, " draws"]]
 
 
-def is_binary(truth: Vector) -> bool:
+def is_binary(truth: PerSample) -> bool:
     """Whether a truth holds nothing but 0 and 1, and NaN where it is unknown.
 
     Example:
         >>> is_binary(np.array([0.0, 1.0, np.nan])), is_binary(np.array([0.0, 2.0]))
         (True, False)
     """
+    truth = of_samples("truth", truth)
     return bool(np.isin(truth[~np.isnan(truth)], (0, 1)).all())
 
 
@@ -286,7 +288,7 @@ def _correlation(
 ) -> Float[np.ndarray, " draws"]:
     """Correlation inside each class, averaged by class size, of those in which both vary."""
     sums = np.zeros((2, len(weights)))
-    for block in _blocks(codes):
+    for block in class_blocks(codes):
         w, u, v = weights[:, block], x[block], y[block]
         n = w.sum(axis=1)
         moments = np.stack([u, v, u * u, v * v, u * v])
@@ -302,7 +304,7 @@ def _correlation(
 def _influence_on_correlation(x: Row, y: Row, codes: Integer[np.ndarray, " kept"]) -> Row:
     """Of standardised ranks ``x y - r_c (x^2 + y^2) / 2 + r_c - r``, over the ids that count."""
     found, areas, sizes = np.zeros(len(x)), np.zeros(len(x)), 0
-    for block in _blocks(codes):
+    for block in class_blocks(codes):
         spreads = x[block].std(), y[block].std()
         if min(spreads) > 0:
             u, v = (
@@ -330,17 +332,11 @@ def _partial(
     return np.where(defined, (r_xy - r_xz * r_yz) / np.sqrt(np.where(defined, left, 1)), np.nan)
 
 
-def _blocks(codes: Labels) -> list[slice]:
-    """Of codes in ascending order."""
-    ends = np.cumsum(np.bincount(codes)).tolist()
-    return [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True) if b > a]
-
-
 def comparison(
-    hardness: Vector,
-    truth: Float[np.ndarray, " _"],
-    labels: Labels,
-    control: tuple[str, Vector] | None,
+    hardness: PerSample,
+    truth: PerSample,
+    labels: PerSample,
+    control: tuple[str, PerSample] | None,
 ) -> AgainstBinary | AgainstGraded:
     """One score against one truth, binary if that is, over the ids that have both.
 
@@ -354,21 +350,20 @@ def comparison(
     Raises:
         ValueError: If lengths differ.
     """
-    if not hardness.shape == truth.shape == labels.shape:
-        raise ValueError(
-            f"expected as many scores as truths and labels; got {len(hardness)}, {len(truth)} and "
-            f"{len(labels)}"
-        )
+    hardness = of_samples("hardness", hardness)
+    truth = of_samples("truth", truth, len(hardness))
+    check_axes("labels", labels, ("samples",), len(hardness))
     kept = ~(np.isnan(hardness) | np.isnan(truth))
     if is_binary(truth):
         return _binary(hardness, truth, labels, np.flatnonzero(kept))
-    if control is not None:
-        kept &= ~np.isnan(control[1])
+    fixed = None if control is None else of_samples(control[0], control[1], len(hardness))
+    if fixed is not None:
+        kept &= ~np.isnan(fixed)
     ids = np.flatnonzero(kept)
     ids = ids[np.argsort(labels[ids], kind="stable")]
     codes = class_codes(labels[ids])
     x, y = hardness[ids], truth[ids]
-    held = control[1][ids] if control is not None else _class_means(y, codes)
+    held = _class_means(y, codes) if fixed is None else fixed[ids]
     three = np.stack([x, y, held])
     reason = ""
     if len(ids) < FEWEST_SAMPLES:

@@ -34,6 +34,7 @@ from hardness.agreement import (
     ScoreSet,
     agreement_of_pairs,
     supervised_reference,
+    with_details,
 )
 from hardness.dynamics import SPEC
 from hardness.estimate import Estimate
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from hardness.datasets import Dataset
 
 REFERENCE = "supervised_reference"
+PAIRS_SHOWN = 20  # of a sweep without the reference
 CONTROL = "image_entropy"
 MEMBERS = tuple(member for cluster in REFERENCE_CLUSTERS for member in cluster)
 _JOIN = "+".join
@@ -244,7 +246,7 @@ def aggregate(
         dataset: For the metrics of the pixels; None leaves them out, with a note.
         given: Hardness by others, by ``sample_id``, that joins the agreement.
         given_truths: Truths by others, by ``sample_id``, beside those that the runs say.
-        intervals: Also bootstrap the intervals of agreement and truth.
+        intervals: Also bootstrap the intervals of truth, and of the agreement that is shown.
     """
     scores, notes = collect(sweep, store, folder)
     notes = [*sweep.notes, *notes]
@@ -414,7 +416,8 @@ def agreement_table(
     """Every metric against every other and against the supervised reference.
 
     Of each regimen the configuration that is best by its own objective enters. Variants of a
-    metric (dotted keys) stay out unless asked for.
+    metric (dotted keys) stay out unless asked for. Every pair has point estimates; Kendall's tau
+    and intervals belong to the rows that a terminal shows, see ``detailed``.
 
     Args:
         sweep: For the direction of each regimen's objective.
@@ -426,8 +429,8 @@ def agreement_table(
         measured: What ``measure`` made of the scores, if it did.
         truths: To be compared with as well, by rank correlation.
         control: The entropy of the images, for the partial correlation.
-        pairwise: Also the statistics that are made a pair at a time: rank-biased overlap, partial
-            correlation.
+        pairwise: Every row gets Kendall's tau, intervals, rank-biased overlap and the partial
+            correlation, which are made a pair at a time.
     """
     best = best_of_each_regimen(sweep, scores)
     sets, about = _score_sets(best, pixels, given or {}, keys, measured or {})
@@ -437,37 +440,14 @@ def agreement_table(
     pairs = [*itertools.combinations(range(len(sets)), 2)]
     supervised = next((s for s in best if s.configuration.regimen == "supervised"), None)
     if supervised is not None and {*MEMBERS} <= supervised.raw.keys():
-        hardness = {k: supervised.hardness(k) for k in MEMBERS}
-        # A metric that is part of the reference meets what is left without its whole cluster.
-        rests = {
-            member: rest
-            for cluster in REFERENCE_CLUSTERS
-            for rest in [supervised_reference(hardness, without=cluster[0])]
-            for member in cluster
-        }
-        whole = supervised_reference(hardness)
-        # A variant such as aum.train belongs where its metric does.
-        metrics = [about[one.name]["metric"].partition(".")[0] for one in sets]
-        places: dict[str, int] = {}
-        for left in sorted(range(len(metrics)), key=lambda place: metrics[place] in MEMBERS):
-            metric = metrics[left]
-            right = f"{REFERENCE} without {metric}" if metric in MEMBERS else REFERENCE
-            if right not in places:
-                places[right] = len(sets)
-                reference = rests.get(metric, whole)
-                sets.append(ScoreSet(name=right, scores=reference, runs=supervised.runs))
-                about[right] = {
-                    "metric": REFERENCE,
-                    "family": "supervised",
-                    "labels_used": "own",
-                    "configuration_id": supervised.configuration.configuration_id,
-                    "missing_seeds": supervised.missing_seeds,
-                }
-            pairs.append((left, places[right]))
+        pairs += _pairs_with_reference(supervised, sets, about)
     if not pairs:
         return pd.DataFrame()
     sets, pairs = _on_common_units(sets, pairs)
-    table = agreement_of_pairs(sets, pairs, scores[0].labels, draws=1000 if intervals else 0)
+    labels = scores[0].labels
+    table = agreement_of_pairs(sets, pairs, labels)
+    rows = range(len(pairs)) if pairwise else detailed(table)
+    table = with_details(table, rows, sets, pairs, labels, draws=1000 if intervals else 0)
     if pairwise:
         further = pairwise_agreement(sets, pairs, scores[0].sample_ids, control=control)
         table = pd.concat([table, further], axis=1)
@@ -475,6 +455,56 @@ def agreement_table(
         for column in ("metric", "family", "labels_used", "configuration_id", "missing_seeds"):
             table[f"{column}_{side}"] = [about[n][column] for n in table[side]]
     return table
+
+
+def detailed(table: pd.DataFrame) -> list[int]:
+    """Rows of an agreement table that a terminal shows.
+
+    These are the rows against the supervised reference. Without a reference, they are the pairs
+    that agree best.
+
+    Args:
+        table: With the columns ``right`` and ``spearman``, its rows numbered from 0.
+    """
+    against = table["right"].str.startswith(REFERENCE)
+    if against.any():
+        return table.index[against].tolist()
+    return table["spearman"].nlargest(PAIRS_SHOWN).index.tolist()
+
+
+def _pairs_with_reference(
+    supervised: ConfigurationScores, sets: list[ScoreSet], about: dict[str, dict[str, str]]
+) -> list[tuple[int, int]]:
+    """Pairs of every set with the reference, whose score sets are added to both collections."""
+    hardness = {k: supervised.hardness(k) for k in MEMBERS}
+    # A metric that is part of the reference meets what is left without its whole cluster.
+    rests = {
+        member: rest
+        for cluster in REFERENCE_CLUSTERS
+        for rest in [supervised_reference(hardness, without=cluster[0])]
+        for member in cluster
+    }
+    whole = supervised_reference(hardness)
+    # A variant such as aum.train belongs where its metric does.
+    metrics = [about[one.name]["metric"].partition(".")[0] for one in sets]
+    places: dict[str, int] = {}
+    pairs = []
+    for left in sorted(range(len(metrics)), key=lambda place: metrics[place] in MEMBERS):
+        metric = metrics[left]
+        right = f"{REFERENCE} without {metric}" if metric in MEMBERS else REFERENCE
+        if right not in places:
+            places[right] = len(sets)
+            reference = rests.get(metric, whole)
+            sets.append(ScoreSet(name=right, scores=reference, runs=supervised.runs))
+            about[right] = {
+                "metric": REFERENCE,
+                "family": "supervised",
+                "labels_used": "own",
+                "configuration_id": supervised.configuration.configuration_id,
+                "missing_seeds": supervised.missing_seeds,
+            }
+        pairs.append((left, places[right]))
+    return pairs
 
 
 def truths_of(

@@ -16,7 +16,7 @@ from hardness.metrics import METRICS
 from hardness.metrics.registry import Metric
 from hardness.plan import TRUTH
 from hardness.training import REGIMENS
-from sweep.aggregate import REFERENCE, Aggregate, headline
+from sweep.aggregate import REFERENCE, Aggregate, detailed, headline
 from sweep.needs import offered
 from sweep.places import spool
 from sweep.spec import Cell, SweepSpec
@@ -192,11 +192,11 @@ def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) 
     out = console()
     if table.empty:
         return
-    against = table["right"].str.startswith(REFERENCE)
-    most = _ROWS if reference else len(table)
-    if reference and not against.any():
+    rows = _short_reference(table.loc[detailed(table)] if reference else table)
+    most, left_out = _ROWS if reference else len(rows), 0
+    if reference and REFERENCE not in {*rows["right"]}:
         reference, title = False, "Agreement of every two metrics"
-    rows = _short_reference(table[against] if reference else table)
+        left_out = len(table) - len(rows)
     shared = "" if reference else _shared_ending([*rows["left"], *rows["right"]])
     if shared:
         title = f"{title} · {shared[1:]}"
@@ -225,8 +225,8 @@ def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) 
                 _number(row["disattenuated"]),
                 _number(row["disattenuated_within_class"]),
             )  # fmt: skip
-        if len(group) > most:
-            shown.add_row(*_more(len(group) - most, len(shown.columns), "agreement.csv"))
+        if more := left_out + max(len(group) - most, 0):
+            shown.add_row(*_more(more, len(shown.columns), "agreement.csv"))
     shown.caption = (
         "Means over seeds, never of the same runs on both sides. Spearman: 95 % bootstrap over\n"
         "samples. top 10 %: overlap of the hardest. r / noise: Spearman with the seed noise of\n"

@@ -50,6 +50,9 @@ def main() -> None:
     parser.add_argument(
         "--apart", default="", help="columns that may be missing here, separated by commas"
     )
+    parser.add_argument(
+        "--emptied", default="", help="columns of csv tables whose cells may be empty here"
+    )
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="same-"))
     (folder / "same.yaml").write_text(EXPERIMENT)
@@ -63,10 +66,10 @@ def main() -> None:
         said = _sweep(ROOT, folder / "old", folder)
         if "24 of 24 cells are done already" not in said:
             sys.exit(f"expected every run to be found as done; got\n{said}")
-        apart = {*given.apart.split(",")}
-        found_again = _differences(old, _tables(folder / "old"), apart)
+        apart, emptied = {*given.apart.split(",")}, {*given.emptied.split(",")}
+        found_again = _differences(old, _tables(folder / "old"), apart, emptied)
         _sweep(ROOT, folder / "new", folder)
-        trained_again = _differences(old, _tables(folder / "new"), apart)
+        trained_again = _differences(old, _tables(folder / "new"), apart, emptied)
     finally:
         remove = ["git", "-C", str(ROOT), "worktree", "remove", "--force", str(before)]
         subprocess.run(remove, check=True)
@@ -103,17 +106,21 @@ def _tables(workdir: Path) -> dict[str, Path]:
     }
 
 
-def _differences(old: dict[str, Path], new: dict[str, Path], apart: set[str]) -> list[str]:
-    """What differs, a line a table; columns that are named may be missing."""
+def _differences(
+    old: dict[str, Path], new: dict[str, Path], apart: set[str], emptied: set[str]
+) -> list[str]:
+    """What differs, a line a table; some columns may be missing, and cells of others empty."""
     found = [f"{name}: missing" for name in sorted({*old} - {*new})]
     found += [f"{name}: new" for name in sorted({*new} - {*old})]
     for name in sorted({*old} & {*new}):
         if old[name].read_bytes() == new[name].read_bytes():
             continue
         left, right = (_read(one[name]) for one in (old, new))
+        for column in emptied & {*left} & {*right} if len(left) == len(right) else ():
+            left.loc[right[column] == "", column] = ""
         if not {*right} <= {*left} or not {*left} - {*right} <= apart:
             found.append(f"{name}: columns {sorted({*left} ^ {*right})}")
-        elif not left[[*right]].equals(right) or not (apart & {*left}):
+        elif not left[[*right]].equals(right) or not ((apart | emptied) & {*left}):
             found.append(f"{name}: values, or bytes of equal values")
     return found
 

@@ -15,6 +15,7 @@ import hardness.agreement
 from hardness.agreement import (
     ScoreSet,
     agreement,
+    agreement_of_pairs,
     disattenuated,
     kendall_tau_b,
     partial_spearman,
@@ -23,6 +24,7 @@ from hardness.agreement import (
     spearman_within_class,
     supervised_reference,
     topk_overlap,
+    with_details,
 )
 from hardness.estimate import Estimate
 from hardness.stability import (
@@ -33,7 +35,6 @@ from hardness.stability import (
 
 POINTS = [
     "spearman",
-    "kendall_tau_b",
     "topk_overlap_5",
     "topk_overlap_10",
     "topk_overlap_20",
@@ -47,6 +48,7 @@ ENDS = [
     "spearman_within_class_low",
     "spearman_within_class_high",
 ]
+DETAILS = ["kendall_tau_b", *ENDS]
 MEMBERS = ("mean_loss", "aum", "cartography_confidence", "forgetting_events", "fslt")
 
 
@@ -162,7 +164,7 @@ class TestTopK:
 
     def test_a_size_outside_0_to_100_is_refused(self):
         x = np.arange(5.0)
-        with pytest.raises(ValueError, match="percent: expected above 0"):
+        with pytest.raises(ValueError, match="percent: expected from 1 to 100"):
             topk_overlap(x, x, 0)
 
 
@@ -286,7 +288,7 @@ class TestPartialSpearman:
             ([1.0, 1, 1, 1], "all samples tie in control"),
             ([1.0, 2, 3, 4], "the control leaves nothing of x or of y"),
             ([4.0, 3, 2, 1], "the control leaves nothing of x or of y"),
-            ([np.nan, np.nan, np.nan, 1], "needs 2 samples with all three scores, got 1; 3 ids"),
+            ([np.nan, np.nan, np.nan, 1], "needs 2 samples with all 3 scores, got 1; 3 ids"),
         ],
     )
     def test_nothing_left_is_nan_with_the_reason(self, control, reason):
@@ -367,9 +369,9 @@ class TestReference:
         scores = {m: np.zeros((1, 3)) for m in MEMBERS}
         with pytest.raises(ValueError, match="without: expected one of mean_loss, aum"):
             supervised_reference(scores, without="el2n")
-        with pytest.raises(ValueError, match="needs aum, fslt"):
+        with pytest.raises(ValueError, match="expected aum, fslt for the reference; got"):
             supervised_reference({m: scores[m] for m in MEMBERS if m not in ("aum", "fslt")})
-        with pytest.raises((ValueError, TypeError)):
+        with pytest.raises(ValueError, match="scores: expected one shape for all members; got"):
             supervised_reference(scores | {"fslt": np.zeros((2, 3))})
 
 
@@ -416,7 +418,7 @@ class TestTable:
         x, y, labels = metric("x", runs, seed=1), metric("y", runs, seed=2), some_labels()
         row = agreement([x, y], None, labels, draws=0).iloc[0]
         r_x, r_y = (spearman_pair_mean(scores.scores).value for scores in (x, y))
-        expected = {key: [] for key in POINTS}
+        expected = {key: [] for key in [*POINTS, "kendall_tau_b"]}
         for a, b in both_ways(runs):
             mean_x, mean_y = x.scores[a].mean(axis=0), y.scores[b].mean(axis=0)
             rho = spearman(mean_x, mean_y).value
@@ -456,7 +458,7 @@ class TestTable:
     def test_a_single_shared_run_gives_the_reason_and_no_number(self):
         x, y = metric("x", 1, seed=1), metric("y", 1, seed=2)
         row = agreement([x], [y], some_labels(), draws=10).iloc[0]
-        assert row[POINTS + ENDS].isna().all()
+        assert row[POINTS + DETAILS].isna().all()
         assert row["reason"] == "one shared run (run0): no disjoint halves"
         assert (row["samples"], row["runs_left"], row["runs_right"]) == (120, 0, 0)
 
@@ -509,7 +511,7 @@ class TestTable:
         x, labels = metric("x", 4, seed=1), some_labels()
         y = ScoreSet(name="flat", scores=np.ones((4, 120)), runs=x.runs)
         row = agreement([x, y], None, labels, draws=20).iloc[0]
-        assert row[POINTS + ENDS].isna().all()
+        assert row[POINTS + DETAILS].isna().all()
         assert row["reason"] == "flat: all samples tie"
 
     def test_constant_classes_leave_the_pooled_value(self):
@@ -546,14 +548,14 @@ class TestTable:
         empty = agreement([x], None, some_labels())
         assert empty.empty
         assert list(empty.columns) == list(triangle.columns)
-        assert set(POINTS + ENDS) < set(empty.columns)
+        assert set(POINTS + DETAILS) < set(empty.columns)
 
     def test_a_row_does_not_depend_on_the_others(self):
         sets = [metric(name, 6, seed=i) for i, name in enumerate("wxyz")]
         whole = agreement(sets, None, some_labels(), draws=30, splits=4)
         alone = agreement([sets[1]], [sets[3]], some_labels(), draws=30, splits=4)
         row = whole[(whole["left"] == "x") & (whole["right"] == "z")].iloc[0]
-        for key in POINTS + ENDS:
+        for key in POINTS + DETAILS:
             assert row[key] == pytest.approx(alone.iloc[0][key], rel=1e-12)
 
     def test_a_set_with_itself_measures_its_own_reliability(self):
@@ -578,16 +580,19 @@ class TestTable:
         expected = kendalltau(x.scores[0], y.scores[1]).statistic
         assert row["kendall_tau_b"] == pytest.approx(expected, abs=1e-12)
 
-    def test_tau_of_few_samples_by_signs_is_that_by_sorting(self, monkeypatch):
-        x, y = (metric(name, 4, seed=seed) for seed, name in enumerate("xy"))
-        x = dataclasses.replace(x, scores=x.scores.round(1))
-        constant = dataclasses.replace(y, name="constant", scores=np.ones_like(y.scores))
-        sets = [x, y, constant, deterministic("z", y.scores[0].round())]
-        by_signs = agreement(sets, None, some_labels(), draws=0)
-        monkeypatch.setattr(hardness.agreement, "MOST_SAMPLES_FOR_SIGNS", 0)
-        by_sorting = agreement(sets, None, some_labels(), draws=0)
-        assert by_signs["kendall_tau_b"].isna().sum() == 3
-        pd.testing.assert_frame_equal(by_signs, by_sorting, rtol=1e-14)
+    def test_details_are_of_the_chosen_rows_alone(self):
+        sets = [metric(name, 4, seed=seed) for seed, name in enumerate("xyz")]
+        sets.append(deterministic("w", np.arange(120)))
+        pairs, labels = list(combinations(range(4), 2)), some_labels()
+        points = agreement_of_pairs(sets, pairs, labels)
+        assert points[DETAILS].isna().all(axis=None)
+        assert points[POINTS].notna().all(axis=None)
+        found = with_details(points, [1, 4], sets, pairs, labels, draws=40)
+        whole = agreement(sets, None, labels, draws=40)
+        assert found.drop(columns=DETAILS).equals(whole.drop(columns=DETAILS))
+        assert found[DETAILS].notna().all(axis=1).tolist() == [n in (1, 4) for n in range(6)]
+        chosen = found.loc[[1, 4], DETAILS].to_numpy(dtype=float)
+        assert chosen == pytest.approx(whole.loc[[1, 4], DETAILS].to_numpy(dtype=float), rel=1e-12)
 
     def test_tau_beyond_sixteen_bits(self):
         x, y, labels = random_pair(70_000, decimals=2)
@@ -700,7 +705,7 @@ class TestIntervals:
         x, y, labels = random_pair()
         row = agreement([deterministic("x", x)], [deterministic("y", y)], labels, draws=0).iloc[0]
         assert row[ENDS].isna().all()
-        assert row[POINTS].notna().all()
+        assert row[[*POINTS, "kendall_tau_b"]].notna().all()
 
 
 class TestSharedErrors:

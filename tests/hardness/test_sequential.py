@@ -108,7 +108,7 @@ def test_a_look_that_is_not_planned_is_refused(number, target, said):
 
 
 def test_more_runs_than_were_due_are_refused():
-    with pytest.raises(ValueError, match="expected at most 6 runs, got 8"):
+    with pytest.raises(ValueError, match="expected at most 6 runs; got 8"):
         look_at(np.vstack([FOUR, FOUR]), 1, PLAN, 0.9)
 
 

@@ -12,10 +12,12 @@ import torch
 from matplotlib import rcParams
 
 from hardness.datasets import Dataset, Samples
+from hardness.metrics import METRICS
 from hardness.stability import spearman_pair_mean
 from sweep import aggregate, report
 from sweep.aggregate import MEMBERS, REFERENCE, Aggregate, ConfigurationScores
 from sweep.spec import Configuration
+from sweep.tables import print_agreement
 
 SAMPLES = 60
 MAP = ("cartography_confidence", "cartography_variability", "cartography_correctness")
@@ -262,6 +264,27 @@ class TestForecastRows:
         texts = [text.get_text() for text in figure.axes[0].texts]
         assert "mean_loss.supervised" in texts
         assert not {"el2n.supervised", "fslt.supervised"} & {*texts}
+
+
+class TestDetails:
+    """Kendall's tau and intervals belong to the rows that a terminal shows."""
+
+    def test_are_of_the_rows_against_the_reference(self, result):
+        has = result.agreement["kendall_tau_b"].notna()
+        assert has.equals(result.agreement["right"].str.startswith(REFERENCE))
+        assert 0 < has.sum() < len(has)
+
+    def test_are_of_the_pairs_that_agree_best_without_a_reference(self, capsys):
+        one = scores(
+            "contrastive", [k for k, m in METRICS.items() if m.scope == "run" and "." not in k][:8]
+        )
+        table = aggregated(one).agreement
+        best = table["spearman"].nlargest(20).index
+        assert table.index[table["kendall_tau_b"].notna()].tolist() == sorted(best)
+        print_agreement(table.assign(approximated_left="", approximated_right=""), "")
+        printed = capsys.readouterr().out
+        assert "8 more in agreement.csv" in printed
+        assert f"{table.loc[best[0], 'kendall_tau_b']:.2f}" in printed
 
 
 class TestAgreementMatrix:
