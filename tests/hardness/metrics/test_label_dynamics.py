@@ -67,7 +67,7 @@ def test_aum_agrees_with_the_authors_package(tmp_path_factory, case, classes, da
     shape = case[0].shape
     logits = data.draw(hnp.arrays(np.float32, (*shape, classes), elements=numbers()))
     labels = data.draw(hnp.arrays(np.int64, shape[1], elements=st.integers(0, classes - 1)))
-    margins = np.stack([signals.label_margin(epoch, labels) for epoch in logits])
+    margins = np.stack([signals.label_margin_from_logits(epoch, labels) for epoch in logits])
     seen = case[1] & (case[1].sum(axis=1, keepdims=True) > 1)
 
     theirs = AUMCalculator(str(tmp_path_factory.getbasetemp()))
