@@ -136,8 +136,12 @@ def energy_from_logits(
 
 
 def feature_norm_from_embeddings(emb: Float[Array, "samples width"]) -> Float[Array, " samples"]:
-    """Mean square of the embedding over its dimensions."""
-    z = _tensor(emb)
+    """Mean square of the embedding over its dimensions.
+
+    Raises:
+        ValueError: If the array has other axes.
+    """
+    z = _matrix(emb, "emb")
     out = torch.empty(len(z), dtype=torch.float64, device=z.device)
     for rows in _blocks(z):
         out[rows] = z[rows].double().square().mean(1)
@@ -154,9 +158,9 @@ def msd_from_embeddings(
         previous: Of the epoch before, same samples in the same order.
 
     Raises:
-        ValueError: If the shapes differ, or if ``previous`` is nothing but zeros while ``emb`` is
-            not: the published code kept such a buffer, so that its displacement was the mean
-            square of the current embedding.
+        ValueError: If the arrays have other axes or differ in shape, or if ``previous`` is nothing
+            but zeros while ``emb`` is not: the published code kept such a buffer, so that its
+            displacement was the mean square of the current embedding.
     """
     new, old = _two_epochs(emb, previous)
     out = torch.empty(len(new), dtype=torch.float64, device=new.device)
@@ -226,13 +230,13 @@ def grand_last_layer_from_head(
         bias: Whether the head has one, whose gradient is the 1 in the formula.
 
     Raises:
-        ValueError: If a label is not a class or the arrays disagree in length.
+        ValueError: If the arrays have other axes or disagree in length, or a label is no class.
 
     References:
         Paul et al., NeurIPS 2021, for the gradient norm (GraNd); the closed form agrees with
         autograd.
     """
-    h, z = _tensor(emb), _tensor(logits)
+    h, z = _matrix(emb, "emb"), _tensor(logits)
     # One row would not fail: it would count for all of the other array's.
     if len(h) != len(z):
         raise ValueError(f"expected as many embeddings as logits; got {len(h)} and {len(z)}")
@@ -256,7 +260,7 @@ def gradnorm_from_head(
         logits: What it makes of that.
 
     Raises:
-        ValueError: If the arrays disagree in length.
+        ValueError: If the arrays have other axes or disagree in length.
 
     References:
         Huang, Geng and Li, "On the Importance of Gradients for Detecting Distributional Shifts in
@@ -264,7 +268,7 @@ def gradnorm_from_head(
         that code gives one value for a whole batch. Of pytorch-ood's it is the number of classes
         times as much: that one takes the mean over the classes.
     """
-    h, z = _tensor(emb), _tensor(logits)
+    h, z = _matrix(emb, "emb"), _matrix(logits, "logits")
     if len(h) != len(z):
         raise ValueError(f"expected as many embeddings as logits; got {len(h)} and {len(z)}")
     out = torch.empty(len(z), dtype=torch.float64, device=z.device)
@@ -471,7 +475,7 @@ def _direction(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _two_epochs(emb: Any, previous: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    new, old = _tensor(emb), _tensor(previous)
+    new, old = _matrix(emb, "emb"), _matrix(previous, "previous")
     if new.shape != old.shape:
         raise ValueError(f"expected embeddings of one shape; got {_shape(new)} and {_shape(old)}")
     if new.any() and not old.any():
@@ -499,6 +503,14 @@ def as_tensor(values: np.ndarray) -> torch.Tensor:
 
 def _tensor(values: Any) -> torch.Tensor:
     return as_tensor(values) if isinstance(values, np.ndarray) else values.detach()
+
+
+def _matrix(values: Any, name: str) -> torch.Tensor:
+    """Embeddings or logits, one row per sample."""
+    tensor = _tensor(values)
+    if tensor.ndim != 2:  # noqa: PLR2004 - samples and width
+        raise ValueError(f"expected {name} [samples, width]; got shape {_shape(tensor)}")
+    return tensor
 
 
 def _in_kind(values: torch.Tensor, like: Any) -> Any:

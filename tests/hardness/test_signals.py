@@ -1,6 +1,7 @@
 """Signals against hand computations, against torch and scipy, and against their own symmetries."""
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -382,3 +383,20 @@ def test_turns_from_a_buffer_that_was_never_written_are_refused():
         signals.msd_cosine_from_embeddings(emb, np.zeros_like(emb))
     with pytest.raises(ValueError, match="embeddings of one shape"):
         unchecked(signals.msd_cosine_from_embeddings)(np.ones((2, 3)), np.ones((3, 3)))
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 4, 3)])
+def test_embeddings_of_other_axes_are_refused(shape):
+    emb, logits = np.ones(shape), np.ones((shape[0], 2))
+    message = rf"expected emb \[samples, width\]; got shape {re.escape(str(shape))}"
+    with pytest.raises(ValueError, match=message):
+        unchecked(signals.feature_norm_from_embeddings)(emb)
+    for function in (signals.msd_from_embeddings, signals.msd_cosine_from_embeddings):
+        with pytest.raises(ValueError, match=message):
+            unchecked(function)(emb, emb)
+    with pytest.raises(ValueError, match=message):
+        unchecked(signals.grand_last_layer_from_head)(emb, logits, np.zeros(shape[0], int))
+    with pytest.raises(ValueError, match=message):
+        unchecked(signals.gradnorm_from_head)(emb, logits)
+    with pytest.raises(ValueError, match=r"expected logits \[samples, width\]; got shape \(2,\)"):
+        unchecked(signals.gradnorm_from_head)(np.ones((2, 3)), np.ones(2))
