@@ -1,5 +1,7 @@
 """Per-sample signals that take the model itself: gradients, perturbed inputs, dropout.
 
+A function is named after the signal and what it computes it from, as in ``signals``.
+
 Networks are called as they are given: the caller puts them into eval mode, where every sample
 stands alone; batch statistics of a batch would leave no gradient that belongs to one sample.
 """
@@ -22,7 +24,7 @@ GRADIENT_BYTES = 1 << 28
 _AT_ONCE = 1 << 20
 
 
-def grand(
+def grand_from_model(
     network: nn.Module,
     images: Float[Tensor, "samples channels height width"],
     labels: Int64[Tensor, " samples"],
@@ -74,7 +76,7 @@ def grand(
     return square.sqrt()
 
 
-def odin(
+def odin_from_model(
     forward: Callable[[Tensor], Tensor],
     images: Float[Tensor, "samples channels height width"],
     *,
@@ -117,7 +119,7 @@ def odin(
             (slope,) = torch.autograd.grad(loss, x)
         moved = moved - epsilon * torch.where(slope >= 0, 1.0, -1.0)
     with torch.no_grad():
-        return signals.max_softmax(forward(moved).double() / temperature)
+        return signals.max_softmax_from_logits(forward(moved).double() / temperature)
 
 
 def input_gradient(
@@ -152,7 +154,7 @@ def label_probability(logits: Tensor, labels: Tensor) -> Tensor:
     return log_softmax(logits.double(), 1).gather(1, labels[:, None])[:, 0].exp()
 
 
-def vog(
+def vog_from_gradients(
     gradients: Float[Tensor, "checkpoints samples height width"],
 ) -> Float64[Tensor, " samples"]:
     """VoG: spread over checkpoints of a sample's input gradient, the mean over its pixels.

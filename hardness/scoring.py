@@ -102,12 +102,13 @@ def score_ensemble(runs: Sequence[Dynamics], keys: Iterable[str]) -> pd.DataFram
     return pd.DataFrame({"sample_id": ids[0], **columns})
 
 
-def score_folder(folder: Path | str, keys: Iterable[str] = METRICS) -> pd.DataFrame:
+def score_folder(folder: Path | str, keys: Iterable[str] | None = None) -> pd.DataFrame:
     """Raw scores of one run's folder, such as a ``Recorder`` leaves: every metric that it allows.
 
     Args:
-        folder: Of a finished run.
-        keys: Of ``METRICS``; those whose signals the run did not record are left out.
+        folder: Folder of a finished run.
+        keys: Keys of ``METRICS``; all, if left out. A metric whose signals the run did not record
+            is skipped.
 
     Returns:
         One row a sample: ``sample_id``, one column a metric, flags. Hardness is
@@ -123,7 +124,7 @@ def score_folder(folder: Path | str, keys: Iterable[str] = METRICS) -> pd.DataFr
             scores.nsmallest(20, "aum.train")
     """
     dynamics = Dynamics(Path(folder))
-    found = scorable(keys, dynamics.manifest.signals)
+    found = scorable(METRICS if keys is None else keys, dynamics.manifest.signals)
     return score_run(dynamics, found, n_classes=len(dynamics.classes))
 
 

@@ -1,5 +1,8 @@
 """Per-sample signals of one epoch from logits, labels and embeddings: the arithmetic, once.
 
+A function is named after the signal and what it computes it from: ``el2n_from_logits``. The metric
+``el2n`` reads the signal ``el2n`` that was recorded, and makes a score of it.
+
 Every function works in float64 on the device of its input, in blocks of samples, and answers in
 kind: tensors for tensors, NumPy arrays for NumPy arrays. A row with a NaN gives NaN (``correct``
 gives False) and leaves the other rows alone.
@@ -13,8 +16,6 @@ from typing import Any, SupportsFloat, TypeVar
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Integer, Shaped
-
-from hardness.signal_names import LOGIT_SIGNALS  # noqa: F401 - here they are looked for
 
 # The same kind in and out.
 Array = TypeVar("Array", torch.Tensor, np.ndarray)
@@ -31,11 +32,11 @@ def from_logits(
     """Every signal of ``LOGIT_SIGNALS`` in one shared pass, as float32 (``correct`` as bool).
 
     Args:
-        logits: Of one epoch.
+        logits: Logits of one epoch.
         labels: Those trained on.
 
     Returns:
-        Signal name to values, equal to the function of that name rounded to float32.
+        Values by signal name, equal to those of ``<name>_from_logits`` rounded to float32.
 
     Raises:
         ValueError: If a label is not a class or the arrays disagree in length.
@@ -48,7 +49,7 @@ def from_logits(
     return _evaluate(_FORMULAS, logits, labels, torch.float32)
 
 
-def loss(
+def loss_from_logits(
     logits: Float[Array, "samples classes"], labels: Integer[Array, " samples"]
 ) -> Float[Array, " samples"]:
     """Cross-entropy of the label, ``-ln p_y``, in nats.
@@ -59,7 +60,7 @@ def loss(
     return _one("loss", logits, labels)
 
 
-def p_label(
+def p_label_from_logits(
     logits: Float[Array, "samples classes"], labels: Integer[Array, " samples"]
 ) -> Float[Array, " samples"]:
     """Softmax probability of the label.
@@ -70,7 +71,7 @@ def p_label(
     return _one("p_label", logits, labels)
 
 
-def label_margin(
+def label_margin_from_logits(
     logits: Float[Array, "samples classes"], labels: Integer[Array, " samples"]
 ) -> Float[Array, " samples"]:
     """Logit of the label minus the largest other logit; NaN where there is no other class.
@@ -81,7 +82,7 @@ def label_margin(
     return _one("label_margin", logits, labels)
 
 
-def correct(
+def correct_from_logits(
     logits: Float[Array, "samples classes"], labels: Integer[Array, " samples"]
 ) -> Bool[Array, " samples"]:
     """Whether the largest logit is the label's; of equal logits the lowest class counts.
@@ -92,12 +93,12 @@ def correct(
     return _one("correct", logits, labels)
 
 
-def entropy(logits: Float[Array, "samples classes"]) -> Float[Array, " samples"]:
+def entropy_from_logits(logits: Float[Array, "samples classes"]) -> Float[Array, " samples"]:
     """Shannon entropy of the softmax in nats, with ``0 ln 0 = 0``."""
     return _one("entropy", logits)
 
 
-def el2n(
+def el2n_from_logits(
     logits: Float[Array, "samples classes"], labels: Integer[Array, " samples"]
 ) -> Float[Array, " samples"]:
     """Euclidean norm of the error vector, ``|p - onehot(y)|``, not its square.
@@ -108,17 +109,17 @@ def el2n(
     return _one("el2n", logits, labels)
 
 
-def max_softmax(logits: Float[Array, "samples classes"]) -> Float[Array, " samples"]:
+def max_softmax_from_logits(logits: Float[Array, "samples classes"]) -> Float[Array, " samples"]:
     """Largest softmax probability."""
     return _one("max_softmax", logits)
 
 
-def margin(logits: Float[Array, "samples classes"]) -> Float[Array, " samples"]:
+def margin_from_logits(logits: Float[Array, "samples classes"]) -> Float[Array, " samples"]:
     """Largest minus second largest softmax probability, no label needed; NaN with one class."""
     return _one("margin", logits)
 
 
-def energy(
+def energy_from_logits(
     logits: Float[Array, "samples classes"], temperature: SupportsFloat = 1.0
 ) -> Float[Array, " samples"]:
     """Free energy ``-T logsumexp(z / T)``; alone among these it moves with a constant added to z.
@@ -134,16 +135,20 @@ def energy(
     return temperature * _one("energy", logits.double() / temperature)
 
 
-def feature_norm(emb: Float[Array, "samples width"]) -> Float[Array, " samples"]:
-    """Mean square of the embedding over its dimensions."""
-    z = _tensor(emb)
+def feature_norm_from_embeddings(emb: Float[Array, "samples width"]) -> Float[Array, " samples"]:
+    """Mean square of the embedding over its dimensions.
+
+    Raises:
+        ValueError: If the array has other axes.
+    """
+    z = _matrix(emb, "emb")
     out = torch.empty(len(z), dtype=torch.float64, device=z.device)
     for rows in _blocks(z):
         out[rows] = z[rows].double().square().mean(1)
     return _in_kind(out, emb)
 
 
-def msd(
+def msd_from_embeddings(
     emb: Float[Array, "samples width"], previous: Float[Array, "samples width"]
 ) -> Float[Array, " samples"]:
     """Mean squared displacement of the embedding since the previous epoch.
@@ -153,9 +158,9 @@ def msd(
         previous: Of the epoch before, same samples in the same order.
 
     Raises:
-        ValueError: If the shapes differ, or if ``previous`` is nothing but zeros while ``emb`` is
-            not: the published code kept such a buffer, so that its displacement was the mean
-            square of the current embedding.
+        ValueError: If the arrays have other axes or differ in shape, or if ``previous`` is nothing
+            but zeros while ``emb`` is not: the published code kept such a buffer, so that its
+            displacement was the mean square of the current embedding.
     """
     new, old = _two_epochs(emb, previous)
     out = torch.empty(len(new), dtype=torch.float64, device=new.device)
@@ -164,7 +169,7 @@ def msd(
     return _in_kind(out, emb)
 
 
-def reconstruction_error(
+def reconstruction_error_from_images(
     reconstruction: Float[Array, "samples *pixels"], images: Float[Array, "samples *pixels"]
 ) -> Float[Array, " samples"]:
     """Mean over pixels and channels of the squared difference, in the images' units squared.
@@ -184,7 +189,7 @@ def reconstruction_error(
     return _in_kind(out, images)
 
 
-def msd_cosine(
+def msd_cosine_from_embeddings(
     emb: Float[Array, "samples width"], previous: Float[Array, "samples width"]
 ) -> Float[Array, " samples"]:
     """Cosine distance of the embedding from that of the previous epoch, ``1 - cos``, in 0 to 2.
@@ -198,7 +203,7 @@ def msd_cosine(
         previous: Of the epoch before, same samples in the same order.
 
     Raises:
-        ValueError: As ``msd`` does.
+        ValueError: As ``msd_from_embeddings`` does.
     """
     new, old = _two_epochs(emb, previous)
     out = torch.empty(len(new), dtype=torch.float64, device=new.device)
@@ -209,7 +214,7 @@ def msd_cosine(
     return _in_kind(out, emb)
 
 
-def grand_last_layer(
+def grand_last_layer_from_head(
     emb: Float[Array, "samples width"],
     logits: Float[Array, "samples classes"],
     labels: Integer[Array, " samples"],
@@ -225,24 +230,24 @@ def grand_last_layer(
         bias: Whether the head has one, whose gradient is the 1 in the formula.
 
     Raises:
-        ValueError: If a label is not a class or the arrays disagree in length.
+        ValueError: If the arrays have other axes or disagree in length, or a label is no class.
 
     References:
         Paul et al., NeurIPS 2021, for the gradient norm (GraNd); the closed form agrees with
         autograd.
     """
-    h, z = _tensor(emb), _tensor(logits)
+    h, z = _matrix(emb, "emb"), _tensor(logits)
     # One row would not fail: it would count for all of the other array's.
     if len(h) != len(z):
         raise ValueError(f"expected as many embeddings as logits; got {len(h)} and {len(z)}")
-    error = el2n(logits, labels)
+    error = el2n_from_logits(logits, labels)
     length = torch.empty(len(h), dtype=torch.float64, device=h.device)
     for rows in _blocks(h):
         length[rows] = (h[rows].double().square().sum(1) + float(bias)).sqrt()
     return error * _in_kind(length, emb)
 
 
-def gradnorm(
+def gradnorm_from_head(
     emb: Float[Array, "samples width"], logits: Float[Array, "samples classes"]
 ) -> Float[Array, " samples"]:
     """GradNorm: 1-norm of a linear head's weight gradient when every class is the target at once.
@@ -255,7 +260,7 @@ def gradnorm(
         logits: What it makes of that.
 
     Raises:
-        ValueError: If the arrays disagree in length.
+        ValueError: If the arrays have other axes or disagree in length.
 
     References:
         Huang, Geng and Li, "On the Importance of Gradients for Detecting Distributional Shifts in
@@ -263,7 +268,7 @@ def gradnorm(
         that code gives one value for a whole batch. Of pytorch-ood's it is the number of classes
         times as much: that one takes the mean over the classes.
     """
-    h, z = _tensor(emb), _tensor(logits)
+    h, z = _matrix(emb, "emb"), _matrix(logits, "logits")
     if len(h) != len(z):
         raise ValueError(f"expected as many embeddings as logits; got {len(h)} and {len(z)}")
     out = torch.empty(len(z), dtype=torch.float64, device=z.device)
@@ -470,7 +475,7 @@ def _direction(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _two_epochs(emb: Any, previous: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    new, old = _tensor(emb), _tensor(previous)
+    new, old = _matrix(emb, "emb"), _matrix(previous, "previous")
     if new.shape != old.shape:
         raise ValueError(f"expected embeddings of one shape; got {_shape(new)} and {_shape(old)}")
     if new.any() and not old.any():
@@ -498,6 +503,14 @@ def as_tensor(values: np.ndarray) -> torch.Tensor:
 
 def _tensor(values: Any) -> torch.Tensor:
     return as_tensor(values) if isinstance(values, np.ndarray) else values.detach()
+
+
+def _matrix(values: Any, name: str) -> torch.Tensor:
+    """Embeddings or logits, one row per sample."""
+    tensor = _tensor(values)
+    if tensor.ndim != 2:  # noqa: PLR2004 - samples and width
+        raise ValueError(f"expected {name} [samples, width]; got shape {_shape(tensor)}")
+    return tensor
 
 
 def _in_kind(values: torch.Tensor, like: Any) -> Any:

@@ -60,6 +60,7 @@ def ntxent(
         Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations",
         ICML 2020, equation 1. Agrees with lightly's NTXentLoss.
     """
+    _check_alike(a, b)
     z = normalize(torch.cat([a, b]), dim=1)
     similarity = z @ z.T / temperature
     similarity = similarity.masked_fill(
@@ -88,6 +89,7 @@ def ntxent_of_samples(
         Chen et al., ICML 2020, equation 1. Agrees with lightly's NTXentLoss, reduction "none",
         the mean of the two rows of a sample.
     """
+    _check_alike(a, b)
     a, b = (normalize(z.double(), dim=1) for z in (a, b))
     among = (a, b) if others is None else [normalize(z.double(), dim=1) for z in others]
     itself = torch.eye(len(a), dtype=torch.bool, device=a.device)
@@ -111,6 +113,7 @@ def barlow_twins(
         ICML 2021, equations 1 and 2. Agrees with lightly 1.6's BarlowTwinsLoss; up to 1.5.1 that
         standardised the rows of both views together.
     """
+    _check_alike(a, b)
     a, b = _standardize(a), _standardize(b)
     correlation = a.T @ b / len(a)
     squared = correlation.square()
@@ -138,6 +141,7 @@ def barlow_influence(
         correlation 0.999); once the moments are taken anew as well, the order is another (0.5 to
         0.9).
     """
+    _check_alike(a, b)
     a, b = _standardize(a.double()), _standardize(b.double())
     correlation = a.T @ b / len(a)
     slope = 2 * off_diagonal * correlation
@@ -164,6 +168,7 @@ def barlow_alignment(
     References:
         The loss is Zbontar et al.'s, ICML 2021; its attribution to samples is derived here.
     """
+    _check_alike(a, b)
     if others is None:
         a, b = _standardize(a.double()), _standardize(b.double())
     else:
@@ -187,6 +192,7 @@ def lgn(
     References:
         The sum is that of Natifick/Unsupervisely-Hard, loss_experiment.ipynb.
     """
+    _check_alike(a, b)
     a, b = (slope.double().flatten(1) for slope in (a, b))
     if stacked:
         return (a.square().sum(1) + b.square().sum(1)).sqrt()
@@ -235,6 +241,14 @@ def _sum_of_magnitudes(
     before = torch.searchsorted(angle, right)[..., None].expand_as(u)
     difference = up_to[:, -1:] - 2 * up_to.gather(1, before)
     return (u * difference).sum(2).abs().sum(1)
+
+
+def _check_alike(a: Tensor, b: Tensor) -> None:
+    """Refuse two views that are not of the same samples, which broadcasting would pair."""
+    if a.shape != b.shape:
+        raise ValueError(
+            f"expected two views of one shape; got shapes {tuple(a.shape)} and {tuple(b.shape)}"
+        )
 
 
 def _standardize(z: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Shaped
 
-from hardness.metrics.history import answers, mean_seen, seen_entries, std_seen
+from hardness.metrics.history import answers, mean_seen, refuse_percent, seen_entries, std_seen
 from hardness.metrics.registry import metric
 
 SWAYAMDIPTA = "Swayamdipta et al., EMNLP 2020"
@@ -37,7 +37,7 @@ def cartography_confidence(
         One value per sample in 0 to 1; NaN where never seen.
 
     Raises:
-        ValueError: If the arrays disagree in shape.
+        ValueError: If the arrays disagree in shape or hold percent.
 
     Example:
         >>> cartography_confidence(np.array([[0.5, 0.25], [1.0, 0.25]])).tolist()
@@ -48,7 +48,9 @@ def cartography_confidence(
         Dynamics", EMNLP 2020. Agrees with allenai/cartography, train_dy_filtering.py, whose
         probabilities come from the training step: ``cartography_confidence.train``.
     """
-    return mean_seen(*_first_epochs(p_label, seen, burn_out))
+    p_label, seen = _first_epochs(p_label, seen, burn_out)
+    refuse_percent(p_label, seen)
+    return mean_seen(p_label, seen)
 
 
 @metric(
@@ -85,7 +87,7 @@ def cartography_variability(
         twice.
 
     Raises:
-        ValueError: If the arrays disagree in shape.
+        ValueError: If the arrays disagree in shape or hold percent.
 
     Example:
         >>> cartography_variability(np.array([[0.5, 0.25], [1.0, 0.25]])).tolist()
@@ -98,6 +100,7 @@ def cartography_variability(
         "Active Bias", NeurIPS 2017.
     """
     p_label, seen = _first_epochs(p_label, seen, burn_out)
+    refuse_percent(p_label, seen)
     spread = std_seen(p_label, seen)
     if not active_bias:
         return spread
@@ -181,7 +184,7 @@ def data_iq_aleatoric(
         One value per sample in 0 to 0.25; NaN where never seen.
 
     Raises:
-        ValueError: If the arrays disagree in shape.
+        ValueError: If the arrays disagree in shape or hold percent.
 
     Example:
         >>> data_iq_aleatoric(np.array([[0.5, 0.0], [1.0, 0.0]])).tolist()
@@ -192,8 +195,10 @@ def data_iq_aleatoric(
         data", NeurIPS 2022. Agrees with seedatnabeel/Data-IQ, dataiq_class.py, whose network has to
         return probabilities. Confidence is ``cartography_confidence``.
     """
+    seen = seen_entries(p_label, seen)
+    refuse_percent(p_label, seen)
     p = p_label.astype(np.float64)
-    return mean_seen(p * (1.0 - p), seen_entries(p_label, seen))
+    return mean_seen(p * (1.0 - p), seen)
 
 
 def _first_epochs(

@@ -51,7 +51,7 @@ def odin(
     References:
         Liang, Li and Srikant, "Enhancing the Reliability of Out-of-Distribution Image Detection in
         Neural Networks", ICLR 2018. The arithmetic and what it agrees with:
-        ``hardness.model_signals.odin``.
+        ``hardness.model_signals.odin_from_model``.
     """
     return last_or_mean(odin, seen, over)
 
@@ -95,6 +95,6 @@ def gradnorm(
     References:
         Huang, Geng and Li, "On the Importance of Gradients for Detecting Distributional Shifts in
         the Wild", NeurIPS 2021. The closed form and what it agrees with:
-        ``hardness.signals.gradnorm``.
+        ``hardness.signals.gradnorm_from_head``.
     """
     return last_or_mean(gradnorm, seen, over)

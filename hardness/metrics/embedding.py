@@ -5,13 +5,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 
 def last_epoch(emb: Float[np.ndarray, "..."]) -> Float[np.ndarray, "samples width"]:
-    """The embedding itself, or its last epoch.
-
-    Raises:
-        ValueError: If it has another number of axes.
-    """
-    if emb.ndim not in (2, 3):
-        raise ValueError(f"expected emb as samples by width; got shape {emb.shape}")
+    """The embedding itself, or its last epoch."""
     return emb[-1] if emb.ndim == 3 else emb  # noqa: PLR2004 - epochs, samples, width
 
 
@@ -23,9 +17,6 @@ def finite_rows(
     Args:
         emb: Embeddings, of the last epoch if there are several.
         normalize: Scale every row to length 1.
-
-    Raises:
-        ValueError: If it has another number of axes.
     """
     last = last_epoch(emb)
     finite = np.isfinite(last).all(axis=1)
@@ -39,7 +30,7 @@ def nearest_others(
     """Distances to and rows of the k nearest other samples in the last epoch; see ``neighbors``.
 
     Raises:
-        ValueError: If it has another number of axes, or if k is below 1.
+        ValueError: If k is below 1.
     """
     # Only here: a process that scores recorded histories has no use for torch, and it is large.
     from hardness.neighbors import neighbors  # noqa: PLC0415

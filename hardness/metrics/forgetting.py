@@ -3,12 +3,14 @@
 import numpy as np
 from jaxtyping import Bool, Float64, Shaped
 
+from hardness.metrics.axes import checked_axes
 from hardness.metrics.history import answers, last_seen
 from hardness.metrics.registry import metric
 
 TONEVA = "Toneva et al., ICLR 2019"
 
 
+@checked_axes
 def never_learned(
     correct: Shaped[np.ndarray, "epochs samples"],
     seen: Bool[np.ndarray, "epochs samples"] | None = None,
@@ -23,6 +25,7 @@ def never_learned(
     return seen.any(axis=0) & ~(correct & seen).any(axis=0)
 
 
+@checked_axes
 def censored(
     correct: Shaped[np.ndarray, "epochs samples"],
     seen: Bool[np.ndarray, "epochs samples"] | None = None,

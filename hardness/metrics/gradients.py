@@ -90,7 +90,7 @@ def grand_last_layer(
 
     References:
         Paul et al., NeurIPS 2021, for the norm; the closed form is
-        ``hardness.signals.grand_last_layer``.
+        ``hardness.signals.grand_last_layer_from_head``.
     """
     return last_or_mean(grand_last_layer, seen, over)
 

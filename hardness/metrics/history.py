@@ -5,18 +5,21 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Shaped
 
+# How far a probability in half precision may be from 0 to 1.
+_ROUNDING = 1e-3
+
 
 def seen_entries(values: np.ndarray, seen: np.ndarray | None) -> Bool[np.ndarray, "epochs samples"]:
     """``seen`` itself, or all True for a history without it.
 
     Args:
-        values: ``[epochs, samples, ...]``; shapes are checked here, for all metrics.
-        seen: ``[epochs, samples]``, or None.
+        values: History ``[epochs, samples, ...]``.
+        seen: Flags ``[epochs, samples]``, or None.
 
     Raises:
         ValueError: If there is no epoch or the shapes disagree.
     """
-    if values.ndim < 2 or not len(values):  # noqa: PLR2004 - epochs and samples
+    if not len(values):
         raise ValueError(f"expected a history of one epoch or more; got shape {values.shape}")
     if seen is None:
         return np.ones(values.shape[:2], dtype=bool)
@@ -46,6 +49,21 @@ def answers(
     if len(strange):
         raise ValueError(f"expected correct of 0 and 1; got {strange[0]}")
     return right, seen
+
+
+def refuse_percent(values: np.ndarray, seen: np.ndarray | Literal[True] = True) -> None:
+    """Refuse numbers that are no probabilities.
+
+    Args:
+        values: Numbers in 0 to 1, or NaN.
+        seen: Which of them count; the others may be anything.
+
+    Raises:
+        ValueError: If one that counts is below 0 or above 1 by more than rounding.
+    """
+    strange = values[seen & ((values < -_ROUNDING) | (values > 1 + _ROUNDING))]
+    if len(strange):
+        raise ValueError(f"expected probabilities in 0 to 1, not percent; got {strange[0]}")
 
 
 def mean_seen(

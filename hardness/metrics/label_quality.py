@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Float64, Integer
 
+from hardness.metrics.history import refuse_percent
 from hardness.metrics.registry import metric
 
 _INPUTS = {"probs": "holdout_probs", "labels": "labels"}
@@ -44,7 +45,7 @@ def label_quality_self_confidence(
         One value per sample in 0 to 1; NaN for a row with a NaN.
 
     Raises:
-        ValueError: If the arrays disagree in length or a label is not a class.
+        ValueError: If the arrays disagree in length, a label is not a class, or there are percent.
 
     Example:
         >>> probs = np.array([[0.75, 0.25], [0.5, 0.5]])
@@ -89,7 +90,7 @@ def label_quality_normalized_margin(
         One value per sample in 0 to 1; NaN for a row with a NaN, and with a single class.
 
     Raises:
-        ValueError: If the arrays disagree in length or a label is not a class.
+        ValueError: If the arrays disagree in length, a label is not a class, or there are percent.
 
     Example:
         >>> probs = np.array([[0.75, 0.25], [0.5, 0.5]])
@@ -125,6 +126,7 @@ def _scores_and_own(
         raise ValueError(
             f"expected labels in 0 to {classes - 1}; got {labels.min()} to {labels.max()}"
         )
+    refuse_percent(probs)
     scores = probs.astype(np.float64)
     if adjusted:
         scores = _less_thresholds(scores, labels)

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer, UInt8
 
+from hardness.metrics.axes import checked_axes
 from hardness.metrics.embedding import nearest_others
 from hardness.metrics.registry import metric
 
@@ -10,6 +11,7 @@ from hardness.metrics.registry import metric
 _FEWEST = 3
 
 
+@checked_axes
 def has_duplicate(
     emb: Float[np.ndarray, "*epochs samples width"] | None = None,
     *,

@@ -7,6 +7,7 @@ from typing import SupportsIndex
 import numpy as np
 from jaxtyping import Float, Float64, Integer
 
+from hardness.metrics.axes import checked_axes
 from hardness.metrics.embedding import finite_rows
 from hardness.metrics.registry import metric
 from hardness.scale import LARGE
@@ -128,6 +129,7 @@ def prototypicality_supervised(
     return raw
 
 
+@checked_axes
 def prototypicality_of_random_states(
     emb: Float[np.ndarray, "*epochs samples width"],
     n_classes: SupportsIndex,

@@ -5,17 +5,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from hardness.metrics.axes import Function, checked_axes
 from hardness.signal_names import LOGIT_SIGNALS
 
 Family: TypeAlias = Literal["supervised", "loss-based", "unsupervised", "uncertainty"]
 LabelsUsed: TypeAlias = Literal["none", "others", "own"]
 Scope: TypeAlias = Literal["run", "seeds", "pixels"]
-Function = TypeVar("Function", bound=Callable[..., np.ndarray])
 
 # The parameter of a metric, and the signal, that says in which epochs a sample was seen.
 SEEN = "seen"
@@ -132,7 +132,7 @@ def metric(
     variants: Mapping[str, Mapping[str, Any]] | None = None,
     signal_variants: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Callable[[Function], Function]:
-    """Register a function under its own name and leave it as it is.
+    """Register a function under its own name, and check the axes of its arrays at each call.
 
     Args:
         family: As in ``Metric``.
@@ -168,6 +168,7 @@ def metric(
     """
 
     def register(function: Function) -> Function:
+        function = checked_axes(function)
         key = function.__name__
         inputs = _inputs(function, signals)
         entries: dict[str, tuple[Mapping[str, str], Callable[..., np.ndarray]]] = {}

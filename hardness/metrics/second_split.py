@@ -3,10 +3,12 @@
 import numpy as np
 from jaxtyping import Bool, Float64, Shaped
 
+from hardness.metrics.axes import checked_axes
 from hardness.metrics.history import answers, last_seen
 from hardness.metrics.registry import metric
 
 
+@checked_axes
 def learned_at_switch(
     first_split: Shaped[np.ndarray, "first_epochs samples"],
 ) -> Bool[np.ndarray, " samples"]:
@@ -87,6 +89,7 @@ def ssft(
     return np.where(kept, forgotten, np.nan)
 
 
+@checked_axes
 def seed_fsrt(first_split: Shaped[np.ndarray, "epochs samples"]) -> Float64[np.ndarray, " samples"]:
     """Last epoch, counted from 0, at which a sample turned from wrong to correct; -1 for none.
 
@@ -104,6 +107,7 @@ def seed_fsrt(first_split: Shaped[np.ndarray, "epochs samples"]) -> Float64[np.n
     return _last_turn(~answers(first_split)[0])
 
 
+@checked_axes
 def seed_ssft(correct: Shaped[np.ndarray, "epochs samples"]) -> Float64[np.ndarray, " samples"]:
     """Last epoch, counted from 0, at which a sample turned from correct to wrong; -1 for none.
 
@@ -120,6 +124,7 @@ def seed_ssft(correct: Shaped[np.ndarray, "epochs samples"]) -> Float64[np.ndarr
     return _last_turn(answers(correct)[0])
 
 
+@checked_axes
 def seed_changes(
     first_split: Shaped[np.ndarray, "first_epochs samples"],
     correct: Shaped[np.ndarray, "second_epochs samples"],

@@ -210,7 +210,7 @@ def _evaluate(
     for unit in pixels.blocks():
         emb = network.encoder(pixels.normalize(unit))
         embs.append(emb.float())
-        errors.append(signals.reconstruction_error(network.decoder(emb), unit))
+        errors.append(signals.reconstruction_error_from_images(network.decoder(emb), unit))
     return torch.cat(embs), torch.cat(errors)
 
 

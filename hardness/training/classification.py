@@ -115,7 +115,7 @@ def validate(
 
 def accuracy(logits: Float[Tensor, "rows classes"], labels: Int64[Tensor, " rows"]) -> float:
     """Share of rows whose largest logit is the label's."""
-    return signals.correct(logits, labels).double().mean().item()
+    return signals.correct_from_logits(logits, labels).double().mean().item()
 
 
 def accuracy_top5(logits: Float[Tensor, "rows classes"], labels: Int64[Tensor, " rows"]) -> float:

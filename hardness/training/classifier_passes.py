@@ -85,7 +85,7 @@ def classifier_signals(
 
 
 def _grand(network: Network, pixels: Pixels, unit: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    return {"grand": model_signals.grand(network, pixels.normalize(unit), labels)}
+    return {"grand": model_signals.grand_from_model(network, pixels.normalize(unit), labels)}
 
 
 def _odin(network: Network, pixels: Pixels, unit: Tensor, _labels: Tensor) -> dict[str, Tensor]:
@@ -93,8 +93,8 @@ def _odin(network: Network, pixels: Pixels, unit: Tensor, _labels: Tensor) -> di
         return network(pixels.normalize(images))
 
     return {
-        "odin": model_signals.odin(forward, unit),
-        "odin.unperturbed": model_signals.odin(forward, unit, epsilon=0.0),
+        "odin": model_signals.odin_from_model(forward, unit),
+        "odin.unperturbed": model_signals.odin_from_model(forward, unit, epsilon=0.0),
     }
 
 
@@ -139,10 +139,10 @@ def _vog_of(network: Network, kept: Weights, images: Tensor, labels: Tensor) -> 
             found.append(model_signals.input_gradient(forward, images, labels, of=of))
     gradients, third = torch.stack(logit), len(logit) // 3
     return {
-        "vog": model_signals.vog(gradients),
-        "vog.early": model_signals.vog(gradients[:third]),
-        "vog.late": model_signals.vog(gradients[len(gradients) - third :]),
-        "vog_prob": model_signals.vog(torch.stack(probability)),
+        "vog": model_signals.vog_from_gradients(gradients),
+        "vog.early": model_signals.vog_from_gradients(gradients[:third]),
+        "vog.late": model_signals.vog_from_gradients(gradients[len(gradients) - third :]),
+        "vog_prob": model_signals.vog_from_gradients(torch.stack(probability)),
     }
 
 

@@ -129,7 +129,7 @@ def cross_fit(
                 )
                 recorded.put(mine, _eval_signals(evaluation, given) | scored)
                 seen = rows[(one - 1) % k]
-                own = signals.loss(evaluate(network, pixels, seen).logits, labels[seen])
+                own = signals.loss_from_logits(evaluate(network, pixels, seen).logits, labels[seen])
                 recorded.put(seen, {"own_loss": own.float()})
         summary |= {name: float(np.mean([v[name] for v in validations])) for name in validations[0]}
         summary |= {
@@ -164,7 +164,7 @@ class _BestValidation:
         """Take a network's losses on these rows if it has never validated better or as well."""
         if val_loss < self.tensors["val_loss"][network]:
             self.tensors["val_loss"][network] = val_loss
-            loss = signals.loss(logits, labels).float()
+            loss = signals.loss_from_logits(logits, labels).float()
             self.tensors["holdout_loss"][rows.cpu()] = loss.cpu()
 
 
@@ -176,7 +176,7 @@ def _always(fold: Tensor, best: _BestValidation) -> dict[str, np.ndarray]:
 def _eval_signals(evaluation: Evaluation, labels: Tensor) -> dict[str, Tensor]:
     emb, logits = evaluation
     found = signals.from_logits(logits, labels)
-    return {**found, "gradnorm": signals.gradnorm(emb, logits).float()}
+    return {**found, "gradnorm": signals.gradnorm_from_head(emb, logits).float()}
 
 
 class _Columns:

@@ -23,15 +23,15 @@ class EmbeddingTracker:
 
     def update(self, emb: Float[Tensor, "samples width"]) -> dict[str, np.ndarray]:
         """Signals of this epoch, float32; keeps ``emb`` for the next."""
-        norm = signals.feature_norm(emb)
+        norm = signals.feature_norm_from_embeddings(emb)
         if self.previous is None:
             msd = cosine = torch.full((len(emb),), torch.nan)
         elif not self.previous.any():
-            # A dead encoder, not the unwritten buffer that `signals.msd` refuses.
+            # A dead encoder, not the unwritten buffer that `signals.msd_from_embeddings` refuses.
             msd, cosine = norm, (norm > 0).double()
         else:
-            msd = signals.msd(emb, self.previous)
-            cosine = signals.msd_cosine(emb, self.previous)
+            msd = signals.msd_from_embeddings(emb, self.previous)
+            cosine = signals.msd_cosine_from_embeddings(emb, self.previous)
         self.previous = emb
         found = {"feature_norm": norm, "msd": msd, "msd_cosine": cosine}
         return {name: values.float().cpu().numpy() for name, values in found.items()}

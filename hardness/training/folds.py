@@ -108,7 +108,7 @@ def train_in_step(
             epochs=epochs,
         )
         losses.append(presented.loss)
-        right.append(signals.correct(presented.logits, labels[order]).sum())
+        right.append(signals.correct_from_logits(presented.logits, labels[order]).sum())
     presentations = sum(map(len, orders))
     return {
         "train_loss": sum(loss.item() for loss in losses) / presentations,

@@ -107,7 +107,7 @@ def second_split(
         for network, seen_first in zip(networks, rows, strict=True):
             logits = evaluate(network, pixels, seen_first).logits
             check_finite(logits.sum(dtype=torch.float64).item(), "the sum of logits", epoch)
-            correct[seen_first] = signals.correct(logits, labels[seen_first])
+            correct[seen_first] = signals.correct_from_logits(logits, labels[seen_first])
         validations = [validate(network, held_out, held_out_labels) for network in networks]
         summary |= {k: float(np.mean([v[k] for v in validations])) for k in validations[0]}
         summary |= {

@@ -150,8 +150,8 @@ def _eval_signals(
 ) -> dict[str, np.ndarray]:
     emb, logits = evaluation
     found = signals.from_logits(logits, labels)
-    found["grand_last_layer"] = signals.grand_last_layer(emb, logits, labels).float()
-    found["gradnorm"] = signals.gradnorm(emb, logits).float()
+    found["grand_last_layer"] = signals.grand_last_layer_from_head(emb, logits, labels).float()
+    found["gradnorm"] = signals.gradnorm_from_head(emb, logits).float()
     return {k: v.cpu().numpy() for k, v in found.items()} | tracker.update(emb)
 
 

@@ -20,7 +20,7 @@ from hardness.models import ModelOptions, build
 from hardness.recorder import Recorder
 from hardness.scoring import scorable, score_folder
 from hardness.seeding import Streams
-from hardness.signals import LOGIT_SIGNALS
+from hardness.signal_names import LOGIT_SIGNALS
 from hardness.training.classification import evaluate
 from hardness.training.optimization import TrainOptions
 from hardness.training.pixels import Pixels
@@ -340,9 +340,11 @@ def test_going_back_to_an_older_checkpoint_drops_what_is_trained_again(tmp_path)
             recorder.record(epoch, range(SAMPLES), logits[epoch])
             recorder.end_epoch()
     found = Dynamics(tmp_path).signals(["label_margin.train"])["label_margin.train"]
-    margins = [signals.label_margin(z, labels).float().numpy() for z in logits]
+    margins = [signals.label_margin_from_logits(z, labels).float().numpy() for z in logits]
     np.testing.assert_array_equal(found[1:], margins[1:])
-    np.testing.assert_array_equal(found[0], signals.label_margin(-logits[0], labels).float())
+    np.testing.assert_array_equal(
+        found[0], signals.label_margin_from_logits(-logits[0], labels).float()
+    )
 
 
 def test_a_folder_that_lost_its_newest_embeddings_goes_on_one_epoch_earlier(tmp_path):
@@ -419,7 +421,7 @@ def test_half_precision_is_recorded_as_it_is(tmp_path):
             recorder.record(0, range(SAMPLES), half * 1)
         recorder.end_epoch()
     found = Dynamics(tmp_path).signals(["p_label.train"])["p_label.train"][0]
-    np.testing.assert_array_equal(found, signals.p_label(half.double(), labels).float())
+    np.testing.assert_array_equal(found, signals.p_label_from_logits(half.double(), labels).float())
 
 
 def test_the_spec_says_what_was_recorded(tmp_path):
@@ -552,5 +554,5 @@ def test_tensors_of_a_gpu_are_recorded(tmp_path):
             )
             recorder.end_epoch()
     found = Dynamics(tmp_path).signals(["loss"])["loss"]
-    expected = [signals.loss(z, labels).float().numpy() for z in logits]
+    expected = [signals.loss_from_logits(z, labels).float().numpy() for z in logits]
     np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -1,6 +1,7 @@
 """From a really trained run to its scores, by blocks or whole."""
 
 import dataclasses
+import inspect
 import itertools
 
 import numpy as np
@@ -341,3 +342,10 @@ def test_no_metrics_are_no_scores(supervised):
 def test_a_signal_that_the_files_lack_is_damaged(contrastive):
     with pytest.raises(Damaged, match="no column label_margin"):
         score_run(contrastive, ["aum"], n_classes=CLASSES)
+
+
+def test_the_help_of_a_function_begins_with_its_text():
+    """A default that is the whole registry would be printed before it."""
+    functions = [f for _, f in inspect.getmembers(module, inspect.isfunction)]
+    assert module.score_folder in functions
+    assert all(len(str(inspect.signature(f))) < 500 for f in functions)

@@ -1,6 +1,7 @@
 """Signals against hand computations, against torch and scipy, and against their own symmetries."""
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -10,13 +11,14 @@ from hypothesis import strategies as st
 from scipy.special import entr, logsumexp, softmax
 
 from hardness import signals
+from hardness.signal_names import LOGIT_SIGNALS
 from tests.strategies import embeddings, logits
 
 WITH_LABELS = ("loss", "p_label", "label_margin", "correct", "el2n")
 
 
 def one(name, z, y):
-    function = getattr(signals, name)
+    function = getattr(signals, f"{name}_from_logits")
     return function(z, y) if name in WITH_LABELS else function(z)
 
 
@@ -58,12 +60,12 @@ def test_worked_by_hand():
         "margin": [0.25, 0.7],
         "energy": [0.0, 0.0],
     }
-    assert tuple(found) == tuple(expected) == signals.LOGIT_SIGNALS
+    assert tuple(found) == tuple(expected) == LOGIT_SIGNALS
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("name", signals.LOGIT_SIGNALS)
+@pytest.mark.parametrize("name", LOGIT_SIGNALS)
 @given(case=logits())
 def test_equals_the_definition(name, case):
     z, y = case
@@ -88,7 +90,7 @@ def test_how_an_array_lies_in_memory_does_not_matter():
     foreign = (x.astype(x.dtype.newbyteorder()) for x in (values, labels))
     for case in (backwards, foreign, (np.asfortranarray(values), labels.astype(np.uint8))):
         found = signals.from_logits(*case)
-        for name in signals.LOGIT_SIGNALS:
+        for name in LOGIT_SIGNALS:
             np.testing.assert_array_equal(found[name], expected[name])
 
 
@@ -104,7 +106,7 @@ def test_tensors_give_tensors_of_the_same_values(case):
 @given(case=logits(), shift=st.floats(-30, 30))
 def test_a_constant_added_to_a_row_changes_nothing_but_the_energy(case, shift):
     z, y = case[0].astype(np.float64), case[1]
-    for name in signals.LOGIT_SIGNALS:
+    for name in LOGIT_SIGNALS:
         before, after = one(name, z, y), one(name, z + shift, y)
         if name == "energy":
             np.testing.assert_allclose(after, before - shift, atol=1e-9)
@@ -124,7 +126,7 @@ def test_permuting_samples_permutes_signals(case, data):
 @given(case=logits(min_classes=2))
 def test_bounds(case):
     z, y = case
-    s = {name: one(name, z, y) for name in signals.LOGIT_SIGNALS}
+    s = {name: one(name, z, y) for name in LOGIT_SIGNALS}
     classes = z.shape[1]
     slack = 1e-12
     assert (s["loss"] >= 0).all()
@@ -139,20 +141,24 @@ def test_bounds(case):
 @pytest.mark.parametrize("classes", [2, 3, 33, 1000])
 def test_equal_logits_are_correct_for_the_lowest_class_alone(classes):
     z = torch.zeros(classes, classes)
-    assert signals.correct(z, torch.arange(classes)).tolist() == [True] + [False] * (classes - 1)
+    assert signals.correct_from_logits(z, torch.arange(classes)).tolist() == [True] + [False] * (
+        classes - 1
+    )
 
 
 @pytest.mark.parametrize("temperature", [2, np.float32(2)])
 def test_a_temperature_may_be_any_number(temperature):
     z = np.array([[2.0, 0.0], [0.0, 1.0]])
-    np.testing.assert_array_equal(signals.energy(z, temperature), signals.energy(z, 2.0))
+    np.testing.assert_array_equal(
+        signals.energy_from_logits(z, temperature), signals.energy_from_logits(z, 2.0)
+    )
 
 
 def test_a_tie_has_no_margin():
     z = np.array([[3.0, 3.0, 0.0]])
-    assert signals.margin(z).tolist() == [0.0]
-    assert signals.label_margin(z, np.array([1])).tolist() == [0.0]
-    assert signals.label_margin(z, np.array([2])).tolist() == [-3.0]
+    assert signals.margin_from_logits(z).tolist() == [0.0]
+    assert signals.label_margin_from_logits(z, np.array([1])).tolist() == [0.0]
+    assert signals.label_margin_from_logits(z, np.array([2])).tolist() == [-3.0]
 
 
 def test_one_class_has_no_margin_and_no_doubt():
@@ -171,22 +177,22 @@ def test_logits_that_overflow_a_softmax():
     assert s["loss"][0] == np.float32(2e4)
     assert s["loss"][1] == 0
     assert (s["entropy"] == 0).all()
-    np.testing.assert_allclose(signals.el2n(z, np.array([1, 0])), [np.sqrt(2), 0])
+    np.testing.assert_allclose(signals.el2n_from_logits(z, np.array([1, 0])), [np.sqrt(2), 0])
 
 
 def test_an_excluded_class_counts_as_probability_zero():
     z = np.array([[0.0, 0.0, -np.inf]])
-    assert signals.entropy(z).tolist() == pytest.approx([np.log(2)])
-    assert signals.loss(z, np.array([2])).tolist() == [np.inf]
-    assert signals.label_margin(z, np.array([0])).tolist() == [0.0]
+    assert signals.entropy_from_logits(z).tolist() == pytest.approx([np.log(2)])
+    assert signals.loss_from_logits(z, np.array([2])).tolist() == [np.inf]
+    assert signals.label_margin_from_logits(z, np.array([0])).tolist() == [0.0]
 
 
 def test_loss_of_a_learned_sample_keeps_its_digits():
     z = np.array([[30.0, 0.0]], dtype=np.float32)
-    assert signals.loss(z, np.array([0]))[0] == pytest.approx(np.exp(-30.0), rel=1e-2)
+    assert signals.loss_from_logits(z, np.array([0]))[0] == pytest.approx(np.exp(-30.0), rel=1e-2)
 
 
-@pytest.mark.parametrize("name", signals.LOGIT_SIGNALS)
+@pytest.mark.parametrize("name", LOGIT_SIGNALS)
 def test_nan_stays_in_its_row(name):
     z, y = np.array([[1.0, 0.0], [np.nan, 0.0], [0.0, np.nan]]), np.array([0, 0, 0])
     values = one(name, z, y)
@@ -211,15 +217,15 @@ def test_blocks_do_not_show(monkeypatch, block):
 def test_reads_arrays_that_are_read_only_or_backwards_and_half_precision():
     z, y = np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 0])
     z.flags.writeable = False
-    forwards = signals.loss(z, y)
-    assert signals.loss(z[::-1], y[::-1]).tolist() == forwards[::-1].tolist()
-    half = signals.loss(torch.tensor(z.copy(), dtype=torch.bfloat16), torch.tensor(y))
+    forwards = signals.loss_from_logits(z, y)
+    assert signals.loss_from_logits(z[::-1], y[::-1]).tolist() == forwards[::-1].tolist()
+    half = signals.loss_from_logits(torch.tensor(z.copy(), dtype=torch.bfloat16), torch.tensor(y))
     assert half.tolist() == forwards.tolist()
 
 
 def test_a_gradient_is_not_carried():
     z = torch.zeros(2, 3, requires_grad=True)
-    assert not signals.loss(z, torch.tensor([0, 1])).requires_grad
+    assert not signals.loss_from_logits(z, torch.tensor([0, 1])).requires_grad
 
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 0]])
@@ -231,117 +237,133 @@ def test_a_label_outside_the_classes_is_refused(labels):
 @pytest.mark.parametrize("name", WITH_LABELS)
 def test_labels_of_another_length_are_refused(name):
     with pytest.raises(ValueError, match="one label for each of 2 samples"):
-        unchecked(getattr(signals, name))(np.zeros((2, 3)), np.zeros(3, dtype=int))
+        unchecked(getattr(signals, f"{name}_from_logits"))(np.zeros((2, 3)), np.zeros(3, dtype=int))
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 0), (2, 3, 4)])
 def test_logits_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match="at least one class"):
-        unchecked(signals.entropy)(np.zeros(shape))
+        unchecked(signals.entropy_from_logits)(np.zeros(shape))
 
 
 @given(case=logits(), temperature=st.floats(0.1, 10))
 def test_energy_at_a_temperature(case, temperature):
     z = case[0].astype(np.float64)
     expected = -temperature * logsumexp(z / temperature, axis=1)
-    np.testing.assert_allclose(signals.energy(z, temperature), expected, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(
-        signals.energy(torch.tensor(case[0]), temperature).numpy(), expected, rtol=1e-9, atol=1e-9
+        signals.energy_from_logits(z, temperature), expected, rtol=1e-9, atol=1e-9
+    )
+    np.testing.assert_allclose(
+        signals.energy_from_logits(torch.tensor(case[0]), temperature).numpy(),
+        expected,
+        rtol=1e-9,
+        atol=1e-9,
     )
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_a_temperature_that_is_not_positive_is_refused(temperature):
     with pytest.raises(ValueError, match="positive temperature"):
-        signals.energy(np.zeros((1, 2)), temperature)
+        signals.energy_from_logits(np.zeros((1, 2)), temperature)
 
 
 def test_embedding_signals_worked_by_hand():
     now, before = np.array([[3.0, 4.0], [1.0, 1.0]]), np.array([[3.0, 0.0], [0.0, 1.0]])
-    assert signals.feature_norm(now).tolist() == [12.5, 1.0]
-    assert signals.msd(now, before).tolist() == [8.0, 0.5]
+    assert signals.feature_norm_from_embeddings(now).tolist() == [12.5, 1.0]
+    assert signals.msd_from_embeddings(now, before).tolist() == [8.0, 0.5]
 
 
 def test_msd_accumulates_small_movements_of_large_embeddings():
     before = torch.full((2, 4096), 1000.0)
     now = before + 2**-10
-    assert signals.msd(now, before).tolist() == [2.0**-20] * 2
+    assert signals.msd_from_embeddings(now, before).tolist() == [2.0**-20] * 2
 
 
 @given(emb=embeddings(epochs=st.just(2)))
 def test_msd_is_symmetric_and_zero_without_movement(emb):
     new, old = emb
-    assert (signals.msd(new, new) == 0).all()
+    assert (signals.msd_from_embeddings(new, new) == 0).all()
     if new.any() and old.any():
-        np.testing.assert_array_equal(signals.msd(new, old), signals.msd(old, new))
-        tensors = signals.msd(torch.tensor(new), torch.tensor(old))
-        np.testing.assert_allclose(tensors.numpy(), signals.msd(new, old), rtol=1e-12)
+        np.testing.assert_array_equal(
+            signals.msd_from_embeddings(new, old), signals.msd_from_embeddings(old, new)
+        )
+        tensors = signals.msd_from_embeddings(torch.tensor(new), torch.tensor(old))
+        np.testing.assert_allclose(
+            tensors.numpy(), signals.msd_from_embeddings(new, old), rtol=1e-12
+        )
 
 
 def test_a_previous_epoch_of_zeros_would_give_the_feature_norm_and_is_refused():
     emb = np.array([[3.0, 4.0], [1.0, 2.0]])
     published = ((emb - np.zeros_like(emb)) ** 2).mean(axis=1)
-    np.testing.assert_array_equal(published, signals.feature_norm(emb))
-    assert not np.allclose(signals.msd(emb, emb + 1.0), published)
+    np.testing.assert_array_equal(published, signals.feature_norm_from_embeddings(emb))
+    assert not np.allclose(signals.msd_from_embeddings(emb, emb + 1.0), published)
     with pytest.raises(ValueError, match="all zeros"):
-        signals.msd(emb, np.zeros_like(emb))
+        signals.msd_from_embeddings(emb, np.zeros_like(emb))
 
 
 def test_msd_of_different_shapes_is_refused():
     with pytest.raises(ValueError, match="one shape"):
-        unchecked(signals.msd)(np.ones((2, 3)), np.ones((3, 3)))
+        unchecked(signals.msd_from_embeddings)(np.ones((2, 3)), np.ones((3, 3)))
 
 
 def test_reconstruction_error_worked_by_hand():
     """Two channels of one pixel."""
     images = torch.tensor([[[[0.0]], [[1.0]]], [[[0.5]], [[0.5]]]])
     again = torch.tensor([[[[0.5]], [[1.0]]], [[[0.5]], [[0.5]]]])
-    assert signals.reconstruction_error(again, images).tolist() == [0.125, 0.0]
-    assert signals.reconstruction_error(again.numpy(), images.numpy()).tolist() == [0.125, 0.0]
+    assert signals.reconstruction_error_from_images(again, images).tolist() == [0.125, 0.0]
+    assert signals.reconstruction_error_from_images(again.numpy(), images.numpy()).tolist() == [
+        0.125,
+        0.0,
+    ]
 
 
 def test_reconstruction_error_does_not_show_its_blocks(monkeypatch):
     images, again = torch.rand(2, 50, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    whole = signals.reconstruction_error(again, images)
+    whole = signals.reconstruction_error_from_images(again, images)
     monkeypatch.setattr(signals, "_CPU_BLOCK", 500)
-    assert torch.equal(signals.reconstruction_error(again, images), whole)
+    assert torch.equal(signals.reconstruction_error_from_images(again, images), whole)
     expected = (again.double() - images.double()).square().flatten(1).mean(1)
     torch.testing.assert_close(whole, expected, rtol=1e-12, atol=0)
 
 
 def test_a_reconstruction_of_another_shape_is_refused():
     with pytest.raises(ValueError, match="expected a reconstruction of the images' shape"):
-        unchecked(signals.reconstruction_error)(np.ones((2, 3)), np.ones((2, 4)))
+        unchecked(signals.reconstruction_error_from_images)(np.ones((2, 3)), np.ones((2, 4)))
 
 
 def test_turns_worked_by_hand():
     now = np.array([[0.0, 2.0], [3.0, 3.0], [-1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [4.0, 0.0]])
     before = np.array([[0.0, 9.0], [1.0, 0.0], [2.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
     expected = [0.0, 1 - np.sqrt(0.5), 2.0, 0.0, 1.0, 1.0]
-    np.testing.assert_allclose(signals.msd_cosine(now, before), expected, atol=1e-15)
+    np.testing.assert_allclose(
+        signals.msd_cosine_from_embeddings(now, before), expected, atol=1e-15
+    )
 
 
 @given(emb=embeddings(epochs=st.just(2)))
 def test_turns_agree_with_torch_and_are_symmetric(emb):
     old, new = emb
     assume(old.any() and new.any())
-    raw = signals.msd_cosine(new, old)
-    np.testing.assert_allclose(raw, signals.msd_cosine(old, new), atol=1e-15)
-    assert (signals.msd_cosine(new, new) == 0).all()
+    raw = signals.msd_cosine_from_embeddings(new, old)
+    np.testing.assert_allclose(raw, signals.msd_cosine_from_embeddings(old, new), atol=1e-15)
+    assert (signals.msd_cosine_from_embeddings(new, new) == 0).all()
     similarity = torch.nn.functional.cosine_similarity(
         torch.tensor(new).double(), torch.tensor(old).double(), eps=1e-300
     )
     moved = new.any(axis=1) | old.any(axis=1)
     np.testing.assert_allclose(raw[moved], 1 - similarity.numpy()[moved], atol=1e-12)
     assert (raw[~moved] == 0).all()
-    tensors = signals.msd_cosine(torch.tensor(new), torch.tensor(old))
+    tensors = signals.msd_cosine_from_embeddings(torch.tensor(new), torch.tensor(old))
     np.testing.assert_array_equal(tensors.numpy(), raw)
 
 
 def test_a_small_turn_keeps_its_digits():
     now = np.array([[1e3, 1e-4]], dtype=np.float32)
     before = np.array([[1e3, 0.0]], dtype=np.float32)
-    np.testing.assert_allclose(signals.msd_cosine(now, before), [0.5e-14], rtol=1e-6)
+    np.testing.assert_allclose(
+        signals.msd_cosine_from_embeddings(now, before), [0.5e-14], rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("block", [1, 3])
@@ -349,15 +371,32 @@ def test_turns_in_blocks_and_with_a_nan(monkeypatch, block):
     rng = np.random.default_rng(0)
     now, before = rng.standard_normal((2, 9, 4))
     now[4, 1] = np.nan
-    whole = signals.msd_cosine(now, before)
+    whole = signals.msd_cosine_from_embeddings(now, before)
     monkeypatch.setattr(signals, "_CPU_BLOCK", block * 4)
-    np.testing.assert_array_equal(signals.msd_cosine(now, before), whole)
+    np.testing.assert_array_equal(signals.msd_cosine_from_embeddings(now, before), whole)
     assert np.isnan(whole).nonzero()[0].tolist() == [4]
 
 
 def test_turns_from_a_buffer_that_was_never_written_are_refused():
     emb = np.random.default_rng(0).standard_normal((5, 3))
     with pytest.raises(ValueError, match="got all zeros"):
-        signals.msd_cosine(emb, np.zeros_like(emb))
+        signals.msd_cosine_from_embeddings(emb, np.zeros_like(emb))
     with pytest.raises(ValueError, match="embeddings of one shape"):
-        unchecked(signals.msd_cosine)(np.ones((2, 3)), np.ones((3, 3)))
+        unchecked(signals.msd_cosine_from_embeddings)(np.ones((2, 3)), np.ones((3, 3)))
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 4, 3)])
+def test_embeddings_of_other_axes_are_refused(shape):
+    emb, logits = np.ones(shape), np.ones((shape[0], 2))
+    message = rf"expected emb \[samples, width\]; got shape {re.escape(str(shape))}"
+    with pytest.raises(ValueError, match=message):
+        unchecked(signals.feature_norm_from_embeddings)(emb)
+    for function in (signals.msd_from_embeddings, signals.msd_cosine_from_embeddings):
+        with pytest.raises(ValueError, match=message):
+            unchecked(function)(emb, emb)
+    with pytest.raises(ValueError, match=message):
+        unchecked(signals.grand_last_layer_from_head)(emb, logits, np.zeros(shape[0], int))
+    with pytest.raises(ValueError, match=message):
+        unchecked(signals.gradnorm_from_head)(emb, logits)
+    with pytest.raises(ValueError, match=r"expected logits \[samples, width\]; got shape \(2,\)"):
+        unchecked(signals.gradnorm_from_head)(np.ones((2, 3)), np.ones(2))

@@ -1,5 +1,6 @@
 """Losses of two views: those of a batch, each sample's own, and norms of their gradients."""
 
+import inspect
 import math
 
 import numpy as np
@@ -351,3 +352,21 @@ def test_a_layer_s_gradient_norm_agrees_with_autograd():
             found = layer_gradient_norm(errors, inputs, order=order)[i].item()
             expected = torch.linalg.vector_norm(gradient.flatten(), ord=order).item()
             assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 6])
+@pytest.mark.parametrize(
+    ("function", "numbers"),
+    [
+        (ntxent, [0.5]),
+        (ntxent_of_samples, [0.5]),
+        (barlow_twins, [0.005]),
+        (barlow_influence, [0.005]),
+        (barlow_alignment, []),
+        (lgn, []),
+    ],
+)
+def test_views_of_different_length_are_refused(function, numbers, n):
+    message = rf"expected two views of one shape; got shapes \(8, 4\) and \({n}, 4\)"
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(function)(torch.ones(8, 4), torch.ones(n, 4), *numbers)

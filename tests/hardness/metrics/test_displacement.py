@@ -25,7 +25,7 @@ EPOCHS = st.integers(1, 5)
 
 def recorded(emb):
     """The signals as a run records them: no displacement into the first epoch."""
-    norm = np.stack([signals.feature_norm(epoch) for epoch in emb])
+    norm = np.stack([signals.feature_norm_from_embeddings(epoch) for epoch in emb])
     msd = np.full(norm.shape, np.nan)
     for e in range(1, len(emb)):
         msd[e] = ((emb[e].astype(np.float64) - emb[e - 1]) ** 2).mean(axis=1)

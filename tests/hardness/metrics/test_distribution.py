@@ -78,7 +78,7 @@ class Trained:
         found = classifier_signals(["odin"], self.network, pixels, labels, streams=SEEDED, epoch=0)
         with torch.no_grad():
             emb = self.network.encoder(self.normalised(images))
-            found["gradnorm"] = signals.gradnorm(emb, self.network.head(emb))
+            found["gradnorm"] = signals.gradnorm_from_head(emb, self.network.head(emb))
         recorded = {name: values[None].numpy() for name, values in found.items()}
         return {key: METRICS[key].sign * METRICS[key].score(recorded) for key in KEYS}
 

@@ -12,6 +12,7 @@ from sklearn.datasets import make_blobs
 from hardness import signals
 from hardness.metrics import METRICS
 from hardness.neighbors import neighbors
+from hardness.signal_names import LOGIT_SIGNALS
 from hardness.training import REGIMENS
 
 EPOCHS = 21  # so that every metric has the epochs that it asks for
@@ -20,8 +21,8 @@ MOVES = {"msd", "msd_cosine"}
 # Anything from 0 will do: what makes them is tested where they are made.
 FROM_ZERO = {s for r in REGIMENS.values() for each in r.passes.values() for s in each.signals}
 FROM_ZERO |= {"feature_norm", "grand_last_layer", "gradnorm", "reconstruction_error", "own_loss"}
-HISTORY = {*signals.LOGIT_SIGNALS, *MOVES, *FROM_ZERO, *SPLITS}
-HISTORY |= {f"{name}.train" for name in signals.LOGIT_SIGNALS}
+HISTORY = {*LOGIT_SIGNALS, *MOVES, *FROM_ZERO, *SPLITS}
+HISTORY |= {f"{name}.train" for name in LOGIT_SIGNALS}
 GRAPH = {"neighbor_distances", "neighbor_rows"}
 OF_ALL = {"n_classes", "lr"}
 SUPPLIED = HISTORY | GRAPH | OF_ALL | {"emb", "labels", "images", "pixel_distances"}

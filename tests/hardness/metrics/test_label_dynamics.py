@@ -23,6 +23,7 @@ from hardness.metrics import (
     el2n,
     mean_loss,
 )
+from hardness.metrics.history import std_seen
 from hardness.training.optimization import TrainOptions, learning_rate
 from tests.strategies import histories, numbers
 
@@ -67,7 +68,7 @@ def test_aum_agrees_with_the_authors_package(tmp_path_factory, case, classes, da
     shape = case[0].shape
     logits = data.draw(hnp.arrays(np.float32, (*shape, classes), elements=numbers()))
     labels = data.draw(hnp.arrays(np.int64, shape[1], elements=st.integers(0, classes - 1)))
-    margins = np.stack([signals.label_margin(epoch, labels) for epoch in logits])
+    margins = np.stack([signals.label_margin_from_logits(epoch, labels) for epoch in logits])
     seen = case[1] & (case[1].sum(axis=1, keepdims=True) > 1)
 
     theirs = AUMCalculator(str(tmp_path_factory.getbasetemp()))
@@ -110,7 +111,9 @@ def test_correctness_counts_the_seen_entries(case):
 
 def test_spread_of_large_values_is_not_lost_to_rounding():
     values = np.array([[1e6], [1e6 + 1], [1e6 + 2]], dtype=np.float32)
-    assert cartography_variability(values).tolist() == [pytest.approx(np.sqrt(2 / 3), rel=1e-9)]
+    assert std_seen(values, np.ones((3, 1), bool)).tolist() == [
+        pytest.approx(np.sqrt(2 / 3), rel=1e-9)
+    ]
 
 
 def test_spread_needs_two_entries():

@@ -97,6 +97,6 @@ def test_a_sample_whose_views_disagree_scores_harder():
 def test_an_image_that_is_drawn_badly_scores_harder():
     images = np.array([[[0.0, 1.0]], [[0.5, 0.5]]])
     again = np.array([[[0.5, 0.5]], [[0.5, 0.25]]])
-    error = signals.reconstruction_error(again, images)
+    error = signals.reconstruction_error_from_images(again, images)
     assert error.tolist() == [0.25, 0.03125]
     assert reconstruction_error(error[None]).argmax() == 0

@@ -16,7 +16,7 @@ from hardness.dynamics import INIT, Diverged, Recording
 from hardness.metrics import irreducible_loss, label_quality_self_confidence, mean_loss, rho_loss
 from hardness.models import ModelOptions, build
 from hardness.seeding import Streams
-from hardness.signals import LOGIT_SIGNALS
+from hardness.signal_names import LOGIT_SIGNALS
 from hardness.training import REGIMENS
 from hardness.training import folds as module
 from hardness.training.cross_fit import CrossFit, cross_fit
@@ -297,7 +297,7 @@ def test_scoring_passes_are_made_by_the_network_that_never_saw_the_sample(digits
     def odin(network, rows):
         network = restored(digits, state, network)
         unit = pixels[rows].float()
-        return model_signals.odin(lambda x: network(((x - mean) / std).float()), unit)
+        return model_signals.odin_from_model(lambda x: network(((x - mean) / std).float()), unit)
 
     for one in range(3):
         mine = fold == one

@@ -13,7 +13,7 @@ from hardness.datasets import Dataset, DatasetOptions, Samples, load
 from hardness.dynamics import INIT, Diverged, Recording
 from hardness.models import ModelOptions, build
 from hardness.seeding import Streams
-from hardness.signals import LOGIT_SIGNALS
+from hardness.signal_names import LOGIT_SIGNALS
 from hardness.training import REGIMENS
 from hardness.training.optimization import TrainOptions
 from hardness.training.supervised import Supervised, supervised

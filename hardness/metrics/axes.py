@@ -1,0 +1,60 @@
+"""The axes of a metric's arrays: named in its signature, and checked at each call."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, cast, get_args
+
+import numpy as np
+
+Function = TypeVar("Function", bound=Callable[..., np.ndarray])
+
+
+def checked_axes(function: Function) -> Function:
+    """The function, which now refuses an array of other axes than its signature names.
+
+    Logits ``[epochs, samples, classes]`` would otherwise broadcast against a history without a
+    word. An axis with a star, as in ``"*epochs samples width"``, may be left out.
+
+    Args:
+        function: A function whose arrays are annotated with jaxtyping; others are not checked.
+
+    Returns:
+        The function with the check in front of it, which raises a ``ValueError``.
+
+    Example:
+        >>> from hardness.metrics import aum
+        >>> aum(np.zeros((5, 10, 3)))
+        Traceback (most recent call last):
+            ...
+        ValueError: aum: expected label_margin [epochs, samples]; got shape (5, 10, 3)
+    """
+    signature = inspect.signature(function)
+    named = {name: _axes(p.annotation) for name, p in signature.parameters.items()}
+    if not any(named.values()):
+        return function
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> np.ndarray:
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            axes = named[name]
+            # None stands for an array that was left out.
+            if axes and value is not None and np.ndim(value) not in map(len, axes):
+                expected = " or ".join(f"[{', '.join(one)}]" for one in axes)
+                raise ValueError(
+                    f"{function.__name__}: expected {name} {expected}; got shape {np.shape(value)}"
+                )
+        return function(*args, **kwargs)
+
+    return cast("Function", checked)
+
+
+def _axes(annotation: Any) -> list[tuple[str, ...]]:
+    """Names of an array's axes, without and with the one that may be left out."""
+    for one in (annotation, *get_args(annotation)):
+        if text := getattr(one, "dim_str", ""):
+            names = text.split()
+            fixed = [name for name in names if not name.startswith("*")]
+            every = [name.removeprefix("*") for name in names]
+            return [tuple(fixed)] if fixed == every else [tuple(fixed), tuple(every)]
+    return []
