@@ -35,7 +35,7 @@ def test_every_file_of_its_tree_exists_and_none_is_missing():
         str(p.relative_to(ROOT))
         for package in ("hardness", "sweep")
         for p in (ROOT / package).iterdir()
-        if p.name not in ("__init__.py", "__main__.py", "__pycache__")
+        if p.name not in ("__init__.py", "__main__.py", "__pycache__", "py.typed")
     }
     assert there | {"experiments/results.py", "experiments/small"} == named
 
