@@ -20,6 +20,7 @@ from scipy.stats import kendalltau
 from hardness.estimate import Estimate
 from hardness.ranks import (
     FEWEST_SAMPLES,
+    ROUNDING,
     Number,
     ascending_order,
     centred_ranks,
@@ -48,7 +49,6 @@ from hardness.threads import in_threads, one_blas_thread
 
 Vector = Float[np.ndarray, " samples"]
 Labels = Integer[np.ndarray, " samples"]
-ROUNDING = 1e-9  # a spread below this part of the square is a constant's
 
 
 # Correlation of two vectors

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Integer
 
 FEWEST_SAMPLES = 2
 SAMPLES_AT_ONCE = 65_536
+ROUNDING = 1e-9  # a spread below this part of the square is a constant's
 
 Number = float | int  # a checker at run time takes no int for a float
 

@@ -186,24 +186,6 @@ def mean_normalised_rank(scores: PerRun) -> Float[np.ndarray, " samples"]:
     return ranks.mean(axis=0)
 
 
-def spearman_pairs(scores: PerRun) -> Float[np.ndarray, "runs runs"]:
-    """Spearman of every run with every other: what to show where an interval would need more runs.
-
-    Args:
-        scores: Hardness, one row per run.
-
-    Returns:
-        Symmetric matrix; NaN where one of the two runs ties on all samples.
-
-    Example:
-        >>> spearman_pairs(np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]))
-        array([[ 1.,  1., -1.],
-               [ 1.,  1., -1.],
-               [-1., -1.,  1.]])
-    """
-    return _pooled_correlations(centred_ranks(_observed(scores)[0]))
-
-
 def spearman_pair_mean(scores: PerRun, *, confidence: float = 0.95) -> Estimate:
     """Mean Spearman correlation over all pairs of runs: the reliability r_1 of a single run.
 
@@ -320,8 +302,8 @@ def topk_jaccard(scores: PerRun, percent: Number) -> Estimate:
         percent: Size of the top, from 1 to 100.
 
     Returns:
-        Between 0 and 1, with its jackknife interval over runs; compare with
-        ``topk_jaccard_chance``. NaN with the reason where ``spearman_pair_mean`` is.
+        Between 0 and 1, with its jackknife interval over runs; two unrelated rankings reach
+        ``f / (2 - f)`` with f = percent / 100. NaN with the reason where ``spearman_pair_mean`` is.
 
     Raises:
         ValueError: If ``percent`` is not from 1 to 100; a share such as 0.1 is refused.
@@ -375,23 +357,6 @@ def topk_overlap_pair_mean(scores: PerRun, percent: Number) -> Estimate:
     scores, dropped = _observed(scores)
     pairs = topk_overlaps(scores, scores, percent)
     return counted(_pair_mean(pairs, _undefined(scores)), dropped)
-
-
-def topk_jaccard_chance(percent: Number) -> float:
-    """Jaccard index to expect of two unrelated rankings: f / (2 - f) with f = percent / 100.
-
-    Args:
-        percent: Size of the top, from 1 to 100.
-
-    Returns:
-        The chance level of ``topk_jaccard``.
-
-    Example:
-        >>> topk_jaccard_chance(50)
-        0.3333333333333333
-    """
-    fraction = percent / 100
-    return fraction / (2 - fraction)
 
 
 def spearman_brown(r_1: Numbers, m: Counts) -> Numbers:

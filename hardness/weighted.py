@@ -12,12 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 from scipy.sparse import csr_array
 
-from hardness.ranks import FEWEST_SAMPLES, centred_ranks, class_blocks, class_codes
+from hardness.ranks import FEWEST_SAMPLES, ROUNDING, centred_ranks, class_blocks, class_codes
 from hardness.shapes import PerSample, check_axes, of_samples
 
 BINARY = ("auroc", "auroc_within_class", "average_precision", "precision_at_pi")
 GRADED = ("spearman", "spearman_within_class", "partial_spearman")
-_ROUNDING = 1e-9  # a spread below this part of the square is a constant's
 
 Vector = Float[np.ndarray, " samples"]
 Labels = Integer[np.ndarray, " samples"]
@@ -294,7 +293,7 @@ def _correlation(
         moments = np.stack([u, v, u * u, v * v, u * v])
         of_u, of_v, of_uu, of_vv, of_uv = (w @ moments.T).T
         spreads = n * of_uu - of_u**2, n * of_vv - of_v**2
-        both = (spreads[0] > _ROUNDING * n * of_uu) & (spreads[1] > _ROUNDING * n * of_vv)
+        both = (spreads[0] > ROUNDING * n * of_uu) & (spreads[1] > ROUNDING * n * of_vv)
         below = np.sqrt(np.where(both, spreads[0] * spreads[1], 1))
         sums += n * both * np.stack([(n * of_uv - of_u * of_v) / below, np.ones(len(w))])
     with np.errstate(invalid="ignore"):
@@ -328,7 +327,7 @@ def _partial(
     r_yz: Float[np.ndarray, " draws"],
 ) -> Float[np.ndarray, " draws"]:
     left = (1 - r_xz**2) * (1 - r_yz**2)
-    defined = left > _ROUNDING
+    defined = left > ROUNDING
     return np.where(defined, (r_xy - r_xz * r_yz) / np.sqrt(np.where(defined, left, 1)), np.nan)
 
 

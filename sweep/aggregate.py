@@ -11,10 +11,8 @@ import itertools
 import json
 import logging
 import math
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +25,6 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 from scipy.stats import t
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
 
 from hardness.agreement import (
     REFERENCE_CLUSTERS,
@@ -49,6 +46,7 @@ from hardness.stability import (
     spearman_within_class_pair_mean,
     stability_and_mean_rank,
 )
+from hardness.threads import in_threads, one_blas_thread
 from hardness.truth import paired_differences, truth_table, winner
 from hardness.variance import variance_components
 from hardness.weighted import is_binary
@@ -69,23 +67,7 @@ PAIRS_SHOWN = 20  # of a sweep without the reference
 CONTROL = "image_entropy"
 MEMBERS = tuple(member for cluster in REFERENCE_CLUSTERS for member in cluster)
 _JOIN = "+".join
-_ESTIMATES = (
-    "spearman_pair_mean",
-    "spearman_within_class_pair_mean",
-    "kendall_w",
-    "topk_jaccard_5",
-    "topk_jaccard_10",
-    "topk_jaccard_20",
-    "topk_overlap_5",
-    "topk_overlap_10",
-    "topk_overlap_20",
-    "reliability",
-    "seeds_for_r90",
-    "disjoint_halves",
-    "icc_c1",
-    "icc_ck",
-)
-
+_ESTIMATES = [one.name for one in dataclasses.fields(Stability) if one.type is Estimate]
 _SUMMARY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_accuracy_top5")
 
 
@@ -263,7 +245,7 @@ def aggregate(
     reasons = sweep.spec.needs.approximated
     measured = measure(scores)
     samples = samples_table(scores, pixels, measured)
-    measured = _without_columns(measured)
+    measured = without_columns(measured)
     agreement = agreement_table(
         sweep, scores, pixels, joined, intervals=intervals, measured=measured
     )
@@ -336,10 +318,8 @@ def measure(scores: Sequence[ConfigurationScores]) -> dict[str, dict[str, Measur
     The scores are in this process already: to send them elsewhere takes as long as to rank them.
     """
     places = [(one, key) for one in scores for key in one.raw]
-    # One thread of BLAS in each of ours: more would compete, and change last bits.
-    limits = threadpool_limits(limits=1, user_api="blas")
-    with limits, ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(lambda place: _measured(*place), places))
+    with one_blas_thread():
+        found = in_threads(lambda place: _measured(*place), places)
     measured: dict[str, dict[str, Measured]] = {}
     for (one, key), result in zip(places, found, strict=True):
         measured.setdefault(one.configuration.configuration_id, {})[key] = result
@@ -383,20 +363,19 @@ def variance_table(scores: Sequence[ConfigurationScores]) -> pd.DataFrame:
         for key in dict.fromkeys(key for one in mine for key in one.raw)
     ]
     places = [place for place in places if len(place[2]) > 1]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(
-            lambda place: variance_components([one.hardness(place[1]) for one in place[2]]), places
-        )
-        rows = [
-            {
-                "regimen": regimen,
-                "metric": key,
-                "family": METRICS[key].family,
-                "labels_used": labels_used(METRICS[key], regimen),
-                **{k: v for k, v in dataclasses.asdict(one).items() if k != "variances"},
-            }
-            for (regimen, key, _), one in zip(places, found, strict=True)
-        ]
+    found = in_threads(
+        lambda place: variance_components([one.hardness(place[1]) for one in place[2]]), places
+    )
+    rows = [
+        {
+            "regimen": regimen,
+            "metric": key,
+            "family": METRICS[key].family,
+            "labels_used": labels_used(METRICS[key], regimen),
+            **{k: v for k, v in dataclasses.asdict(one).items() if k != "variances"},
+        }
+        for (regimen, key, _), one in zip(places, found, strict=True)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -433,10 +412,10 @@ def agreement_table(
             correlation, which are made a pair at a time.
     """
     best = best_of_each_regimen(sweep, scores)
-    sets, about = _score_sets(best, pixels, given or {}, keys, measured or {})
+    sets, about = score_sets(best, pixels, given or {}, keys, measured or {})
     for one, values in (truths or {}).items():
         sets.append(ScoreSet(name=one, scores=values[None], runs=()))
-        about[one] = _about(one, "truth", "")
+        about[one] = about_without_runs(one, "truth", "")
     pairs = [*itertools.combinations(range(len(sets)), 2)]
     supervised = next((s for s in best if s.configuration.regimen == "supervised"), None)
     if supervised is not None and {*MEMBERS} <= supervised.raw.keys():
@@ -565,7 +544,7 @@ def against_truths(
         {one.name: one.scores for one in sets},
         truths,
         scores[0].labels,
-        control=(CONTROL, pixels[CONTROL]) if CONTROL in pixels else None,
+        control=_control(pixels),
         draws=1000 if intervals else 0,
     )
     said = pd.DataFrame([about[one] for one in table["score"]])
@@ -593,7 +572,7 @@ def differences_on_truths(
         keys: Score keys.
     """
     sets, _ = _sets_for_truths(sweep, scores, pixels, given, keys)
-    control = (CONTROL, pixels[CONTROL]) if CONTROL in pixels else None
+    control = _control(pixels)
     tables = [
         paired_differences(
             {one.name: one.scores for one in sets}, truth, scores[0].labels, control=control
@@ -615,7 +594,7 @@ def winners(
 
     Among those that measure hardness, without variants; then among those that see no labels.
     """
-    sets, about = _score_sets(best_of_each_regimen(sweep, scores), pixels, given, None, {})
+    sets, about = score_sets(best_of_each_regimen(sweep, scores), pixels, given, None, {})
     means = {
         one.name: mean_over_runs(one.scores)
         for one in sets
@@ -643,7 +622,7 @@ def mean_hardness(
     keys: Sequence[str],
 ) -> dict[str, np.ndarray]:
     """Mean over runs of chosen scores, by their full key; see ``score_keys``."""
-    sets, _ = _score_sets(best_of_each_regimen(sweep, scores), pixels, {}, keys, {})
+    sets, _ = score_sets(best_of_each_regimen(sweep, scores), pixels, {}, keys, {})
     return {one.name: mean_over_runs(one.scores) for one in sets}
 
 
@@ -969,7 +948,7 @@ def best_of_each_regimen(
     return list(best.values())
 
 
-def _score_sets(
+def score_sets(
     best: Sequence[ConfigurationScores],
     pixels: Mapping[str, np.ndarray],
     given: Mapping[str, np.ndarray],
@@ -997,15 +976,15 @@ def _score_sets(
     for key, raw in pixels.items():
         if "." not in key if keys is None else key in keys:
             sets.append(ScoreSet(name=key, scores=METRICS[key].sign * raw[None], runs=()))
-            about[key] = _about(key, METRICS[key].family, METRICS[key].labels_used)
+            about[key] = about_without_runs(key, METRICS[key].family, METRICS[key].labels_used)
     for name_given, hardness in given.items():
         if keys is None or name_given in keys:
             sets.append(ScoreSet(name=name_given, scores=hardness[None], runs=()))
-            about[name_given] = _about(name_given, "given", "unknown")
+            about[name_given] = about_without_runs(name_given, "given", "unknown")
     return sets, about
 
 
-def _about(name: str, family: str, labels: str) -> dict[str, str]:
+def about_without_runs(name: str, family: str, labels: str) -> dict[str, str]:
     """What tables say of scores that no run made."""
     return {
         "metric": name,
@@ -1025,7 +1004,12 @@ def _sets_for_truths(
 ) -> tuple[list[ScoreSet], dict[str, dict[str, str]]]:
     every = [*score_keys(sweep, scores, pixels), *given]
     best = best_of_each_regimen(sweep, scores)
-    return _score_sets(best, pixels, given, every if keys is None else keys, {})
+    return score_sets(best, pixels, given, every if keys is None else keys, {})
+
+
+def _control(pixels: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray] | None:
+    """What a partial correlation holds fixed, where it was scored."""
+    return (CONTROL, pixels[CONTROL]) if CONTROL in pixels else None
 
 
 def _measures(key: str) -> str:
@@ -1069,7 +1053,7 @@ def _measured(one: ConfigurationScores, key: str) -> Measured:
     return Measured(stability=stability, columns=columns)
 
 
-def _without_columns(
+def without_columns(
     measured: Mapping[str, Mapping[str, Measured]],
 ) -> dict[str, dict[str, Measured]]:
     """Stability alone, once the table of samples has the columns."""
@@ -1084,7 +1068,7 @@ def _stability_row(one: ConfigurationScores, key: str, found: Stability) -> dict
     row: dict[str, Any] = {
         "configuration_id": one.configuration.configuration_id,
         "regimen": regimen,
-        "parameters": _values(one.parameters),
+        "parameters": in_words(one.parameters),
         "metric": key,
         "family": metric.family,
         "measures": metric.measures,
@@ -1138,7 +1122,7 @@ def _without_score(scores: Sequence[ConfigurationScores]) -> list[str]:
             count = int(np.isnan(raw).any(axis=0).sum())
             if count > len(one.sample_ids) / 100:
                 groups.setdefault((count, METRICS[key].undefined), []).append(key)
-        which = " ".join((one.configuration.regimen, _values(one.parameters))).rstrip()
+        which = " ".join((one.configuration.regimen, in_words(one.parameters))).rstrip()
         notes += [
             f"{which}: no score for {count} of {len(one.sample_ids)} samples by {', '.join(keys)}"
             + (f" ({why})" if why else "")
@@ -1147,7 +1131,8 @@ def _without_score(scores: Sequence[ConfigurationScores]) -> list[str]:
     return notes
 
 
-def _values(parameters: Mapping[str, Any]) -> str:
+def in_words(parameters: Mapping[str, Any]) -> str:
+    """Searched values as tables and titles show them."""
     return ", ".join(f"{k}={v}" for k, v in parameters.items())
 
 

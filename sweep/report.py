@@ -27,7 +27,14 @@ from hardness.metrics import METRICS
 from hardness.plan import TRUTH
 from hardness.stability import spearman_brown, spearman_pair_mean
 from sweep import disk
-from sweep.aggregate import MEMBERS, REFERENCE, Aggregate, ConfigurationScores, headline
+from sweep.aggregate import (
+    MEMBERS,
+    REFERENCE,
+    Aggregate,
+    ConfigurationScores,
+    headline,
+    in_words,
+)
 
 if TYPE_CHECKING:
     from hardness.datasets import Dataset
@@ -44,28 +51,28 @@ _LONGEST_NAME = 13  # characters under an image
 _DPI = 150
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
-_BLUE, _ORANGE, _GREEN, _VERMILLION, _PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
-_INK, _QUIET, _FAINT = "#222222", "#666666", "#D9D9D9"
-_LABELS = {
-    "none": (_GREEN, "no labels"),
-    "others": (_ORANGE, "labels of other samples"),
-    "own": (_BLUE, "the sample's own label"),
+BLUE, ORANGE, GREEN, VERMILLION, PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
+INK, QUIET, FAINT = "#222222", "#666666", "#D9D9D9"
+LABELS = {
+    "none": (GREEN, "no labels"),
+    "others": (ORANGE, "labels of other samples"),
+    "own": (BLUE, "the sample's own label"),
 }
 # Colour, line and a shift along the axis, so that intervals stand side by side.
 _ARMS = {
-    "hardest": (_VERMILLION, "-", -0.6),
-    "random like hardest": (_VERMILLION, ":", -0.2),
-    "easiest": (_BLUE, "-", 0.2),
-    "random like easiest": (_BLUE, ":", 0.6),
+    "hardest": (VERMILLION, "-", -0.6),
+    "random like hardest": (VERMILLION, ":", -0.2),
+    "easiest": (BLUE, "-", 0.2),
+    "random like easiest": (BLUE, ":", 0.6),
 }
 _SHARES = {
-    "sample": (_BLUE, "the sample"),
-    "sample_by_configuration": (_ORANGE, "the sample under this configuration"),
-    "seed": (_FAINT, "the seed"),
+    "sample": (BLUE, "the sample"),
+    "sample_by_configuration": (ORANGE, "the sample under this configuration"),
+    "seed": (FAINT, "the seed"),
 }
-_DIVERGING = LinearSegmentedColormap.from_list("agreement", [_VERMILLION, "#F7F7F7", _BLUE])
-_CORRECTNESS = LinearSegmentedColormap.from_list("correctness", [_VERMILLION, _PINK, _BLUE])
-_STYLE: dict[str, Any] = {
+_DIVERGING = LinearSegmentedColormap.from_list("agreement", [VERMILLION, "#F7F7F7", BLUE])
+_CORRECTNESS = LinearSegmentedColormap.from_list("correctness", [VERMILLION, PINK, BLUE])
+STYLE: dict[str, Any] = {
     "savefig.dpi": _DPI,
     "figure.dpi": _DPI,
     "figure.facecolor": "white",
@@ -79,16 +86,16 @@ _STYLE: dict[str, Any] = {
     "legend.fontsize": 8.5,
     "legend.frameon": False,
     "figure.constrained_layout.h_pad": 0.08,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _QUIET,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": QUIET,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.color": _QUIET,
-    "ytick.color": _QUIET,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "hatch.color": "#BBBBBB",
     "hatch.linewidth": 0.6,
     "text.parse_math": False,  # a reason or a class name may hold dollar signs
@@ -117,8 +124,8 @@ def draw(
     folder.mkdir(parents=True, exist_ok=True)
     by_id = {one.configuration.configuration_id: one for one in result.scores}
     chosen = [by_id[configuration_id] for configuration_id in best if configuration_id in by_id]
-    with style.context(_STYLE, after_reset=True):
-        written = [_save(figure, folder / f) for f, figure in _figures(result, chosen, dataset)]
+    with style.context(STYLE, after_reset=True):
+        written = [save(figure, folder / f) for f, figure in _figures(result, chosen, dataset)]
     names = ("stability", "forecast", "agreement", "truth", "variance", "data_map")
     stale = {folder / f"{name}.png" for name in names}
     for path in (stale | {*folder.glob("images_*.png")}) - {*written}:
@@ -134,8 +141,8 @@ def draw_pruning(table: pd.DataFrame, folder: Path) -> Path:
         folder: Where it goes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with style.context(_STYLE, after_reset=True):
-        return _save(_pruning_figure(table), folder / "prune.png")
+    with style.context(STYLE, after_reset=True):
+        return save(_pruning_figure(table), folder / "prune.png")
 
 
 # What the figures show
@@ -276,7 +283,7 @@ def truth_rows(table: pd.DataFrame, most: int) -> pd.DataFrame:
         value = value.fillna(rows["spearman"])
     rows = rows.assign(distance=value.abs()).dropna(subset="distance")
     best = rows.groupby(["labels_used", "score"], sort=False)["distance"].max().reset_index()
-    places = {used: place for place, used in enumerate(_LABELS)}
+    places = {used: place for place, used in enumerate(LABELS)}
     best = best[best["labels_used"].isin(places)].sort_values("distance", ascending=False)
     best = best.groupby("labels_used", sort=False).head(most)
     best = best.sort_values("labels_used", key=lambda used: used.map(places), kind="stable")
@@ -394,53 +401,59 @@ def _closest_without_labels(table: pd.DataFrame) -> str:
 def _figures(
     result: Aggregate, best: Sequence[ConfigurationScores], dataset: "Dataset | None"
 ) -> Iterator[tuple[str, Figure]]:
-    if figure := _stability_figure(result.stability, best):
+    if figure := stability_figure(result.stability, best):
         yield "stability.png", figure
     ids = [one.configuration.configuration_id for one in best]
-    if figure := _forecast_figure(forecast_rows(result.stability, ids)):
+    if figure := forecast_figure(forecast_rows(result.stability, ids)):
         yield "forecast.png", figure
     matrix, families = agreement_matrix(result.agreement, own_agreement(result))
-    if figure := _agreement_figure(matrix, families, best):
+    if figure := agreement_figure(matrix, families, best):
         yield "agreement.png", figure
-    if figure := _truth_figure(result.truth):
+    if figure := truth_figure(result.truth):
         yield "truth.png", figure
-    if figure := _variance_figure(variance_rows(result.variance)):
+    if figure := variance_figure(variance_rows(result.variance)):
         yield "variance.png", figure
     supervised = [one for one in best if one.configuration.regimen == "supervised"]
-    if supervised and (figure := _data_map_figure(result.samples, supervised[0])):
+    if supervised and (figure := data_map_figure(result.samples, supervised[0])):
         yield "data_map.png", figure
     if dataset is None:
         return
     for score_key, ranks in pictured(result, best).items():
         mine = [one for one in best if score_key.endswith(f".{one.configuration.regimen}")]
-        if figure := _images_figure(score_key, ranks, dataset, mine):
+        if figure := images_figure(score_key, ranks, dataset, mine):
             yield f"images_{score_key}.png", figure
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure, whole or not at all."""
     with disk.whole(path) as partial:
         figure.savefig(partial, format="png")
     return path
 
 
-def _described(one: ConfigurationScores) -> str:
+def described(one: ConfigurationScores) -> str:
     """A configuration in a title: regimen, searched values, seeds and samples."""
-    parameters = ", ".join(f"{k}={v}" for k, v in one.parameters.items())
     samples = f"{len(one.sample_ids):,} samples"
-    parts = (one.configuration.regimen, parameters, _counted(len(one.seeds), "seed"), samples)
+    parts = (
+        one.configuration.regimen,
+        in_words(one.parameters),
+        count_of(len(one.seeds), "seed"),
+        samples,
+    )
     return textwrap.fill(" · ".join(filter(None, parts)), 85)
 
 
-def _counted(number: int, noun: str) -> str:
+def count_of(number: int, noun: str) -> str:
+    """A number and its noun, such as ``2 seeds``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _missing_seeds(one: ConfigurationScores) -> str:
+def missing_line(one: ConfigurationScores) -> str:
     """Small print that names them, if there are any."""
     return f"Missing: {one.configuration.regimen} {one.missing_seeds}" if one.missing else ""
 
 
-def _wrapped(paragraphs: Sequence[str], width_in: float) -> str:
+def wrapped(paragraphs: Sequence[str], width_in: float) -> str:
     """Small print broken into lines, a paragraph that runs over three of them cut short."""
     characters = int(width_in * 15)  # of 8 points
     lines = [
@@ -451,7 +464,8 @@ def _wrapped(paragraphs: Sequence[str], width_in: float) -> str:
     return "\n".join(lines)
 
 
-def _stability_figure(table: pd.DataFrame, best: Sequence[ConfigurationScores]) -> Figure | None:
+def stability_figure(table: pd.DataFrame, best: Sequence[ConfigurationScores]) -> Figure | None:
+    """Agreement of two seeds, a panel for each configuration."""
     found = [(one, stability_rows(table, one.configuration.configuration_id)) for one in best]
     panels = [(one, rows) for one, rows in found if rows["spearman_pair_mean"].notna().any()]
     if not panels:
@@ -468,7 +482,7 @@ def _stability_figure(table: pd.DataFrame, best: Sequence[ConfigurationScores]) 
         _stability_panel(axis, one, rows)
     axes[0].annotate(
         "0.9", (0.9, 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
-        textcoords="offset points", ha="center", va="bottom", fontsize=8, color=_QUIET,
+        textcoords="offset points", ha="center", va="bottom", fontsize=8, color=QUIET,
     )  # fmt: skip
     _stability_legend(figure, shown)
     return figure
@@ -477,12 +491,12 @@ def _stability_figure(table: pd.DataFrame, best: Sequence[ConfigurationScores]) 
 def _stability_panel(axis: Axes, one: ConfigurationScores, rows: pd.DataFrame) -> None:
     defined = rows[rows["spearman_pair_mean"].notna()]
     y = np.arange(len(defined))
-    colours = [_LABELS[used][0] for used in defined["labels_used"]]
+    colours = [LABELS[used][0] for used in defined["labels_used"]]
     value = defined["spearman_pair_mean"]
     # A correlation ends at 1; its jackknife interval does not.
     low, high = (defined[f"spearman_pair_mean_{end}"].clip(-1, 1) for end in ("low", "high"))
-    axis.axvline(0.9, color=_FAINT, lw=1, zorder=0)
-    axis.axvline(0, color=_FAINT, lw=1, zorder=0)
+    axis.axvline(0.9, color=FAINT, lw=1, zorder=0)
+    axis.axvline(0, color=FAINT, lw=1, zorder=0)
     axis.hlines(y, low, high, colors=colours, lw=2, alpha=0.45)
     axis.scatter(defined["train"], y, s=26, c=colours, marker="D", alpha=0.35, lw=0)
     within = defined["spearman_within_class_pair_mean"]
@@ -490,31 +504,31 @@ def _stability_panel(axis: Axes, one: ConfigurationScores, rows: pd.DataFrame) -
     axis.scatter(value, y, s=24, c=colours, zorder=4)
     for place, number in enumerate(value):
         axis.text(
-            1.012, place, _signed(number), transform=axis.get_yaxis_transform(),
-            va="center", fontsize=8, color=_QUIET,
+            1.012, place, signed(number), transform=axis.get_yaxis_transform(),
+            va="center", fontsize=8, color=QUIET,
         )  # fmt: skip
     axis.set_yticks(y, defined.index)
     axis.set_ylim(len(defined) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
-    axis.set_title(_described(one))
+    axis.set_title(described(one))
     undefined = ", ".join(rows.index[rows["spearman_pair_mean"].isna()])
     small_print = [
         f"Undefined: {undefined}" if undefined else "",
         "No interval: fewer than 4 seeds" if low.isna().all() else "",
-        _missing_seeds(one),
+        missing_line(one),
     ]
     axis.set_xlabel("Spearman correlation of two seeds")
-    _foot(axis, small_print, 6.0, below=32)
+    foot(axis, small_print, 6.0, below=32)
 
 
-def _foot(axis: Axes, paragraphs: Sequence[str], width_in: float, *, below: float) -> None:
+def foot(axis: Axes, paragraphs: Sequence[str], width_in: float, *, below: float) -> None:
     """Small print under an axis, that many points below it."""
-    text = _wrapped(paragraphs, width_in)
+    text = wrapped(paragraphs, width_in)
     if text:
         axis.annotate(
             text, (0, 0), xycoords="axes fraction", xytext=(0, -below), fontsize=8,
-            textcoords="offset points", va="top", color=_QUIET, annotation_clip=False,
+            textcoords="offset points", va="top", color=QUIET, annotation_clip=False,
         )  # fmt: skip
 
 
@@ -523,29 +537,30 @@ def _stability_legend(figure: Figure, shown: pd.DataFrame) -> None:
         look = {"ls": "", "marker": "o", "ms": 5, "c": colour, **look}
         return Line2D([], [], label=label, **look)
 
-    used = [_LABELS[kind] for kind in _LABELS if kind in {*shown["labels_used"]}]
+    used = [LABELS[kind] for kind in LABELS if kind in {*shown["labels_used"]}]
     handles = [mark(colour, f"uses {text}") for colour, text in used]
     interval = shown["spearman_pair_mean_low"].notna().any()
     handles.append(
-        mark(_QUIET, "all samples, 95 % interval", ls="-", lw=2)
+        mark(QUIET, "all samples, 95 % interval", ls="-", lw=2)
         if interval
-        else mark(_QUIET, "all samples")
+        else mark(QUIET, "all samples")
     )
     if shown["spearman_within_class_pair_mean"].notna().any():
-        handles.append(mark(_QUIET, "within class", ms=7.5, mfc="white", mew=1.2))
+        handles.append(mark(QUIET, "within class", ms=7.5, mfc="white", mew=1.2))
     if shown["train"].notna().any():
-        handles.append(mark(_QUIET, "of the training step", marker="D", alpha=0.35, mew=0))
+        handles.append(mark(QUIET, "of the training step", marker="D", alpha=0.35, mew=0))
     figure.legend(handles=handles, loc="outside upper left", ncols=3, handletextpad=0.4)
 
 
-def _forecast_figure(rows: pd.DataFrame) -> Figure | None:
+def forecast_figure(rows: pd.DataFrame) -> Figure | None:
+    """Measured against foretold reliability, from ``forecast_rows``."""
     if rows.empty:
         return None
     figure = Figure(figsize=(6.5, 6.0), layout="constrained")
     axis = figure.subplots()
     ends = max(-1.0, rows[["predicted", "measured"]].min().min() - 0.1), 1.02
-    axis.plot(ends, ends, color=_FAINT, lw=1, zorder=0)
-    for used, (colour, text) in _LABELS.items():
+    axis.plot(ends, ends, color=FAINT, lw=1, zorder=0)
+    for used, (colour, text) in LABELS.items():
         mine = rows[rows["labels_used"] == used]
         if len(mine):
             axis.scatter(
@@ -557,7 +572,7 @@ def _forecast_figure(rows: pd.DataFrame) -> Figure | None:
         above = y > x
         axis.annotate(
             score, (x, y), xytext=(-5, 4) if above else (5, -11), textcoords="offset points",
-            fontsize=8, color=_QUIET, ha="right" if above else "left",
+            fontsize=8, color=QUIET, ha="right" if above else "left",
         )  # fmt: skip
     axis.set(xlim=ends, ylim=ends, aspect="equal")
     several = ", ".join(map(str, sorted({*rows["averaged"]})))
@@ -566,7 +581,7 @@ def _forecast_figure(rows: pd.DataFrame) -> Figure | None:
     axis.set_title(f"Is a mean over {several} seeds as reliable as foretold?")
     axis.legend(loc="upper left", handletextpad=0.2)
     below = f"Below the line the forecast is too good. Mean distance {off.abs().mean():.3f}."
-    _foot(axis, [below], 6.0, below=32)
+    foot(axis, [below], 6.0, below=32)
     return figure
 
 
@@ -582,9 +597,10 @@ def _far_off(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
     return dict([*named.items()][:_NAMED_FORECASTS])
 
 
-def _agreement_figure(
+def agreement_figure(
     matrix: pd.DataFrame, families: Mapping[str, str], best: Sequence[ConfigurationScores]
 ) -> Figure | None:
+    """The matrix of ``agreement_matrix``, with missing seeds in small print."""
     values = matrix.to_numpy(dtype=np.float64)
     count = len(values)
     if not np.isfinite(values[~np.eye(count, dtype=bool)]).any():
@@ -609,11 +625,9 @@ def _agreement_figure(
     _family_separators(axis, ["reference" if n == REFERENCE else families[n] for n in families])
     for place in np.flatnonzero(np.isfinite(values.diagonal())):  # of another kind than the rest
         corner = place - 0.42, place - 0.42
-        axis.add_patch(Rectangle(corner, 0.84, 0.84, fill=False, lw=0.9, ec=_INK, zorder=3))
+        axis.add_patch(Rectangle(corner, 0.84, 0.84, fill=False, lw=0.9, ec=INK, zorder=3))
     axis.set_title("Do metrics agree on which samples are hard?", pad=10)
-    _foot(
-        axis, [_agreement_caption(matrix), *map(_missing_seeds, best)], width_in - names_in, below=6
-    )
+    foot(axis, [_agreement_caption(matrix), *map(missing_line, best)], width_in - names_in, below=6)
     bar = figure.colorbar(mesh, ax=axis, location="bottom", shrink=0.6, aspect=40, pad=0.02)
     bar.outline.set_visible(False)
     return figure
@@ -630,19 +644,19 @@ def _cell_values(axis: Axes, values: np.ndarray) -> None:
     in_points = Affine2D().scale(1 / 72) + axis.figure.dpi_scale_trans
     for number in np.unique(numbers[finite]):
         rows, columns = np.nonzero(finite & (numbers == number))
-        outline = TextPath((0, 0), _signed(number).replace("0.", "."), size=8)
+        outline = TextPath((0, 0), signed(number).replace("0.", "."), size=8)
         centre = outline.get_extents().get_points().mean(axis=0)
         stamps = PathCollection(
             [outline.transformed(Affine2D().translate(*-centre))],
             offsets=np.column_stack((columns, rows)), offset_transform=axis.transData,
-            facecolors="white" if number > _DARK_BLUE else _INK, linewidths=0,
+            facecolors="white" if number > _DARK_BLUE else INK, linewidths=0,
         )  # fmt: skip
         stamps.set_transform(in_points)
         stamps.set_in_layout(False)
         axis.add_collection(stamps, autolim=False)
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
     """Two decimals, a real minus, and no negative zero."""
     return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # noqa: RUF001
 
@@ -655,7 +669,7 @@ def _family_separators(axis: Axes, families: Sequence[str]) -> None:
             axis.axvline(start - 0.5, color="white", lw=4)
         axis.text(
             1.01, (start + end - 1) / 2, families[start], transform=axis.get_yaxis_transform(),
-            va="center", fontsize=9, color=_QUIET,
+            va="center", fontsize=9, color=QUIET,
         )  # fmt: skip
 
 
@@ -670,7 +684,8 @@ def _agreement_caption(matrix: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def _truth_figure(table: pd.DataFrame) -> Figure | None:
+def truth_figure(table: pd.DataFrame) -> Figure | None:
+    """Scores against each truth, a panel for each truth."""
     rows = truth_rows(table, _SCORES_OF_A_KIND)
     if rows.empty:
         return None
@@ -686,15 +701,13 @@ def _truth_figure(table: pd.DataFrame) -> Figure | None:
         _truth_panel(axis, rows[rows["truth"] == name], y)
     axes[0].set_yticks(y, scores.index)
     axes[0].set_ylim(y.iloc[-1] + 0.6, -0.6)
-    used = [kind for kind in _LABELS if kind in {*scores}]
+    used = [kind for kind in LABELS if kind in {*scores}]
     handles = [
-        Line2D(
-            [], [], ls="", marker="o", ms=5, c=_LABELS[kind][0], label=f"uses {_LABELS[kind][1]}"
-        )
+        Line2D([], [], ls="", marker="o", ms=5, c=LABELS[kind][0], label=f"uses {LABELS[kind][1]}")
         for kind in used
     ]
     look: dict[str, Any] = {
-        "ls": "", "marker": "o", "c": _QUIET, "ms": 7.5, "mfc": "white", "mew": 1.2,
+        "ls": "", "marker": "o", "c": QUIET, "ms": 7.5, "mfc": "white", "mew": 1.2,
     }  # fmt: skip
     handles.append(Line2D([], [], label="within class", **look))
     figure.legend(handles=handles, loc="outside upper left", ncols=4, handletextpad=0.4)
@@ -707,8 +720,8 @@ def _truth_panel(axis: Axes, rows: pd.DataFrame, y: pd.Series) -> None:
         ("auroc", "auroc_within_class", 0.5) if binary else ("spearman", "spearman_within_class", 0)
     )
     places = y[rows["score"]].to_numpy()
-    colours = [_LABELS[used][0] for used in rows["labels_used"]]
-    axis.axvline(chance, color=_FAINT, lw=1, zorder=0)
+    colours = [LABELS[used][0] for used in rows["labels_used"]]
+    axis.axvline(chance, color=FAINT, lw=1, zorder=0)
     if f"{main}_low" in rows:
         axis.hlines(
             places, rows[f"{main}_low"], rows[f"{main}_high"], colors=colours, lw=2, alpha=0.45
@@ -723,7 +736,8 @@ def _truth_panel(axis: Axes, rows: pd.DataFrame, y: pd.Series) -> None:
     axis.set_xlabel("AUROC" if binary else "Spearman correlation")
 
 
-def _variance_figure(rows: pd.DataFrame) -> Figure | None:
+def variance_figure(rows: pd.DataFrame) -> Figure | None:
+    """Shares of the variance, a panel for each regimen, from ``variance_rows``."""
     if rows.empty:
         return None
     panels = [*rows.groupby("regimen", sort=False)]
@@ -764,8 +778,8 @@ def _pruning_figure(table: pd.DataFrame) -> Figure:
                 x, mine["accuracy"], yerr=errors.to_numpy().T, c=colour, ls=dashes, marker="o",
                 ms=5, mfc=colour if dashes == "-" else "white", lw=1.4, elinewidth=1.2,
             )  # fmt: skip
-        lines["all"] = axis.axhline(whole["accuracy"], color=_QUIET, lw=1)
-        axis.axhspan(whole["accuracy_low"], whole["accuracy_high"], color=_FAINT, alpha=0.6, lw=0)
+        lines["all"] = axis.axhline(whole["accuracy"], color=QUIET, lw=1)
+        axis.axhspan(whole["accuracy_low"], whole["accuracy_high"], color=FAINT, alpha=0.6, lw=0)
         axis.set_xticks(100 * table.loc[table["by"] == name, "keep"].unique())
         axis.set_xlabel("kept, %")
         axis.set_title(name)
@@ -777,7 +791,8 @@ def _pruning_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _data_map_figure(samples: pd.DataFrame, one: ConfigurationScores) -> Figure | None:
+def data_map_figure(samples: pd.DataFrame, one: ConfigurationScores) -> Figure | None:
+    """Confidence against variability, coloured by correctness."""
     points = map_points(samples, one.configuration.configuration_id)
     if points.empty:
         return None
@@ -798,14 +813,14 @@ def _data_map_figure(samples: pd.DataFrame, one: ConfigurationScores) -> Figure 
     bar = figure.colorbar(marks, ax=axis, location="bottom", shrink=0.6, aspect=40)
     bar.set_label("epochs in which the sample is classified as its label")
     bar.solids.set_alpha(1)  # type: ignore[union-attr]
-    figure.suptitle(f"Data map · {_described(one)}", x=0.01, ha="left", fontsize=10)
+    figure.suptitle(f"Data map · {described(one)}", x=0.01, ha="left", fontsize=10)
     left_out = len(one.sample_ids) - len(points)
     small_print = [
         "Means over seeds. Curve: the largest spread that a mean allows.",
         f"{left_out} samples without a value are left out." if left_out else "",
-        _missing_seeds(one),
+        missing_line(one),
     ]
-    figure.supxlabel(_wrapped(small_print, 7), x=0.01, ha="left", fontsize=8, color=_QUIET)
+    figure.supxlabel(wrapped(small_print, 7), x=0.01, ha="left", fontsize=8, color=QUIET)
     return figure
 
 
@@ -821,7 +836,7 @@ def _marginals(figure: Figure, grid: Any, axis: Axes, points: pd.DataFrame) -> N
 
 def _map_regions(axis: Axes) -> None:
     confidence = np.linspace(0, 1, 200)
-    axis.plot(np.sqrt(confidence * (1 - confidence)), confidence, color=_FAINT, lw=1, zorder=0)
+    axis.plot(np.sqrt(confidence * (1 - confidence)), confidence, color=FAINT, lw=1, zorder=0)
     axis.set(xlim=(-0.01, 0.55), ylim=(-0.09, 1.09))
     axis.set_yticks(np.linspace(0, 1, 6))
     axis.spines["left"].set_bounds(0, 1)
@@ -835,7 +850,7 @@ def _map_regions(axis: Axes) -> None:
         )
 
 
-def _images_figure(
+def images_figure(
     score_key: str, ranks: pd.DataFrame, dataset: "Dataset", of: Sequence[ConfigurationScores]
 ) -> Figure | None:
     """Images at both ends of a score, which is of one configuration, or of none for pixels."""
@@ -848,7 +863,7 @@ def _images_figure(
         return None
     lines = math.ceil(len(sides[1]) / SIDE)
     figure = Figure((10.4, 1.32 * lines + 1.1), layout="constrained")
-    title = [score_key, *(f"mean over {_counted(len(one.seeds), 'seed')}" for one in of)]
+    title = [score_key, *(f"mean over {count_of(len(one.seeds), 'seed')}" for one in of)]
     title += [f"{ranks['rank'].count():,} samples"]
     figure.suptitle(" · ".join(title) + "\n", x=0.01, ha="left", fontsize=10, linespacing=0.7)
     for axis, side, taken, kind in zip(
@@ -859,8 +874,8 @@ def _images_figure(
         images = dataset.train.read(torch.from_numpy(taken)).numpy()
         _image_grid(axis, images, names, side["sample_id"])
         axis.set(xlim=(-0.5, SIDE - 0.5), ylim=(lines * _PITCH - 0.5, -0.5))
-    small_print = ["Under each image: given label, sample id.", *map(_missing_seeds, of)]
-    figure.supxlabel(_wrapped(small_print, 10), x=0.01, ha="left", fontsize=8, color=_QUIET)
+    small_print = ["Under each image: given label, sample id.", *map(missing_line, of)]
+    figure.supxlabel(wrapped(small_print, 10), x=0.01, ha="left", fontsize=8, color=QUIET)
     return figure
 
 
@@ -895,6 +910,6 @@ def _image_grid(
         shortened = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
         axis.annotate(shortened, (x, y + half_y), (0, -2), fontsize=8, **caption)
         axis.annotate(
-            f"#{sample_id}", (x, y + half_y), (0, -12), fontsize=8, color=_QUIET, **caption
+            f"#{sample_id}", (x, y + half_y), (0, -12), fontsize=8, color=QUIET, **caption
         )
     axis.set_axis_off()

@@ -16,7 +16,7 @@ from hardness.metrics import METRICS
 from hardness.metrics.registry import Metric
 from hardness.plan import TRUTH
 from hardness.training import REGIMENS
-from sweep.aggregate import REFERENCE, Aggregate, detailed, headline
+from sweep.aggregate import REFERENCE, Aggregate, detailed, headline, in_words
 from sweep.needs import offered
 from sweep.places import spool
 from sweep.spec import Cell, SweepSpec
@@ -59,10 +59,7 @@ def emit(table: pd.DataFrame, form: Format) -> None:
 
 def status(sweep: Sweep[SweepSpec]) -> pd.DataFrame:
     """One row a cell: configuration, seed, state, epochs and reason."""
-    parameters = {
-        p.configuration.configuration_id: ", ".join(f"{k}={v}" for k, v in p.parameters.items())
-        for p in sweep.proposals
-    }
+    parameters = {p.configuration.configuration_id: in_words(p.parameters) for p in sweep.proposals}
     rows = [_cell_row(c, parameters) | _waiting(sweep, c) for c in sweep.cells]
     return pd.DataFrame(rows)
 
@@ -81,7 +78,7 @@ def print_status(sweep: Sweep[SweepSpec]) -> None:
         table.add_row(*map(str, keys), *(str(counts[s]) for s in states))
     out = console()
     out.print(table)
-    for row in _records(cells[cells["reason"] != ""]):
+    for row in records(cells[cells["reason"] != ""]):
         who = f"{row['regimen']} {row['configuration_id']} seed {row['seed']}"
         out.print(f"{row['state']}: {who}: {row['reason']}", markup=False, soft_wrap=True)
     for line in _waiting_lines(cells):
@@ -148,20 +145,15 @@ def print_stability(result: Aggregate, best: Sequence[str]) -> None:
             continue
         first = mine.iloc[0]
         title = f"Stability across {first.runs} seeds · {first.regimen} {first.parameters}"
-        table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", caption_justify="left")
-        table.add_column("metric", no_wrap=True)
-        table.add_column("labels", no_wrap=True)
-        for column in (
-            "two seeds", "within class", "Kendall W", "top 10 %", "mean", "for 0.9",
-        ):  # fmt: skip
-            table.add_column(column, justify="right", no_wrap=True)
+        numbers = ("two seeds", "within class", "Kendall W", "top 10 %", "mean", "for 0.9")
+        table = _view(title, ("metric", "labels"), numbers)
         plain = mine[mine["metric"].isin(headline(mine["metric"]))]
         plain = plain.sort_values("spearman_pair_mean", ascending=False)
-        for row in _records(plain.head(_ROWS)):
+        for row in records(plain.head(_ROWS)):
             table.add_row(
                 _named(row, "metric", "approximated"),
                 row["labels_used"],
-                _interval(row["spearman_pair_mean"], row["spearman_pair_mean_low"],
+                interval(row["spearman_pair_mean"], row["spearman_pair_mean_low"],
                           row["spearman_pair_mean_high"]),
                 _number(row["spearman_within_class_pair_mean"]),
                 _number(row["kendall_w"]),
@@ -201,24 +193,19 @@ def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) 
     if shared:
         title = f"{title} · {shared[1:]}"
         rows = rows.assign(**{side: rows[side].str.removesuffix(shared) for side in _SIDES})
-    shown = Table(box=SIMPLE_HEAD, title=title, title_justify="left", caption_justify="left")
-    shown.add_column("metric", no_wrap=True)
-    if not reference:
-        shown.add_column("with", no_wrap=True)
     labels = reference or len({*rows["labels_used_left"]}) > 1
-    if labels:
-        shown.add_column("labels", no_wrap=True)
-    for column in ("Spearman", "within class", "tau-b", "top 10 %", "r / noise", "within"):
-        shown.add_column(column, justify="right", no_wrap=True)
+    words = ("metric", *(() if reference else ("with",)), *(("labels",) if labels else ()))
+    numbers = ("Spearman", "within class", "tau-b", "top 10 %", "r / noise", "within")
+    shown = _view(title, words, numbers)
     order = ["labels_used_left", "spearman"] if reference else ["spearman"]
     rows = rows.sort_values(order, ascending=[column != "spearman" for column in order])
     for _, group in rows.groupby("labels_used_left", sort=False) if reference else [("", rows)]:
-        for row in _records(group.head(most)):
+        for row in records(group.head(most)):
             shown.add_row(
                 _named(row, "left", "approximated_left"),
                 *(() if reference else (_named(row, "right", "approximated_right"),)),
                 *((row["labels_used_left"],) if labels else ()),
-                _interval(row["spearman"], row["spearman_low"], row["spearman_high"]),
+                interval(row["spearman"], row["spearman_low"], row["spearman_high"]),
                 _number(row["spearman_within_class"]),
                 _number(row["kendall_tau_b"]),
                 _number(row["topk_overlap_10"]),
@@ -246,20 +233,15 @@ def print_pairwise(table: pd.DataFrame) -> None:
     """Rank-biased overlap of every pair with its interval, and the partial correlation."""
     if table.empty:
         return
-    shown = Table(
-        box=SIMPLE_HEAD, title="The hardest of them, and what the image's entropy explains",
-        title_justify="left", caption_justify="left",
-    )  # fmt: skip
-    for column in ("metric", "with"):
-        shown.add_column(column, no_wrap=True)
-    for column in ("RBO", "ties at random", "extrapolated", "partial"):
-        shown.add_column(column, justify="right", no_wrap=True)
+    title = "The hardest of them, and what the image's entropy explains"
+    numbers = ("RBO", "ties at random", "extrapolated", "partial")
+    shown = _view(title, ("metric", "with"), numbers)
     rows = _short_reference(table.sort_values("rbo_random_ties", ascending=False))
-    for row in _records(rows):
+    for row in records(rows):
         shown.add_row(
             row["left"],
             row["right"],
-            _interval(row["rbo"], row["rbo_low"], row["rbo_high"]),
+            interval(row["rbo"], row["rbo_low"], row["rbo_high"]),
             _number(row["rbo_random_ties"]),
             _number(row["rbo_extrapolated"]),
             _number(row["partial_spearman"]),
@@ -295,24 +277,18 @@ def print_truth(table: pd.DataFrame, *, every: bool = False) -> None:
             kept = mine["metric"].isin(headline(own)) | ~mine["metric"].isin(own)
             shown = mine[kept & (mine["measures"] == "hardness")]
         rate = f" · {first['base_rate']:.1%} of {first['samples']} samples" if binary else ""
-        view = Table(
-            box=SIMPLE_HEAD, title=f"Truth {truth}{rate}", title_justify="left",
-            caption_justify="left",
-        )  # fmt: skip
-        view.add_column("metric", no_wrap=True)
-        view.add_column("labels", no_wrap=True)
-        for column in (*columns.values(), "over seeds"):
-            view.add_column(column, justify="right", no_wrap=True)
+        numbers = (*columns.values(), "over seeds")
+        view = _view(f"Truth {truth}{rate}", ("metric", "labels"), numbers)
         main = next(iter(columns))
         shown = shown.sort_values(["labels_used", main], ascending=[True, False])
         most = len(shown) if every else _ROWS
         for _, group in shown.groupby("labels_used", sort=False):
-            for row in _records(group.head(most)):
+            for row in records(group.head(most)):
                 ends = row.get(f"{main}_low", math.nan), row.get(f"{main}_high", math.nan)
                 view.add_row(
                     _named(row, "score", "approximated"),
                     row["labels_used"],
-                    _interval(row[main], *ends),
+                    interval(row[main], *ends),
                     *(_number(row[column]) for column in [*columns][1:]),
                     _number(row.get(f"{main}_spread", math.nan)),
                 )
@@ -339,16 +315,10 @@ def print_differences(table: pd.DataFrame) -> None:
     for (truth, kind), mine in table.groupby(["truth", "kind"], sort=False):
         columns = _BINARY if kind == "binary" else _GRADED
         columns = {s: title for s, title in columns.items() if s in mine}
-        view = Table(
-            box=SIMPLE_HEAD, title=f"Differences on {truth}, left less right",
-            title_justify="left", caption_justify="left",
-        )  # fmt: skip
-        for column in ("left", "right"):
-            view.add_column(column, no_wrap=True)
-        for title in columns.values():
-            view.add_column(title, justify="right", no_wrap=True)
-        for row in _records(mine):
-            ends = (_interval(row[s], row[f"{s}_low"], row[f"{s}_high"]) for s in columns)
+        title = f"Differences on {truth}, left less right"
+        view = _view(title, _SIDES, tuple(columns.values()))
+        for row in records(mine):
+            ends = (interval(row[s], row[f"{s}_low"], row[f"{s}_high"]) for s in columns)
             view.add_row(row["left"], row["right"], *ends)
         view.caption = "95 % bootstrap over samples, the same draws on both sides."
         out.print(view)
@@ -377,7 +347,7 @@ def print_pruning(table: pd.DataFrame, name: str) -> None:
             view.add_column(column, justify="right", no_wrap=True)
         for title in titles:
             view.add_column(title, justify="right", overflow="fold")
-        for row in _records(table[table["by"].isin(["", by])]):
+        for row in records(table[table["by"].isin(["", by])]):
             less, low, high = (
                 row.get(f"difference{end}", math.nan) for end in ("", "_low", "_high")
             )
@@ -386,8 +356,8 @@ def print_pruning(table: pd.DataFrame, name: str) -> None:
                 row["arm"],
                 f"{row['samples']:,}",
                 str(row["seeds"]),
-                _interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"], digits=3),
-                _interval(less, low, high, digits=3),
+                interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"], digits=3),
+                interval(less, low, high, digits=3),
                 *(f"{row[share]:.1%}" for share in shares),
             )
         out.print(view)
@@ -397,7 +367,7 @@ def print_pruning(table: pd.DataFrame, name: str) -> None:
         "Every arm takes as many steps as all samples would, to the nearest epoch.",
         style="italic",
     )
-    for row in _records(table[table["missing_seeds"] != ""]):
+    for row in records(table[table["missing_seeds"] != ""]):
         arm = f"{row['arm']} {row['by']}".rstrip()
         out.print(f"missing: {arm} {row['missing_seeds']}", style="red", markup=False)
 
@@ -459,7 +429,7 @@ def _waiting(sweep: Sweep[SweepSpec], cell: Cell) -> dict[str, Any]:
 
 def _waiting_lines(cells: pd.DataFrame) -> list[str]:
     """What waits to be uploaded: all of it, then of which cells."""
-    rows = _records(cells[cells["waiting_files"].fillna(0) > 0]) if len(cells) else []
+    rows = records(cells[cells["waiting_files"].fillna(0) > 0]) if len(cells) else []
     if not rows:
         return []
     files, mib = sum(r["waiting_files"] for r in rows), sum(r["waiting_mib"] for r in rows)
@@ -507,7 +477,18 @@ def _more(left_out: int, columns: int, file: str) -> list[str]:
     return [f"… {left_out} more in {file}", *[""] * (columns - 1)]
 
 
-def _records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
+def _view(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
+    """An empty table: columns of words, then of numbers, none of which is broken into lines."""
+    view = Table(box=SIMPLE_HEAD, title=title, title_justify="left", caption_justify="left")
+    for column in words:
+        view.add_column(column, no_wrap=True)
+    for column in numbers:
+        view.add_column(column, justify="right", no_wrap=True)
+    return view
+
+
+def records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """Rows as dictionaries."""
     return table.to_dict("records")
 
 
@@ -526,7 +507,8 @@ def _number(value: float, digits: int = 2) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _interval(value: float, low: float, high: float, digits: int = 2) -> str:
+def interval(value: float, low: float, high: float, digits: int = 2) -> str:
+    """A value with the ends of its interval, if it has one."""
     text = _number(value, digits)
     return text if math.isnan(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
 

@@ -27,7 +27,6 @@ from hardness.stability import (
     seeds_needed,
     spearman_brown,
     spearman_pair_mean,
-    spearman_pairs,
     spearman_within_class_pair_mean,
     stability,
     stability_and_mean_rank,
@@ -35,7 +34,6 @@ from hardness.stability import (
     topk_jaccard_5,
     topk_jaccard_10,
     topk_jaccard_20,
-    topk_jaccard_chance,
     topk_overlap_pair_mean,
 )
 
@@ -102,7 +100,6 @@ class TestSpearmanPairMean:
         scores = np.array([[1.0, 2, 3, 4], [1, 3, 2, 4], [3, 2, 1, 4]])
         result = spearman_pair_mean(scores)
         assert result.value == pytest.approx((0.8 + 0.2 + 0.4) / 3)
-        assert spearman_pairs(scores)[[0, 0, 1], [1, 2, 2]] == pytest.approx([0.8, 0.2, 0.4])
 
     @pytest.mark.parametrize("runs", [2, 3, 7])
     def test_equals_scipy_with_ties(self, runs):
@@ -230,7 +227,7 @@ class TestTopK:
     def test_unrelated_runs_reach_the_chance_level(self):
         scores = np.random.default_rng(0).normal(size=(6, 20_000))
         for percent in (5, 10, 20):
-            expected = topk_jaccard_chance(percent)
+            expected = percent / (200 - percent)
             assert topk_jaccard(scores, percent).value == pytest.approx(expected, abs=0.01)
             overlap = topk_overlap_pair_mean(scores, percent).value
             assert overlap == pytest.approx(percent / 100, abs=0.01)

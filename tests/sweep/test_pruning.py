@@ -148,7 +148,7 @@ def test_no_name_is_cut_in_the_figure(scores):
     rows = [{"by": "", "keep": 1.0, "arm": "all"}]
     rows += [{"by": by, "keep": k, "arm": arm} for by in scores for arm in arms for k in (0.5, 0.9)]
     numbers = {"accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 1.0}
-    with style.context(report._STYLE, after_reset=True):
+    with style.context(report.STYLE, after_reset=True):
         figure = report._pruning_figure(pd.DataFrame([row | numbers for row in rows]))
         figure.draw_without_rendering()
         legend = figure.legends[0].get_window_extent()

@@ -260,7 +260,7 @@ class TestForecastRows:
             metric=["el2n", "mean_loss", "fslt"],
             disjoint_halves=[0.66, 0.65, 0.74],
         )
-        figure = report._forecast_figure(report.forecast_rows(many, ["c"]))
+        figure = report.forecast_figure(report.forecast_rows(many, ["c"]))
         texts = [text.get_text() for text in figure.axes[0].texts]
         assert "mean_loss.supervised" in texts
         assert not {"el2n.supervised", "fslt.supervised"} & {*texts}
