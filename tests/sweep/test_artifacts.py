@@ -3,17 +3,17 @@
 import tomllib
 
 import pytest
-from conftest import ROOT
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
-from stores import at_once, started
-from sweeps import command, experiment
 
 from hardness.dynamics import fingerprint
 from sweep import artifacts, driver, experiment_file
 from sweep.artifacts import Folder, place
 from sweep.mistake import Mistake
 from sweep.tracking import FsspecArtifacts, Store, TrackerError, default_uri
+from tests.conftest import ROOT
+from tests.sweep.stores import at_once, started
+from tests.sweep.sweeps import command, experiment
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from sweeps import experiment
 
 from hardness.metrics.registry import METRICS
 from sweep import aggregate, driver, experiment_file, planning, score_cache, tables
 from sweep.reduction import reduce_runs
-from sweep.spec import Pack
+from sweep.spec import Pack, Places
 from sweep.tracking import Store
-from sweep.trial import Places, run_pack
+from sweep.trial import run_pack
+from tests.sweep.sweeps import experiment
 
 EPOCHS, FOLDS, SEEDS = 2, 3, (0, 1)
 KEYS = ["rho_loss", "irreducible_loss", "label_quality_self_confidence", "max_softmax", "mean_loss"]

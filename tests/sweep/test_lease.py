@@ -8,13 +8,13 @@ import threading
 import time
 
 import pytest
-from sweeps import FEW, cells, command, experiment, stored
 
 from sweep import driver, experiment_file, lease, planning
 from sweep.lease import Holder, Lease, Taken, held
 from sweep.spec import Pack, Places
 from sweep.tracking import Store, default_uri
 from sweep.trial import run_pack
+from tests.sweep.sweeps import FEW, cells, command, experiment, stored
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from matplotlib import style
 from scipy import stats
-from sweeps import cells, command, experiment, train
 
 from hardness import datasets
-from hardness.datasets import DatasetOptions
+from hardness.options import DatasetOptions
 from hardness.pruning import class_counts
 from sweep import planning, pruning, report, tables
 from sweep.mistake import Mistake
+from tests.sweep.sweeps import cells, command, experiment, train
 
 LABELS = np.repeat([0, 1, 2], [20, 10, 10])
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import rcParams
+from matplotlib.figure import Figure
 
 from hardness.datasets import Dataset, Samples
 from hardness.stability import spearman_pair_mean
@@ -51,7 +53,7 @@ def aggregated(*configurations, pixels=None):
     pixels = pixels or {}
     goal = SimpleNamespace(metric=SimpleNamespace(goal="maximize"))
     regimens = {one.configuration.regimen: goal for one in configurations}
-    sweep = SimpleNamespace(spec=SimpleNamespace(regimens=regimens))
+    sweep: Any = SimpleNamespace(spec=SimpleNamespace(regimens=regimens))
     return Aggregate(
         scores=configurations,
         pixels=pixels,
@@ -160,7 +162,7 @@ class TestDraw:
             path.write_bytes(b"half of")
             raise OSError("disk full")
 
-        monkeypatch.setattr(report.Figure, "savefig", fail)
+        monkeypatch.setattr(Figure, "savefig", fail)
         with pytest.raises(OSError, match="disk full"):
             drawn(result, tmp_path)
         assert (tmp_path / "stability.png").read_bytes() == b"before"

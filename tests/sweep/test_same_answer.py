@@ -4,13 +4,13 @@ import dataclasses
 import time
 
 import pytest
-from sweeps import experiment, stored
 
 from sweep import driver, experiment_file, fanout, planning
 from sweep.plugins import Plugin
-from sweep.spec import Pack, Resources, RunSpec
+from sweep.spec import Pack, Places, Resources, RunSpec
 from sweep.tracking import Store
-from sweep.trial import Places, run_pack
+from sweep.trial import run_pack
+from tests.sweep.sweeps import experiment, stored
 
 pytestmark = pytest.mark.slow
 

@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from sweeps import experiment
 
 from hardness.training import REGIMENS
 from sweep import aggregate, driver, experiment_file, planning, score_cache, tables
 from sweep.reduction import reduce_runs
-from sweep.spec import Pack
+from sweep.spec import Pack, Places
 from sweep.tracking import Store
-from sweep.trial import Places, run_pack
+from sweep.trial import run_pack
+from tests.sweep.sweeps import experiment
 
 FIRST, SECOND, SEEDS = 2, 3, (0, 1)
 

@@ -8,8 +8,6 @@ import uuid
 
 import numpy as np
 import pytest
-from stores import CONFIGURATION, started
-from sweeps import FEW, cells, command, experiment
 
 from hardness.dynamics import (
     INIT,
@@ -25,6 +23,8 @@ from sweep import syncing
 from sweep.mistake import Mistake
 from sweep.spec import RunSpec
 from sweep.tracking import OFFLINE, NoSuchSweep, Store, located
+from tests.sweep.stores import CONFIGURATION, started
+from tests.sweep.sweeps import FEW, cells, command, experiment
 
 DONE, FAILED, LOST, HALF = (RunSpec(configuration=CONFIGURATION, seed=seed) for seed in range(4))
 EPOCHS = 3

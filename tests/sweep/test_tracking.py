@@ -5,12 +5,12 @@ import json
 import time
 
 import pytest
-from stores import CONFIGURATION, RUN, Line, started
 
 from hardness.dynamics import Manifest, fingerprint, write_manifest
 from sweep.mistake import Mistake
 from sweep.spec import canonical_json
 from sweep.tracking import NoSuchSweep, Store, TrackerAway, TrackerError, default_uri
+from tests.sweep.stores import CONFIGURATION, RUN, Line, started
 
 OTHER = canonical_json(dataclasses.replace(CONFIGURATION, numerics_version=2))
 

@@ -23,7 +23,8 @@ from hardness.metrics import (
     el2n,
     mean_loss,
 )
-from hardness.training.optimization import TrainOptions, learning_rate
+from hardness.training.optimization import learning_rate
+from hardness.training.options import TrainOptions
 from tests.strategies import histories, numbers
 
 
