@@ -44,9 +44,8 @@ def logits(draw, min_classes=1):
 def embeddings(draw, epochs=None, max_samples=12):
     """``emb[N, D]``, or ``emb[E, N, D]`` with a strategy of epochs; duplicates are common."""
     shape = draw(st.integers(1, max_samples)), draw(st.integers(1, 4))
-    if epochs is not None:
-        shape = draw(epochs), *shape
-    return draw(hnp.arrays(np.float32, shape, elements=numbers(-4.0, 4.0)))
+    first = () if epochs is None else (draw(epochs),)
+    return draw(hnp.arrays(np.float32, first + shape, elements=numbers(-4.0, 4.0)))
 
 
 @st.composite

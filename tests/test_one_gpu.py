@@ -6,9 +6,9 @@ import sys
 
 import pandas as pd
 import pytest
-from conftest import ROOT
 
 from sweep.folders import gather
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -1,7 +1,7 @@
 """What the tests of all regimens share: digits to train on, schedules, and equality to the bit."""
 
-from hardness.augmentation import Augmentation
-from hardness.datasets import DatasetOptions, load
+from hardness.datasets import load
+from hardness.options import Augmentation, DatasetOptions
 
 AUGMENTED = Augmentation(pad=1, brightness=0.2)
 SCHEDULES = {

@@ -10,13 +10,15 @@ import shutil
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch.nn.functional import cross_entropy
 
 from hardness.dynamics import Recording, write_epoch
-from hardness.models import ModelOptions, build
+from hardness.models import build
+from hardness.options import ModelOptions
 from hardness.training import REGIMENS
 from hardness.training.options import TrainOptions
 from tests.benchmarks import setting
@@ -77,8 +79,8 @@ def passes():
             train=TrainOptions(max_epochs=1, batch_size=BATCH, lr=0.01, precision="bf16")
         )
 
-        def epoch(pair, made, regimen=regimen, options=options):
-            recording = Recording(snapshots=(), passes=made, score_epochs=(-1,))
+        def epoch(pair, passes, regimen=regimen, options=options):
+            recording = Recording(snapshots=(), passes=passes, score_epochs=(-1,))
             streams = setting.streams(pair)
             records = regimen.train(
                 dataset, MODEL, options, streams, device="cuda", recording=recording
@@ -90,8 +92,8 @@ def passes():
             ratio(
                 f"an epoch of {name} with the pass {made}: resnet18_cifar, 5,000 images",
                 f"{scoring.forwards} forward passes",
-                lambda pair, made=made, epoch=epoch: epoch(pair, (made,)),
-                lambda pair, epoch=epoch: epoch(pair, ()),
+                partial(epoch, passes=(made,)),
+                partial(epoch, passes=()),
                 1,
             )
             for made, scoring in regimen.passes.items()

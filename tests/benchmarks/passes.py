@@ -1,8 +1,10 @@
 """What one scoring pass costs, in epochs of the training that it scores."""
 
+from functools import partial
+
 from hardness.dynamics import Recording
 from hardness.training import REGIMENS
-from hardness.training.optimization import TrainOptions
+from hardness.training.options import TrainOptions
 from tests.benchmarks import setting
 from tests.benchmarks.figures import Figure, ratio
 
@@ -28,8 +30,8 @@ def measure(pairs: int) -> list[Figure]:
                 ratio(
                     f"an epoch of {name} with the pass {made}: small_cnn, {SAMPLES:,} images",
                     f"{scoring.forwards} forward passes",
-                    lambda pair, made=made, epoch=epoch: epoch(pair, (made,)),
-                    lambda pair, epoch=epoch: epoch(pair, ()),
+                    partial(epoch, passes=(made,)),
+                    partial(epoch, passes=()),
                     pairs,
                 )
             )

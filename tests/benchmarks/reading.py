@@ -7,16 +7,17 @@ of bytes (110 kB), so that decoding and scaling cost what they cost there.
 import dataclasses
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from hardness.datasets import DatasetOptions, load
-from hardness.models import ModelOptions
-from hardness.training.optimization import TrainOptions
-from hardness.training.supervised import Supervised, supervised
+from hardness.datasets import load
+from hardness.options import DatasetOptions, ModelOptions
+from hardness.training.options import Supervised, TrainOptions
+from hardness.training.supervised import supervised
 from tests.benchmarks import setting
 from tests.benchmarks.figures import Figure, ratio
 
@@ -50,8 +51,8 @@ def measure(pairs: int) -> list[Figure]:
             ratio(
                 f"epoch of {model}, {CLASSES * TRAIN} images at 224x224, {name} / in memory",
                 "",
-                lambda pair, model=model, name=name: _epoch(places[name], model, pair),
-                lambda pair, model=model: _epoch(memory, model, pair),
+                partial(_epoch, places[name], model),
+                partial(_epoch, memory, model),
                 pairs,
             )
             for model in MODELS

@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 
 from hardness.datasets import Dataset, Samples, content_digest
-from hardness.models import ModelOptions
+from hardness.options import ModelOptions
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.options import Supervised, TrainOptions

@@ -154,13 +154,14 @@ class TestTopK:
 
     def test_interval_of_halves_covers_the_population_value(self):
         generator = np.random.default_rng(0)
-        truth = topk_overlap(*self.noisy_views(generator, 200_000), 10).value
-        found = [topk_overlap(*self.noisy_views(generator, 300), 10, draws=100) for _ in range(100)]
+        truth = self.overlap_of_views(generator, 200_000).value
+        found = [self.overlap_of_views(generator, 300, draws=100) for _ in range(100)]
         covered = np.mean([one.low <= truth <= one.high for one in found])
         assert 0.88 <= covered <= 1
 
-    def noisy_views(self, generator, samples):
-        return generator.normal(size=samples) + generator.normal(size=(2, samples))
+    def overlap_of_views(self, generator, samples, draws=0):
+        x, y = generator.normal(size=samples) + generator.normal(size=(2, samples))
+        return topk_overlap(x, y, 10, draws=draws)
 
     def test_a_size_outside_0_to_100_is_refused(self):
         x = np.arange(5.0)
@@ -403,12 +404,12 @@ class TestTable:
             assert row[f"topk_overlap_{percent}"] == pytest.approx(expected)
         within = spearman_within_class(mean_x, mean_y, labels).value
         assert row["spearman_within_class"] == pytest.approx(within)
-        r_x = spearman_brown(spearman_pair_mean(x.scores).value, 4)
-        r_y = spearman_brown(spearman_pair_mean(y.scores).value, 3)
+        r_x = float(spearman_brown(spearman_pair_mean(x.scores).value, 4))
+        r_y = float(spearman_brown(spearman_pair_mean(y.scores).value, 3))
         expected = disattenuated(row["spearman"], r_x, r_y).value
         assert row["disattenuated"] == pytest.approx(expected)
-        r_x = spearman_brown(spearman_within_class_pair_mean(x.scores, labels).value, 4)
-        r_y = spearman_brown(spearman_within_class_pair_mean(y.scores, labels).value, 3)
+        r_x = float(spearman_brown(spearman_within_class_pair_mean(x.scores, labels).value, 4))
+        r_y = float(spearman_brown(spearman_within_class_pair_mean(y.scores, labels).value, 3))
         expected = disattenuated(within, r_x, r_y).value
         assert row["disattenuated_within_class"] == pytest.approx(expected)
         assert row["reason"] == ""
@@ -738,5 +739,5 @@ class TestSharedErrors:
         r_x, r_y = (spearman_pair_mean(scores.scores).value for scores in (x, y))
         assert disattenuated(rho, r_x, r_y).value > 1.2
         rho = spearman(x.scores.mean(axis=0), y.scores.mean(axis=0)).value
-        r_x, r_y = (spearman_brown(r, 8) for r in (r_x, r_y))
+        r_x, r_y = (float(spearman_brown(r, 8)) for r in (r_x, r_y))
         assert disattenuated(rho, r_x, r_y).value > truth + 0.04

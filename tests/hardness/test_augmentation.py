@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from hardness.augmentation import Augmentation, augment, draw
+from hardness.augmentation import augment, draw
+from hardness.options import Augmentation
 
 EVERYTHING = Augmentation(
     pad=2,

@@ -6,7 +6,7 @@ import torch
 
 from hardness import signals
 from hardness.dynamics import INIT, Recording
-from hardness.models import ModelOptions
+from hardness.options import ModelOptions
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.options import TrainOptions
@@ -87,4 +87,4 @@ def test_signals_of_logits_are_those_of_a_cpu():
     labels = torch.randint(10, (5_000,), generator=generator)
     expected = signals.from_logits(logits, labels)
     for name, found in signals.from_logits(logits.cuda(), labels.cuda()).items():
-        torch.testing.assert_close(found.cpu(), expected[name], msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(found.cpu(), expected[name], msg=f"{name}: {{}}".format)

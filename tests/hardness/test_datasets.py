@@ -15,7 +15,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from hardness import datasets
-from hardness.datasets import DatasetOptions, Samples, content_digest, load
+from hardness.datasets import Samples, content_digest, load
+from hardness.options import DatasetOptions
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 DIGITS = DatasetOptions(name="digits")

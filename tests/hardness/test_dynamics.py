@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardness import dynamics as module
-from hardness.datasets import DatasetOptions, load
+from hardness.datasets import load
 from hardness.dynamics import (
     INIT,
     MANIFEST,
@@ -32,10 +32,10 @@ from hardness.dynamics import (
     write_manifest,
     write_samples,
 )
-from hardness.models import ModelOptions
+from hardness.options import DatasetOptions, ModelOptions
 from hardness.seeding import Streams
-from hardness.training.optimization import TrainOptions
-from hardness.training.supervised import Supervised, supervised
+from hardness.training.options import Supervised, TrainOptions
+from hardness.training.supervised import supervised
 
 ROWS, EPOCHS, GROUP = 50, 3, 16
 TEN_FLOATS = (
@@ -242,10 +242,11 @@ def test_a_signal_of_some_epochs_has_one_row_for_each_of_them(tmp_path):
         signals = {"always": drawn[epoch], stage: drawn[epoch]} if stage else {}
         names += write_epoch(tmp_path, record(epoch, signals=signals))
     files = {name: fingerprint(tmp_path / name) for name in names}
-    signals = ("always", "first", "second")
-    write_manifest(tmp_path, Manifest(epochs=EPOCHS, rows=ROWS, signals=signals, files=files))
+    names = ["always", "first", "second"]
+    manifest = Manifest(epochs=EPOCHS, rows=ROWS, signals=tuple(names), files=files)
+    write_manifest(tmp_path, manifest)
     for rows in (None, (7, 30)):
-        found = Dynamics(tmp_path).signals(signals, rows)
+        found = Dynamics(tmp_path).signals(names, rows)
         for name, epochs in (("always", [0, 1, 2]), ("first", [0, 1]), ("second", [2])):
             assert_same_bits(found[name], drawn[epochs, slice(*rows or (0, ROWS))])
     with pytest.raises(Damaged, match="no column third in any epoch"):
@@ -392,7 +393,7 @@ def test_a_failed_write_leaves_the_older_file_and_no_part_of_the_new(tmp_path, m
         path.write_bytes(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr(module.pq, "write_table", full)
+    monkeypatch.setattr(pq, "write_table", full)
     for epoch in (1, EPOCHS):
         with pytest.raises(OSError, match="no space left"):
             write_epoch(run, record(epoch))

@@ -18,11 +18,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from refusals import refused_at_most
-from strategies import few, spoiled
 
 from hardness import checkpoint, datasets
-from hardness.datasets import DatasetOptions
 from hardness.dynamics import (
     MANIFEST,
     SAMPLES,
@@ -43,7 +40,10 @@ from hardness.dynamics import (
 )
 from hardness.foreign import import_aum, import_cartography, read_scores
 from hardness.images import Cache, ImageFiles, decoded
+from hardness.options import DatasetOptions
 from hardness.recorder import Recorder
+from tests.refusals import refused_at_most
+from tests.strategies import few, spoiled
 
 ROWS = 40
 PARTS = [SAMPLES, SPEC, epoch_file(0), epoch_file(1), snapshot_file(1)]

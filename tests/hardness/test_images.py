@@ -5,25 +5,25 @@ import multiprocessing
 import pickle
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from photographs import wnid, write_imagenet
 from PIL import Image
 
 from hardness import images as module
-from hardness.augmentation import Augmentation
-from hardness.datasets import DatasetOptions, load
+from hardness.datasets import load
 from hardness.image_scores import score_images
 from hardness.images import AHEAD, Cache, ImageFiles
 from hardness.metrics import METRICS
-from hardness.models import ModelOptions
+from hardness.options import Augmentation, DatasetOptions, ModelOptions
 from hardness.seeding import Streams
-from hardness.training.contrastive import Contrastive, contrastive
-from hardness.training.optimization import TrainOptions
+from hardness.training.contrastive import contrastive
+from hardness.training.options import Contrastive, Supervised, TrainOptions
 from hardness.training.pixels import Pixels
-from hardness.training.supervised import Supervised, supervised
+from hardness.training.supervised import supervised
+from tests.photographs import wnid, write_imagenet
 
 SIZE = 24
 CPU = torch.device("cpu")
@@ -311,7 +311,7 @@ class TestTraining:
         records = trained(on_disk, supervised)
         whole = [bits(record) for record in records]
         # Every record's checkpoint is of its own moment, so it is taken while the training runs.
-        halted = supervised(
+        halted: Any = supervised(
             on_disk,
             ModelOptions(name="small_cnn", width=4),
             Supervised(

@@ -25,7 +25,8 @@ from hardness.model_signals import (
     odin_from_model,
     vog_from_gradients,
 )
-from hardness.models import ModelOptions, build
+from hardness.models import build
+from hardness.options import ModelOptions
 from hardness.seeding import Streams
 from tests.strategies import numbers
 

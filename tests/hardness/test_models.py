@@ -7,7 +7,8 @@ import torch
 import torchvision
 from torch import nn
 
-from hardness.models import ModelOptions, build, fetch
+from hardness.models import build, fetch
+from hardness.options import ModelOptions
 from hardness.seeding import Streams
 
 OWN = ("mlp", "small_cnn", "resnet18_cifar")
@@ -25,8 +26,8 @@ def _one_thread():
 
 def network(name="small_cnn", shape=(1, 8, 8), seed=0, n_classes=10, vary=None, **options):
     streams = Streams(seed=seed) if vary is None else Streams(seed=seed, vary=vary)
-    options = ModelOptions(name=name, **options)
-    return build(options, image_shape=shape, n_classes=n_classes, streams=streams)
+    chosen = ModelOptions(name=name, **options)
+    return build(chosen, image_shape=shape, n_classes=n_classes, streams=streams)
 
 
 def images(shape, n=2):

@@ -7,14 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SHARED_DATA
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hardness.datasets import SOURCE, Dataset, DatasetOptions, Samples, content_digest, load
+from hardness.datasets import SOURCE, Dataset, Samples, content_digest, load
 from hardness.dynamics import samples_table, write_samples
-from hardness.models import ModelOptions
-from hardness.planting import (
+from hardness.options import DatasetOptions, ModelOptions
+from hardness.plan import (
     KINDS,
     Atypical,
     Drawn,
@@ -31,26 +30,25 @@ from hardness.planting import (
     OodNear,
     Planting,
     RareSubgroup,
-    described,
-    plant,
-    share_of,
 )
+from hardness.planting import described, plant, share_of
 from hardness.seeding import Streams
 from hardness.subgroups import CONFUSED, SUPERCLASSES
-from hardness.training.optimization import TrainOptions
-from hardness.training.supervised import Supervised, supervised
+from hardness.training.options import Supervised, TrainOptions
+from hardness.training.supervised import supervised
+from tests.conftest import SHARED_DATA
 from tests.photographs import write_imagenet
 
 FAR = DatasetOptions(name="mnist")
 CIFAR10 = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"
 )  # fmt: skip
-CYCLE = {str(c): str((c + 3) % 10) for c in range(10)}
+CYCLE: dict = {str(c): str((c + 3) % 10) for c in range(10)}
 
 
 def options(kind, rate, **more):
     """A drawn kind's options at a rate, with whatever else it needs."""
-    kinds = {
+    kinds: dict = {
         "noise_asymmetric": lambda **o: NoiseAsymmetric(classes=CYCLE, **o),
         "noise_image_blur": ImageBlur,
         "noise_image_gaussian": ImageGaussian,
@@ -228,7 +226,7 @@ class TestComposition:
         assert masks.sum(axis=1).tolist() == [share_of(r, 300) for r in rates.values()]
         planted = found.columns["planted"]
         assert {*planted} - {""} == {*rates}
-        assert [c for c in found.columns if c.startswith("truth_")] == [
+        assert [c for c in found.columns if str(c).startswith("truth_")] == [
             f"truth_{kind}" for kind in KINDS if kind in rates
         ]
         wrong = found.train.labels.numpy() != found.columns["true_label"].to_numpy()
@@ -250,9 +248,9 @@ class TestComposition:
         assert (wrong == np.any(noisy, axis=0)).all() if noisy else not wrong.any()
 
     def test_with_overlap_an_image_kind_does_not_move_the_noise(self, digits):
-        noise = {"noise_symmetric": Drawn(rate=0.3)}
-        alone = plant(digits, Planting(**noise))
-        both = plant(digits, Planting(overlap=True, noise_image_blur=ImageBlur(rate=0.5), **noise))
+        noise, blur = Drawn(rate=0.3), ImageBlur(rate=0.5)
+        alone = plant(digits, Planting(noise_symmetric=noise))
+        both = plant(digits, Planting(overlap=True, noise_symmetric=noise, noise_image_blur=blur))
         assert both.train.labels.equal(alone.train.labels)
         names = {*both.columns["planted"]}
         assert names == {
@@ -419,7 +417,7 @@ class TestPeople:
         """Whoever takes a cat for a dog has still seen an animal."""
         columns = {"people": [1, 2, 3, 2], "votes": [[1, 3, 0, 0], [0, 0, 4, 0]] * 2}
         base = made([0, 1, 2, 3], columns=columns)
-        groups = {"animal": ("0", "1"), "vehicle": ("2", "3")}
+        groups: dict = {"animal": ("0", "1"), "vehicle": ("2", "3")}
         plan = Planting(
             rare_subgroup=RareSubgroup(groups=groups),
             noise_human=NoiseHuman(column="people"),
@@ -555,7 +553,7 @@ class TestImages:
         base = balanced(200, side=12, channels=1)
         base.train.images.zero_()
         base.train.images[:, :, 4:8, 4:8] = 255
-        off = {"zoom": 1.0, "shift": 0.0, "crop": 1.0}
+        off: dict = {"zoom": 1.0, "shift": 0.0, "crop": 1.0}
         on = {"zoom": 2.0, "shift": 0.25, "crop": 0.5}
         plan = Planting(atypical=Atypical(rate=0.5, **{**off, only: on[only]}))
         found = plant(base, plan)
@@ -836,7 +834,7 @@ class TestRealPeople:
         mnist = SHARED_DATA / "mnist"
         base = load(DatasetOptions(name="parquet", root=str(root), subset=2000), 0.1)
         numbers = load(DatasetOptions(name="mnist", root=str(mnist), subset=500), 0.1)
-        groups = {"animal": (2, 3, 4, 5, 6, 7), "vehicle": (0, 1, 8, 9)}
+        groups: dict = {"animal": (2, 3, 4, 5, 6, 7), "vehicle": (0, 1, 8, 9)}
         plan = Planting(
             rare_subgroup=RareSubgroup(groups=groups), ood_far=OodFar(rate=0.1, dataset=FAR)
         )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardness import datasets
-from hardness.datasets import DatasetOptions
+from hardness.options import DatasetOptions
 from hardness.pruning import (
     class_counts,
     digest_of,

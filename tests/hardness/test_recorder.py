@@ -13,18 +13,19 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from hardness import signals
-from hardness.datasets import DatasetOptions, load
+from hardness.datasets import load
 from hardness.dynamics import Damaged, Diverged, Dynamics, Recording, epoch_file, snapshot_file
 from hardness.metrics import METRICS
-from hardness.models import ModelOptions, build
+from hardness.models import build
+from hardness.options import DatasetOptions, ModelOptions
 from hardness.recorder import Recorder
 from hardness.scoring import scorable, score_folder
 from hardness.seeding import Streams
-from hardness.signal_names import LOGIT_SIGNALS
+from hardness.signal_names import LOGIT_SIGNALS, TRAIN_PHASE
 from hardness.training.classification import evaluate
-from hardness.training.optimization import TrainOptions
+from hardness.training.options import Supervised, TrainOptions
 from hardness.training.pixels import Pixels
-from hardness.training.supervised import TRAIN_PHASE, Supervised, supervised
+from hardness.training.supervised import supervised
 
 SAMPLES, CLASSES, WIDTH, EPOCHS = 30, 4, 5, 3
 
@@ -114,7 +115,7 @@ def test_the_supervised_regimen_s_logits_give_its_own_signals_to_the_bit(tmp_pat
     shape, ids = digits.train.images.shape[1:], digits.train.sample_ids
     network = build(model, image_shape=shape, n_classes=10, streams=streams)
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
-    expected, last = [], {}
+    expected = []
     with Recorder(tmp_path, labels=labels, sample_ids=ids) as recorder:
         for record in supervised(digits, model, options, streams, recording=Recording()):
             if record.epoch < 0:

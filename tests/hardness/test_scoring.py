@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardness import scoring as module
-from hardness.datasets import DatasetOptions, load
+from hardness.datasets import load
 from hardness.dynamics import (
     Damaged,
     Dynamics,
@@ -25,24 +25,27 @@ from hardness.dynamics import (
     write_samples,
 )
 from hardness.metrics import METRICS
-from hardness.models import ModelOptions
+from hardness.options import DatasetOptions, ModelOptions
 from hardness.scoring import rank_within_folds, scorable, score_run
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
-from hardness.training.autoencoder import Autoencoder
-from hardness.training.contrastive import Contrastive
-from hardness.training.cross_fit import CrossFit
-from hardness.training.optimization import TrainOptions
-from hardness.training.second_split import SecondSplit
-from hardness.training.supervised import Supervised
+from hardness.training.options import (
+    Autoencoder,
+    Contrastive,
+    CrossFit,
+    SecondSplit,
+    Supervised,
+    TrainOptions,
+)
 from tests.strategies import histories
 
 EPOCHS, CLASSES = 4, 10
 # Metrics of epochs that so short a run does not have.
-LATER = ("el2n.e5", "el2n.e10", "el2n.e20")
-LATER += tuple(key for key in METRICS if "_discrepancy" in key)
-LATER += ("vog.early", "vog.late", "rho_loss.e5")
-OPTIONS = {
+LATER = (
+    *("el2n.e5", "el2n.e10", "el2n.e20", "vog.early", "vog.late", "rho_loss.e5"),
+    *(key for key in METRICS if "_discrepancy" in key),
+)
+OPTIONS: dict = {
     "supervised": Supervised(train=TrainOptions(max_epochs=EPOCHS, batch_size=64)),
     "second_split": SecondSplit(
         train=TrainOptions(max_epochs=EPOCHS, batch_size=32), second_epochs=EPOCHS - 1

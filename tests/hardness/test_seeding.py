@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardness.seeding import PURPOSES, Streams
+from hardness.seeding import Streams
+from hardness.stream_names import PURPOSES
 
 seeds = st.integers(0, 2**63)
 purposes = st.sampled_from(PURPOSES)

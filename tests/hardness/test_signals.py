@@ -84,7 +84,8 @@ def test_one_pass_equals_the_single_functions(case):
 
 def test_how_an_array_lies_in_memory_does_not_matter():
     rng = np.random.default_rng(0)
-    values, labels = rng.normal(size=(9, 4)).astype(np.float32), rng.integers(0, 4, 9)
+    values: np.ndarray = rng.normal(size=(9, 4)).astype(np.float32)
+    labels: np.ndarray = rng.integers(0, 4, 9)
     expected = signals.from_logits(values, labels)
     backwards = values[::-1].copy()[::-1], labels[::-1].copy()[::-1]
     foreign = (x.astype(x.dtype.newbyteorder()) for x in (values, labels))

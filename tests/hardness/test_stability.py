@@ -502,7 +502,7 @@ class TestIntraclass:
 
     def test_interval_is_the_jackknife_over_runs(self):
         scores = noisy_runs(6, 30)
-        rests = [icc_c1(np.delete(scores, run, axis=0)).value for run in range(6)]
+        rests = np.array([icc_c1(np.delete(scores, run, axis=0)).value for run in range(6)])
         error = math.sqrt(5 / 6 * np.sum((rests - np.mean(rests)) ** 2))
         reach = t.ppf(0.975, 5) * error
         found = icc_c1(scores)

@@ -272,7 +272,8 @@ class TestGraded:
 class TestInfluence:
     @pytest.mark.parametrize("make", [planted, graded])
     def test_is_the_derivative_by_the_weights(self, make):
-        one = comparison(*make(80), None)
+        scores, truth, labels = make(80)
+        one = comparison(scores, truth, labels, None)
         influences, ones = one.influences(), np.ones((1, 80))
         for place in (0, 5, 30, 79):
             step = np.zeros((1, 80))

@@ -214,7 +214,7 @@ def test_one_backward_pass_gives_each_sample_s_own_gradient(name, n):
         placed = [
             torch.cat([z[:i], row[None], z[i + 1 :]]) for z, row in zip((a, b), own, strict=True)
         ]
-        loss = slow_own_loss(name, *placed, i)
+        loss = slow_own_loss(name, placed[0], placed[1], i)
         assert losses[i].item() == pytest.approx(loss.item(), rel=1e-9)
         for mine, expected in zip(found, torch.autograd.grad(loss, own), strict=True):
             torch.testing.assert_close(mine[i], expected, rtol=1e-8, atol=1e-10)
@@ -239,7 +239,7 @@ def test_a_moved_sample_stands_among_the_others_where_they_were(name):
         placed = [
             torch.cat([z[:i], m[i : i + 1], z[i + 1 :]]) for z, m in zip((a, b), moved, strict=True)
         ]
-        expected = slow_own_loss(name, *placed, i).item()
+        expected = slow_own_loss(name, placed[0], placed[1], i).item()
         assert found[i].item() == pytest.approx(expected, rel=1e-9)
 
 
@@ -343,10 +343,10 @@ def test_a_layer_s_gradient_norm_agrees_with_autograd():
     inputs = torch.randn(2, 4, 5, generator=generator)
     targets = torch.tensor([0, 2, 1, 1])
     outputs = layer(inputs).detach().requires_grad_()
-    total = sum(cross_entropy(z, targets, reduction="sum") for z in outputs)
+    total = cross_entropy(outputs.flatten(0, 1), targets.repeat(2), reduction="sum")
     (errors,) = torch.autograd.grad(total, outputs)
     for i in range(4):
-        loss = sum(cross_entropy(layer(inputs[v, i])[None], targets[i : i + 1]) for v in range(2))
+        loss = cross_entropy(layer(inputs[:, i]), targets[i].expand(2), reduction="sum")
         (gradient,) = torch.autograd.grad(loss, layer.weight)
         for order in (1, 2):
             found = layer_gradient_norm(errors, inputs, order=order)[i].item()

@@ -1,6 +1,7 @@
 """What can be broken: nodes of a Ray cluster, a tracking server, drivers and workers of a sweep."""
 
 import contextlib
+import io
 import os
 import shutil
 import signal
@@ -12,8 +13,9 @@ from collections import Counter
 from pathlib import Path
 
 import pandas as pd
-from conftest import ROOT, free_port, wait_for
-from sweeps import cells, command
+
+from tests.conftest import ROOT, free_port, wait_for
+from tests.sweep.sweeps import cells, command
 
 RAY = Path(sys.executable).with_name("ray")
 CELLS, EPOCHS = 4, 5
@@ -155,7 +157,7 @@ class Cluster:
 
     def nodes(self):
         """Ids of those that are alive, as the head sees it."""
-        from ray._raylet import GcsClient
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
         try:
             found = GcsClient(address=self.address).get_all_node_info()
@@ -294,7 +296,7 @@ class Sweep:
         """Cells by state, as ``sweep status`` says."""
         code, out, err = command("status", self.name, "--tracking-uri", self.uri, "--format", "csv")
         assert code in (0, 1), err
-        table = pd.read_csv(pd.io.common.StringIO(out), keep_default_na=False)
+        table = pd.read_csv(io.StringIO(out), keep_default_na=False)
         self.reasons = [r for r in table["reason"] if r]
         return dict(Counter(table["state"]))
 

@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from breakable import CELLS, EPOCHS, Cluster, Server, Sweep
-from conftest import free_port
 from filelock import FileLock
+
+from tests.conftest import free_port
+from tests.sweep.breakable import CELLS, EPOCHS, Cluster, Server, Sweep
 
 
 @pytest.fixture(scope="module")

@@ -44,10 +44,9 @@ def command(*arguments):
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             cli.main([str(a) for a in arguments])
-            code = 0
         except SystemExit as error:
-            code = error.code
-    return code or 0, out.getvalue(), err.getvalue()
+            return error.code or 0, out.getvalue(), err.getvalue()
+    return 0, out.getvalue(), err.getvalue()
 
 
 def by_hand(path, *overrides, checkpoint_seconds=60.0):

@@ -12,8 +12,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweeps import cells as find
-from sweeps import command, stored
 
 from hardness.estimate import Estimate
 from hardness.sequential import Look, look_at
@@ -24,6 +22,8 @@ from sweep.planning import Due, cells, due, to_train
 from sweep.spec import Pack, Trace
 from sweep.tracking import Store
 from sweep.trial import run_pack
+from tests.sweep.sweeps import cells as find
+from tests.sweep.sweeps import command, stored
 
 UNTIL = {"metric": "el2n", "reliability": 0.9}
 PLAN = (6, 8, 12, 20)
@@ -508,8 +508,7 @@ def test_scores_are_cached_by_who_may_and_a_damaged_run_is_trained_again(workdir
     (proposal,) = planning.proposals(spec, [], {})
     one = proposal.configuration
     places = Places(
-        tracking_uri=store.uri, experiment_id=store.experiment_id, name=spec.name,
-        storage_path=spec.storage_path, recording=spec.needs.recording,
+        store=store, name=spec.name, storage_path=spec.storage_path, recording=spec.needs.recording,
     )  # fmt: skip
     pack = Pack(
         configuration=one, seeds=(0, 1, 2, 3), parent_run=store.save_configuration(one, {}, 0)
@@ -531,9 +530,9 @@ def test_scores_are_cached_by_who_may_and_a_damaged_run_is_trained_again(workdir
         cached.unlink()
     victim = seen.cells[2]
     file = store.local_folder(victim.trace.tracking_run) / "dynamics" / "epoch=0001.parquet"
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    file.write_bytes(damaged)
     assert standing.look(spec, store).cells[2].state == "done"
     sweep_now = standing.look(spec, store, adaptive.Judge(spec, store, keep=True))
     assert [c.state for c in sweep_now.cells] == ["done", "done", "failed", "done"]

@@ -2,14 +2,14 @@
 
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
-from stores import at_once, started
-from sweeps import command, experiment
 
 from hardness.dynamics import fingerprint
 from sweep import artifacts, driver, experiment_file
 from sweep.artifacts import place
-from sweep.mistake import Mistake
-from sweep.tracking import Store, TrackerError, default_uri
+from sweep.mistake import Mistake, TrackerError
+from sweep.tracking import Store, default_uri
+from tests.sweep.stores import at_once, started
+from tests.sweep.sweeps import command, experiment
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-from breakable import EPOCHS, Cluster, Sweep, descendants, kill, until
+
+from tests.sweep.breakable import EPOCHS, Cluster, Sweep, descendants, kill, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 MOST = 2

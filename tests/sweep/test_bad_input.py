@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from sweeps import command
 
 from hardness.recorder import Recorder
 from sweep import driver, experiment_file, fanout, planning, standing, tracking
 from sweep.places import Places
 from sweep.trial import run_pack
+from tests.sweep.sweeps import command
 
 SWEEP = Path(sys.executable).with_name("sweep")
 GOOD = """

@@ -6,7 +6,8 @@ import re
 
 import pandas as pd
 import pytest
-from sweeps import FEW, cells, command, experiment, train
+
+from tests.sweep.sweeps import FEW, cells, command, experiment, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 

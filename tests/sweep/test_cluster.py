@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import free_port, wait_for
-from listening import listening
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ruamel.yaml import YAML
+
+from tests.conftest import free_port, wait_for
+from tests.sweep.listening import listening
 
 FILE = Path(__file__).parents[2] / "cluster.yaml"
 

@@ -9,14 +9,13 @@ import uuid
 from pathlib import Path
 
 import pytest
-from stores import CONFIGURATION, RUN
-from sweeps import command
 
 from hardness.dynamics import Recording
-from sweep import fanout
-from sweep.mistake import hidden
+from sweep.mistake import TrackerError, hidden
 from sweep.places import Places
-from sweep.tracking import Store, TrackerError
+from sweep.tracking import Store
+from tests.sweep.stores import CONFIGURATION, RUN
+from tests.sweep.sweeps import command
 
 SECRET = "7hCkw3Qr5"
 CODED = base64.b64encode(f"someone:{SECRET}".encode())
@@ -139,7 +138,7 @@ def test_a_sweep_leaves_none_behind(workdir, server, tmp_path_factory, monkeypat
             assert holding(path) == []
         rmtree(path, *arguments, **more)
 
-    monkeypatch.setattr(fanout.shutil, "rmtree", looked_through)
+    monkeypatch.setattr(shutil, "rmtree", looked_through)
     name = f"secret-{uuid.uuid4().hex[:8]}"
     path = workdir / f"{name}.yaml"
     path.write_text(FILE_WITH_SECRET.format(name=name, uri=with_secret(server)))

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from sweeps import experiment
 
 from hardness.metrics.registry import METRICS
 from sweep import aggregate, driver, experiment_file, planning, score_cache, tables
@@ -15,6 +14,7 @@ from sweep.reduction import reduce_runs
 from sweep.spec import Pack
 from sweep.tracking import Store
 from sweep.trial import run_pack
+from tests.sweep.sweeps import experiment
 
 EPOCHS, FOLDS, SEEDS = 2, 3, (0, 1)
 KEYS = ["rho_loss", "irreducible_loss", "label_quality_self_confidence", "max_softmax", "mean_loss"]

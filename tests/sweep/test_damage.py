@@ -4,14 +4,14 @@ import inspect
 from functools import partial
 
 import pytest
-from breakable import CELLS, EPOCHS, fill, flip, goes_on, halve, until
-from sweeps import by_hand, cells, command, train
 
 from hardness import checkpoint as checkpoints
 from sweep.ownership import RunClaim, WhileOwned
 from sweep.tracking import Store
 from sweep.trial import _as_room_comes
 from sweep.uploading import Uploader
+from tests.sweep.breakable import CELLS, EPOCHS, fill, flip, goes_on, halve, until
+from tests.sweep.sweeps import by_hand, cells, command, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 

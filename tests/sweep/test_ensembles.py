@@ -1,11 +1,12 @@
 """Metrics of several runs of a configuration, from the runs that a sweep trained."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
-from sweeps import cells, command, experiment, train
 
 from hardness.agreement import ScoreSet
 from hardness.dynamics import Dynamics
@@ -13,6 +14,7 @@ from hardness.metrics import ensemble_entropy, ensemble_mi
 from hardness.metrics.disagreement import MEMBERS, ensembles
 from hardness.stability import mean_over_runs
 from sweep import aggregate
+from tests.sweep.sweeps import cells, command, experiment, train
 
 KEYS = "[ensemble_entropy, ensemble_mi, predictive_entropy]"
 
@@ -48,10 +50,10 @@ def test_six_seeds_make_two_ensembles_of_three(ray_session, workdir):
     stability = pd.read_csv(folder / "stability.csv").set_index("metric")
     for key, units in (("ensemble_mi", 2), ("ensemble_entropy", 2), ("predictive_entropy", 6)):
         assert stability.loc[key, "runs"] == units
-        assert np.isfinite(stability.loc[key, "spearman_pair_mean"])
+        assert np.isfinite(stability["spearman_pair_mean"][key])
     assert "a unit is an ensemble of 3 runs" in stability.loc["ensemble_mi", "reason"]
     agreement = pd.read_csv(folder / "agreement.csv").set_index(["left", "right"])
-    row = agreement.loc["ensemble_entropy.supervised", "predictive_entropy.supervised"]
+    row: Any = agreement.loc["ensemble_entropy.supervised", "predictive_entropy.supervised"]
     assert np.isfinite(row["spearman"])
     assert row["runs_left"] == row["runs_right"] == 1
     # Either ensemble against the mean of the other one's runs.
@@ -106,5 +108,5 @@ def test_a_damaged_member_is_named_and_the_others_team_up_without_it(ray_session
     samples = pd.read_parquet(folder / "samples.parquet").query("regimen == 'supervised'")
     np.testing.assert_allclose(samples["ensemble_mi"], ensemble_mi(logits[1:]), rtol=1e-12)
     stability = pd.read_csv(folder / "stability.csv").set_index("metric")
-    assert stability.loc["ensemble_mi", "missing_seeds"].startswith("seed 0: damaged")
+    assert stability["missing_seeds"]["ensemble_mi"].startswith("seed 0: damaged")
     assert stability.loc["predictive_entropy", "runs"] == 3

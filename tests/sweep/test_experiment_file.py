@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from hardness import datasets
-from hardness.datasets import DatasetOptions
-from hardness.models import ModelOptions
-from hardness.planting import (
+from hardness.options import DatasetOptions, ModelOptions
+from hardness.plan import (
     KINDS,
     Drawn,
     HumanLabels,
@@ -20,7 +19,8 @@ from hardness.planting import (
     Planting,
     RareSubgroup,
 )
-from hardness.seeding import PURPOSES, Streams
+from hardness.seeding import Streams
+from hardness.stream_names import PURPOSES
 from hardness.training import REGIMENS
 from sweep import driver
 from sweep.experiment_file import (

@@ -8,8 +8,9 @@ import signal
 import time
 
 import pytest
-from breakable import EPOCHS, ended, goes_on, kill, until
-from sweeps import cells, command
+
+from tests.sweep.breakable import EPOCHS, ended, goes_on, kill, until
+from tests.sweep.sweeps import cells, command
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 

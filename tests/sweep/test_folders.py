@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sweeps import command
 
 from hardness.recorder import Recorder
 from hardness.scoring import score_folder
 from sweep.aggregate import join
 from sweep.folders import gather, given_scores
 from sweep.mistake import Mistake
+from tests.sweep.sweeps import command
 
 SAMPLES, CLASSES, EPOCHS = 60, 3, 4
 
@@ -260,7 +260,7 @@ def test_a_recorder_s_folders_give_the_tables_of_a_sweep(alone):
     assert (stability["runs"][stability["metric"] == "aum"] == 3).all()
     assert {"aum", "aum.train", "msd_mean", "knn_distance"} <= {*stability["metric"]}
     assert stability["missing_seeds"].str.startswith("seed 3: unfinished").all()
-    assert stability.set_index("metric").loc["aum", "spearman_pair_mean"] > 0.5
+    assert stability.set_index("metric")["spearman_pair_mean"]["aum"] > 0.5
     agreement = pd.read_csv(folder / "agreement.csv").set_index(["left", "right"])
     with_reference = agreement.loc[("easy.mine", "supervised_reference")]
     assert with_reference["dropped"] == 5

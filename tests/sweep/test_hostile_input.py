@@ -9,8 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from refusals import refused_at_most
-from strategies import few, spoiled
 
 from hardness.recorder import Recorder
 from sweep.experiment_file import ExperimentError, _yaml, check, read
@@ -18,6 +16,8 @@ from sweep.folders import gather
 from sweep.mistake import Mistake
 from sweep.reduction import to_bytes
 from sweep.score_cache import merge, versions
+from tests.refusals import refused_at_most
+from tests.strategies import few, spoiled
 
 ROOT = Path(__file__).parents[2]
 FILE = """

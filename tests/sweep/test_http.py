@@ -4,7 +4,8 @@ import uuid
 
 import pandas as pd
 import pytest
-from sweeps import FEW, command, experiment
+
+from tests.sweep.sweeps import FEW, command, experiment
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 

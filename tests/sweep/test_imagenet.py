@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
-from photographs import TRAIN, write_imagenet
-from sweeps import cells, command
 
 from hardness import scale
 from hardness.metrics import METRICS
 from sweep import driver, experiment_file, planning, standing
+from tests.photographs import TRAIN, write_imagenet
+from tests.sweep.sweeps import cells, command
 
 EXPERIMENT = """
 name: photographs

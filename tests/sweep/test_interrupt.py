@@ -9,7 +9,8 @@ import sys
 import time
 
 import pytest
-from sweeps import FEW, cells, command, experiment
+
+from tests.sweep.sweeps import FEW, cells, command, experiment
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 

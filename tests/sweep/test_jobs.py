@@ -11,9 +11,10 @@ import uuid
 from pathlib import Path
 
 import pytest
-from breakable import descendants, kill
-from conftest import ROOT, free_port, wait_for
-from sweeps import FEW, cells, command, experiment
+
+from tests.conftest import ROOT, free_port, wait_for
+from tests.sweep.breakable import descendants, kill
+from tests.sweep.sweeps import FEW, cells, command, experiment
 
 pytestmark = pytest.mark.slow
 RAY = Path(sys.executable).with_name("ray")

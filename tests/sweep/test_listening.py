@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import free_port, wait_for
-from listening import beyond_loopback, listening
-from sweeps import FEW, command, experiment
 
 from sweep import fanout, tracking
+from tests.conftest import free_port, wait_for
+from tests.sweep.listening import beyond_loopback, listening
+from tests.sweep.sweeps import FEW, command, experiment
 
 SWEEP, RAY = (Path(sys.executable).with_name(name) for name in ("sweep", "ray"))
 

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from sweeps import FEW, cells, experiment
+
+from tests.sweep.sweeps import FEW, cells, experiment
 
 pytestmark = pytest.mark.slow
 ROOM = 4 << 30

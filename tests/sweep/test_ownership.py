@@ -8,7 +8,6 @@ import threading
 import time
 
 import pytest
-from sweeps import FEW, cells, command, experiment, stored
 
 from sweep import driver, experiment_file, ownership, planning
 from sweep.ownership import Driver, SweepClaim, SweepTaken, driving
@@ -16,6 +15,7 @@ from sweep.places import Places
 from sweep.spec import Pack
 from sweep.tracking import Store, default_uri
 from sweep.trial import run_pack
+from tests.sweep.sweeps import FEW, cells, command, experiment, stored
 
 
 @pytest.fixture

@@ -3,10 +3,9 @@
 import dataclasses
 import time
 import uuid
+from typing import Any
 
 import pytest
-from stores import Line
-from sweeps import experiment
 
 from sweep import driver, experiment_file, fanout, planning
 from sweep.places import Places
@@ -16,6 +15,8 @@ from sweep.store import manifest_of
 from sweep.tracking import Store
 from sweep.trial import run_pack
 from sweep.uploading import waiting
+from tests.sweep.stores import Line
+from tests.sweep.sweeps import experiment
 
 pytestmark = pytest.mark.slow
 
@@ -136,7 +137,7 @@ def test_what_a_cut_off_run_left_in_the_spool_is_stored_by_the_next_start(
             store=far,
             checkpoint_seconds=checkpoint_seconds,
         )
-        records = run_pack(mine, dataset, there)
+        records: Any = run_pack(mine, dataset, there)
         assert next(records).epoch == 1
         line.cut()
         assert next(records).epoch == 2

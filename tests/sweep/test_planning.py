@@ -12,14 +12,13 @@ from sweep.experiment_file import ExperimentError, check
 from sweep.planning import (
     DEFAULT_CONFIGURATIONS,
     ROUND,
-    Proposal,
     cells,
     needed_passes,
     packs,
     proposals,
     to_train,
 )
-from sweep.spec import Configuration, Trace, canonical_json
+from sweep.spec import Configuration, Proposal, Trace, canonical_json
 
 RATE = {"train.lr": {"min": 1e-4, "max": 1.0, "distribution": "log_uniform"}}
 PLANE = {"train.lr": {"min": 0.01, "max": 1}, "train.momentum": {"min": 0, "max": 0.9}}

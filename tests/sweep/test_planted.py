@@ -6,8 +6,6 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SHARED_DATA
-from sweeps import cells, command, stored
 
 from hardness.dynamics import Dynamics
 from hardness.metrics import METRICS
@@ -18,6 +16,8 @@ from sweep.places import Places
 from sweep.spec import Pack, RunSpec
 from sweep.tracking import Store
 from sweep.trial import run_pack
+from tests.conftest import SHARED_DATA
+from tests.sweep.sweeps import cells, command, stored
 
 NOISE = "{noise_symmetric: {rate: 0.1}}"
 EXPERIMENT = """
@@ -162,7 +162,7 @@ def test_a_sweep_with_planted_noise(workdir):
         tags = store.client.get_run(cell.trace.tracking_run).data.tags
         assert tags["plant"] == '{"noise_symmetric":{"rate":0.1},"overlap":false}'
         tables.append(Dynamics(store.local_folder(cell.trace.tracking_run)).samples)
-    pd.testing.assert_frame_equal(*tables)
+    pd.testing.assert_frame_equal(tables[0], tables[1])
     samples = tables[0]
     assert [*samples] == ["sample_id", "label", "true_label", "planted", "truth_noise_symmetric"]
     wrong = samples["truth_noise_symmetric"].to_numpy()

@@ -3,21 +3,22 @@
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import style
 from scipy import stats
-from sweeps import cells, command, experiment, train
 
 from hardness import datasets
-from hardness.datasets import DatasetOptions
+from hardness.options import DatasetOptions
 from hardness.pruning import class_counts
 from sweep import planning, pruning, report, tables
 from sweep.experiment_file import check
 from sweep.mistake import Mistake
 from sweep.spec import RunSpec
+from tests.sweep.sweeps import cells, command, experiment, train
 
 LABELS = np.repeat([0, 1, 2], [20, 10, 10])
 CONTENT = {
@@ -83,7 +84,7 @@ def test_arms_keep_their_ids_and_read_back_from_the_store_as_they_were():
     """The ids are those under which the first pruned runs are stored."""
     labels = np.repeat([0, 1, 2], 30)
     arms, _ = pruning.arms(trained(), {"aum": np.arange(90.0)}, labels, 3, [0.5])
-    scores = SimpleNamespace(configuration=trained())
+    scores: Any = SimpleNamespace(configuration=trained())
     kept = json.loads(json.dumps(pruning.content(CONTENT, scores, [7, 8], arms)))
     spec = check(kept, "digits-prune")
     assert spec.arms == tuple(arms)

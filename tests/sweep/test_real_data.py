@@ -4,8 +4,9 @@ import re
 
 import pandas as pd
 import pytest
-from conftest import SHARED_DATA
-from sweeps import FEW, command
+
+from tests.conftest import SHARED_DATA
+from tests.sweep.sweeps import FEW, command
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import rcParams
+from matplotlib.figure import Figure
 
 from hardness.datasets import Dataset, Samples
 from hardness.metrics import METRICS
@@ -53,7 +55,7 @@ def aggregated(*configurations, pixels=None):
     pixels = pixels or {}
     goal = SimpleNamespace(metric=SimpleNamespace(goal="maximize"))
     regimens = {one.configuration.regimen: goal for one in configurations}
-    sweep = SimpleNamespace(spec=SimpleNamespace(regimens=regimens))
+    sweep: Any = SimpleNamespace(spec=SimpleNamespace(regimens=regimens))
     return Aggregate(
         scores=configurations,
         pixels=pixels,
@@ -162,7 +164,7 @@ class TestDraw:
             path.write_bytes(b"half of")
             raise OSError("disk full")
 
-        monkeypatch.setattr(report.Figure, "savefig", fail)
+        monkeypatch.setattr(Figure, "savefig", fail)
         with pytest.raises(OSError, match="disk full"):
             drawn(result, tmp_path)
         assert (tmp_path / "stability.png").read_bytes() == b"before"

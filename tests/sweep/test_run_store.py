@@ -6,13 +6,13 @@ import uuid
 
 import numpy as np
 import pytest
-from stores import CONFIGURATION, RUN, numbers
 
 from hardness.dynamics import Damaged, EpochRecord, Manifest, fingerprint, write_epoch
 from sweep.run_folders import RunFolders, TrainingFolders
 from sweep.spec import Cell
 from sweep.store import manifest_of
 from sweep.tracking import Store, default_uri
+from tests.sweep.stores import CONFIGURATION, RUN, numbers
 
 EPOCH = "dynamics/epoch=0000.parquet"
 OUTSIDE = ["../out", "dynamics/../../out", "/etc/passwd", "..", "a\\..\\..\\out", ""]

@@ -4,7 +4,6 @@ import dataclasses
 import time
 
 import pytest
-from sweeps import experiment, stored
 
 from sweep import driver, experiment_file, fanout, planning
 from sweep.places import Places
@@ -12,6 +11,7 @@ from sweep.plugins import Plugin
 from sweep.spec import Pack, Resources, RunSpec
 from sweep.tracking import Store
 from sweep.trial import run_pack
+from tests.sweep.sweeps import experiment, stored
 
 pytestmark = pytest.mark.slow
 

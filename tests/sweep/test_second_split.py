@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from sweeps import experiment
 
 from hardness.training import REGIMENS
 from sweep import aggregate, driver, experiment_file, planning, score_cache, tables
@@ -15,6 +14,7 @@ from sweep.reduction import reduce_runs
 from sweep.spec import Pack
 from sweep.tracking import Store
 from sweep.trial import run_pack
+from tests.sweep.sweeps import experiment
 
 FIRST, SECOND, SEEDS = 2, 3, (0, 1)
 

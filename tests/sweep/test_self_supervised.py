@@ -3,10 +3,10 @@
 import dataclasses
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-from sweeps import stored
 
 from hardness import checkpoint as checkpoints
 from hardness.dynamics import Dynamics
@@ -18,6 +18,7 @@ from sweep.places import Places
 from sweep.spec import Configuration, Pack, RunSpec
 from sweep.tracking import Store
 from sweep.trial import run_pack
+from tests.sweep.sweeps import stored
 
 pytestmark = pytest.mark.slow
 
@@ -186,7 +187,7 @@ def test_the_agreement_table_holds_reconstruction_error_beside_the_pixels():
     )
     pixels = {name: generator.random(samples) for name in ("image_entropy", "total_variation")}
     goal = SimpleNamespace(metric=SimpleNamespace(goal="minimize"))
-    sweep = SimpleNamespace(spec=SimpleNamespace(regimens={"autoencoder": goal}))
+    sweep: Any = SimpleNamespace(spec=SimpleNamespace(regimens={"autoencoder": goal}))
     table = aggregate.agreement_table(sweep, [one], pixels, intervals=False)
     pairs = {frozenset(pair) for pair in zip(table["left"], table["right"], strict=True)}
     for name in pixels:

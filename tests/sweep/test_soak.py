@@ -6,13 +6,14 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
-from breakable import EPOCHS, Sweep, descendants, ended, fill, flip, halve, kill, same
-from sweeps import cells, command, train
 
 from hardness import checkpoint as checkpoints
 from sweep.tracking import Store
+from tests.sweep.breakable import EPOCHS, Sweep, descendants, ended, fill, flip, halve, kill, same
+from tests.sweep.sweeps import cells, command, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
@@ -29,9 +30,10 @@ class Soak:
         small: Whether the disk of the sweep is one that may be filled.
     """
 
+    process: Any = None
+
     def __init__(self, sweep, cluster, tracker, rng, *, small):
         self.sweep, self.cluster, self.tracker, self.rng = sweep, cluster, tracker, rng
-        self.process = None
         self.starts = 0
         self.tried, self.slowest = Counter(), {}
         self.kinds = {

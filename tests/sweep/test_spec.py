@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 
-from hardness.seeding import PURPOSES
+from hardness.stream_names import PURPOSES
 from sweep.spec import (
     Cell,
     Configuration,
@@ -17,7 +18,7 @@ from sweep.spec import (
     identity,
 )
 
-FIELDS = {
+FIELDS: dict = {
     "regimen": "supervised",
     "numerics_version": 1,
     "dataset": {"name": "digits", "digest": "ab12", "data_seed": 0, "validation": 0.2},
@@ -86,7 +87,7 @@ def test_a_field_that_is_absent_or_none_does_not_matter():
 
 def test_tuples_and_lists_are_the_same():
     options = {**FIELDS["options"], "augmentation": {"crop_scale": (0.5, 1.0)}}
-    other = dataclasses.replace(CONFIGURATION, options=options, vary=[*PURPOSES])
+    other = dataclasses.replace(CONFIGURATION, options=options, vary=[*PURPOSES])  # type: ignore[arg-type]
     assert other.configuration_id == CONFIGURATION.configuration_id
 
 
@@ -122,7 +123,7 @@ def test_whatever_changes_numbers_changes_both_ids(change):
 def test_every_field_of_a_configuration_is_part_of_its_identity():
     assert {f.name for f in dataclasses.fields(Configuration)} == {*FIELDS, "vary", "plant"}
     for name, value in FIELDS.items():
-        change = {"other": 1} if isinstance(value, dict) else "other"
+        change: Any = {"other": 1} if isinstance(value, dict) else "other"
         other = dataclasses.replace(CONFIGURATION, **{name: change})
         assert other.configuration_id != CONFIGURATION.configuration_id
 

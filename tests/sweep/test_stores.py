@@ -3,10 +3,10 @@
 import uuid
 
 import pytest
-from stores import at_once, made_at_once, numbers
 
 from hardness.dynamics import fingerprint
 from sweep.tracking import Store, default_uri
+from tests.sweep.stores import at_once, made_at_once, numbers
 
 pytestmark = pytest.mark.slow
 WORKERS, EPOCHS = 16, 3

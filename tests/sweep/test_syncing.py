@@ -8,8 +8,6 @@ import uuid
 
 import numpy as np
 import pytest
-from stores import CONFIGURATION, started
-from sweeps import FEW, cells, command, experiment
 
 from hardness.dynamics import (
     INIT,
@@ -22,10 +20,12 @@ from hardness.dynamics import (
     write_spec,
 )
 from sweep import syncing
-from sweep.mistake import Mistake
+from sweep.mistake import Mistake, NoSuchSweep
 from sweep.spec import RunSpec
 from sweep.store import manifest_of
-from sweep.tracking import OFFLINE, NoSuchSweep, Store, located
+from sweep.tracking import OFFLINE, Store, located
+from tests.sweep.stores import CONFIGURATION, started
+from tests.sweep.sweeps import FEW, cells, command, experiment
 
 DONE, FAILED, LOST, HALF = (RunSpec(configuration=CONFIGURATION, seed=seed) for seed in range(4))
 EPOCHS = 3

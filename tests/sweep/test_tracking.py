@@ -5,11 +5,11 @@ import json
 import time
 
 import pytest
-from stores import CONFIGURATION, RUN, Line, started
 
-from sweep.mistake import Mistake
+from sweep.mistake import Mistake, NoSuchSweep, TrackerAway, TrackerError
 from sweep.spec import canonical_json
-from sweep.tracking import NoSuchSweep, Store, TrackerAway, TrackerError, default_uri
+from sweep.tracking import Store, default_uri
+from tests.sweep.stores import CONFIGURATION, RUN, Line, started
 
 OTHER = canonical_json(dataclasses.replace(CONFIGURATION, numerics_version=2))
 

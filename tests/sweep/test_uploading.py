@@ -5,14 +5,15 @@ import time
 
 import numpy as np
 import pytest
-from stores import Line, started, until
-from sweeps import FEW, experiment
 
 from hardness.dynamics import EpochRecord, epoch_file, write_epoch
 from sweep import driver, experiment_file, standing, tables
+from sweep.mistake import TrackerError
 from sweep.places import spool
-from sweep.tracking import Store, TrackerError, default_uri
+from sweep.tracking import Store, default_uri
 from sweep.uploading import Uploader, patiently, waiting
+from tests.sweep.stores import Line, started, until
+from tests.sweep.sweeps import FEW, experiment
 
 EPOCHS = 6
 

@@ -86,6 +86,11 @@ def test_a_metric_without_annotations_takes_what_it_takes(monkeypatch):
     def largest(loss):
         return loss.max(axis=0)
 
-    about = {"family": "supervised", "sign": 1, "sign_origin": "hypothesis", "labels_used": "own"}
+    about: typing.Any = {
+        "family": "supervised",
+        "sign": 1,
+        "sign_origin": "hypothesis",
+        "labels_used": "own",
+    }
     assert metric(**about, summary="for this test", paper="none")(largest) is largest
     assert checked_axes(largest)(np.ones((2, 3, 4))).shape == (3, 4)

@@ -14,14 +14,14 @@ from scipy.special import entr, softmax
 from sklearn.metrics import roc_auc_score
 
 from hardness import metrics, signals
-from hardness.datasets import DatasetOptions, load
+from hardness.datasets import load
 from hardness.dynamics import Recording
 from hardness.metrics import METRICS
 from hardness.metrics.disagreement import MEMBERS, ensembles
-from hardness.models import ModelOptions
+from hardness.options import DatasetOptions, ModelOptions
 from hardness.seeding import Streams
-from hardness.training.optimization import TrainOptions
-from hardness.training.supervised import Supervised, supervised
+from hardness.training.options import Supervised, TrainOptions
+from hardness.training.supervised import supervised
 from tests.strategies import histories, numbers
 
 DROPOUT = ("mc_dropout_entropy", "mc_dropout_bald")

@@ -9,14 +9,15 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from hardness import metrics, signals
-from hardness.datasets import DatasetOptions, load
+from hardness.datasets import load
 from hardness.metrics import METRICS
-from hardness.models import ModelOptions, build
+from hardness.models import build
+from hardness.options import DatasetOptions, ModelOptions
 from hardness.seeding import Streams
 from hardness.training.classifier_passes import classifier_signals
-from hardness.training.optimization import TrainOptions
+from hardness.training.options import Supervised, TrainOptions
 from hardness.training.pixels import Pixels
-from hardness.training.supervised import Supervised, supervised
+from hardness.training.supervised import supervised
 from tests.strategies import histories
 
 KEYS = ("odin", "odin.unperturbed", "gradnorm")

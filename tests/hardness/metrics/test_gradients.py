@@ -13,13 +13,13 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from hardness import metrics
-from hardness.datasets import DatasetOptions, load
+from hardness.datasets import load
 from hardness.dynamics import Recording
 from hardness.metrics import METRICS
-from hardness.models import ModelOptions
+from hardness.options import DatasetOptions, ModelOptions
 from hardness.seeding import Streams
-from hardness.training.optimization import TrainOptions
-from hardness.training.supervised import Supervised, supervised
+from hardness.training.options import Supervised, TrainOptions
+from hardness.training.supervised import supervised
 from tests.strategies import histories, numbers
 
 LAST = ("grand", "grand_last_layer", "vog", "vog_prob")

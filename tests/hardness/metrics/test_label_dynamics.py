@@ -24,7 +24,8 @@ from hardness.metrics import (
     mean_loss,
 )
 from hardness.metrics.history import std_seen
-from hardness.training.optimization import TrainOptions, learning_rate
+from hardness.training.optimization import learning_rate
+from hardness.training.options import TrainOptions
 from tests.strategies import histories, numbers
 
 

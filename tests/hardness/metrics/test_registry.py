@@ -63,7 +63,7 @@ KEYS = [
     "ssft.learned",
     "total_variation",
 ]
-ABOUT = {
+ABOUT: dict = {
     "family": "supervised",
     "sign": 1,
     "sign_origin": "hypothesis",
@@ -214,7 +214,7 @@ def test_a_key_cannot_be_taken_from_another_function(tmp_path):
 
 def test_a_metric_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        METRICS["aum"].sign = 1
+        METRICS["aum"].sign = 1  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

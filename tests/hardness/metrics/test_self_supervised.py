@@ -89,9 +89,9 @@ def test_a_sample_whose_views_disagree_scores_harder():
         "barlow_influence": barlow_influence(a, b, 5e-3),
         "barlow_alignment": barlow_alignment(a, b),
     }
-    recorded = {name: values.float().numpy()[None] for name, values in recorded.items()}
+    found = {name: values.float().numpy()[None] for name, values in recorded.items()}
     for key in ("ssl_loss_ntxent", "ssl_loss_barlow", "ssl_loss_barlow.alignment"):
-        assert (METRICS[key].sign * METRICS[key].score(recorded)).argmax() == 3
+        assert (METRICS[key].sign * METRICS[key].score(found)).argmax() == 3
 
 
 def test_an_image_that_is_drawn_badly_scores_harder():

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from hardness import checkpoint as checkpoints
-from hardness.augmentation import Augmentation
-from hardness.datasets import Dataset, DatasetOptions, Samples, load
+from hardness.datasets import Dataset, Samples, load
 from hardness.dynamics import INIT, Diverged, Recording
-from hardness.models import ModelOptions, build
+from hardness.models import build
+from hardness.options import Augmentation, DatasetOptions, ModelOptions
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
-from hardness.training.autoencoder import Autoencoder, Reconstruction, _halvings, autoencoder
-from hardness.training.optimization import TrainOptions
+from hardness.training.autoencoder import Reconstruction, _halvings, autoencoder
+from hardness.training.options import Autoencoder, TrainOptions
 from tests.trainings import (
     AUGMENTED,
     SCHEDULES,
@@ -39,7 +39,7 @@ def digits():
 
 
 def options(*, augmentation=AUGMENTED, **train):
-    defaults = {"max_epochs": EPOCHS, "batch_size": 64, "lr": 1e-2, "optimizer": "adamw"}
+    defaults: dict = {"max_epochs": EPOCHS, "batch_size": 64, "lr": 1e-2, "optimizer": "adamw"}
     return Autoencoder(
         decoder_channels=4, train=TrainOptions(**defaults | train), augmentation=augmentation
     )

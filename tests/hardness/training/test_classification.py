@@ -5,7 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import top_k_accuracy_score
 
-from hardness.models import ModelOptions, build
+from hardness.models import build
+from hardness.options import ModelOptions
 from hardness.seeding import Streams
 from hardness.training.classification import accuracy_top5, validate
 from hardness.training.pixels import Pixels

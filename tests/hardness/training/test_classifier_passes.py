@@ -9,11 +9,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from hardness import checkpoint as checkpoints
-from hardness.augmentation import Augmentation
 from hardness.checkpoint import weights
-from hardness.datasets import DatasetOptions, load
+from hardness.datasets import load
 from hardness.dynamics import INIT, Recording, write_epoch
-from hardness.models import ModelOptions, build
+from hardness.models import build
+from hardness.options import Augmentation, DatasetOptions, ModelOptions
 from hardness.seeding import Streams
 from hardness.signals import mixture_entropy, mutual_information
 from hardness.training import classifier_passes
@@ -22,10 +22,10 @@ from hardness.training.classifier_passes import (
     checkpoint_epochs,
     classifier_signals,
 )
-from hardness.training.optimization import TrainOptions
+from hardness.training.options import Supervised, TrainOptions
 from hardness.training.passes import CHECKPOINTS, DROPOUT_DRAWS, OF_CLASSIFIERS
 from hardness.training.pixels import EVAL_BATCH, Pixels
-from hardness.training.supervised import Supervised, supervised
+from hardness.training.supervised import supervised
 from tests.trainings import assert_same_arrays
 
 SEEDED = Streams(seed=0)

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from hardness import checkpoint as checkpoints
-from hardness.augmentation import Augmentation
 from hardness.datasets import Dataset
 from hardness.dynamics import INIT, Diverged, Recording
-from hardness.models import ModelOptions
+from hardness.options import Augmentation, ModelOptions
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
-from hardness.training.contrastive import Contrastive, contrastive
-from hardness.training.optimization import TrainOptions, learning_rate
+from hardness.training.contrastive import contrastive
+from hardness.training.optimization import learning_rate
+from hardness.training.options import Contrastive, TrainOptions
 from tests.trainings import (
     assert_same_bits,
     assert_same_state,
@@ -38,7 +38,7 @@ def digits():
 
 
 def options(objective="simclr", **train):
-    defaults = {"max_epochs": EPOCHS, "batch_size": 64, "lr": 1e-2, "optimizer": "adamw"}
+    defaults: dict = {"max_epochs": EPOCHS, "batch_size": 64, "lr": 1e-2, "optimizer": "adamw"}
     return Contrastive(
         objective=objective,
         projection=16,

@@ -8,19 +8,19 @@ import torch
 from lightly.loss import BarlowTwinsLoss, NTXentLoss
 
 from hardness import checkpoint as checkpoints
-from hardness.augmentation import Augmentation, augment, draw
-from hardness.datasets import DatasetOptions, load
+from hardness.augmentation import augment, draw
+from hardness.datasets import load
 from hardness.dynamics import INIT, Recording
-from hardness.models import ModelOptions
+from hardness.options import Augmentation, DatasetOptions, ModelOptions
 from hardness.seeding import Streams
-from hardness.training.contrastive import Contrastive, _network, _objective, contrastive
+from hardness.training.contrastive import _network, _objective, contrastive
 from hardness.training.contrastive_passes import (
     BATCH,
     EPSILON,
     contrastive_signals,
     fixed_batches,
 )
-from hardness.training.optimization import TrainOptions
+from hardness.training.options import Contrastive, TrainOptions
 from hardness.training.passes import OF_CONTRASTIVE, PAIRS_OF_VIEWS, ends_and_between, schedule
 from hardness.training.pixels import Pixels
 
@@ -42,7 +42,7 @@ def few(digits):
 
 
 def options(objective="simclr", **train):
-    defaults = {"max_epochs": 4, "batch_size": 64, "lr": 1e-2, "optimizer": "adamw"}
+    defaults: dict = {"max_epochs": 4, "batch_size": 64, "lr": 1e-2, "optimizer": "adamw"}
     return Contrastive(
         objective=objective,
         temperature=0.3,
@@ -62,7 +62,7 @@ def network_of(dataset, chosen):
 
 
 def scored(dataset, chosen, network=None, names=tuple(OF_CONTRASTIVE), **changed):
-    arguments = {"streams": SEEDED, "epoch": 5, "data_seed": 0, "at_once": BATCH} | changed
+    arguments: dict = {"streams": SEEDED, "epoch": 5, "data_seed": 0, "at_once": BATCH} | changed
     return contrastive_signals(
         names,
         network or network_of(dataset, chosen),
@@ -121,7 +121,7 @@ def one_at_a_time(dataset, chosen, network, views):
             among = [
                 torch.cat([v[:i], row, v[i + 1 :]]) for v, row in zip(fixed, rows, strict=True)
             ]
-            return own_loss(chosen, *among, i)
+            return own_loss(chosen, among[0], among[1], i)
 
         images = [view[i].detach().requires_grad_() for view in x]
         here = loss(*images)
@@ -137,8 +137,8 @@ def one_at_a_time(dataset, chosen, network, views):
         found["ssl_param_grad_norm"][i] = by_weight.norm()
         found["ssl_param_grad_norm.l1"][i] = by_weight.abs().sum()
         found["ssl_perturbation_gain"][i] = (loss(*moved) - here).item()
-        found["ssl_loss_ntxent"][i] = own_loss(options("simclr"), *fixed, i)
-        found["barlow_alignment"][i] = own_loss(options("barlow_twins"), *fixed, i)
+        found["ssl_loss_ntxent"][i] = own_loss(options("simclr"), fixed[0], fixed[1], i)
+        found["barlow_alignment"][i] = own_loss(options("barlow_twins"), fixed[0], fixed[1], i)
     a, b = ((v - v.mean(0)) / (v.var(0, correction=0) + 1e-5).sqrt() for v in fixed)
     c = a.T @ b / n
     g = 2 * chosen.off_diagonal * c

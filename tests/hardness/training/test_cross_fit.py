@@ -10,19 +10,21 @@ from torch.nn.functional import cross_entropy
 
 from hardness import checkpoint as checkpoints
 from hardness import model_signals
-from hardness.augmentation import Augmentation
-from hardness.datasets import Dataset, DatasetOptions, Samples, load
+from hardness.datasets import Dataset, Samples, load
 from hardness.dynamics import INIT, Diverged, Recording
 from hardness.metrics import irreducible_loss, label_quality_self_confidence, mean_loss, rho_loss
-from hardness.models import ModelOptions, build
+from hardness.models import build
+from hardness.options import Augmentation, DatasetOptions, ModelOptions
 from hardness.seeding import Streams
 from hardness.signal_names import LOGIT_SIGNALS
 from hardness.training import REGIMENS
 from hardness.training import folds as module
-from hardness.training.cross_fit import CrossFit, cross_fit
+from hardness.training.classification import train_epoch
+from hardness.training.cross_fit import cross_fit
 from hardness.training.folds import deal
-from hardness.training.optimization import TrainOptions, batches, learning_rate, optimizer
-from hardness.training.second_split import SecondSplit, second_split
+from hardness.training.optimization import batches, learning_rate, optimizer
+from hardness.training.options import CrossFit, SecondSplit, TrainOptions
+from hardness.training.second_split import second_split
 from tests.trainings import (
     AUGMENTED,
     SCHEDULES,
@@ -172,7 +174,7 @@ def test_the_folds_follow_their_own_seed_alone(digits):
 @pytest.mark.parametrize("folds", [2, 3])
 def test_a_network_never_sees_its_fold_and_sees_all_others(digits, monkeypatch, folds):
     shown = []
-    original = module.train_epoch
+    original = train_epoch
 
     def spy(forward, optim, pixels, labels, order, **rest):
         shown.append((rest["epoch"], rest["epochs"], order.clone()))
@@ -226,7 +228,7 @@ def test_two_folds_train_as_the_first_stage_of_a_second_split(digits):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_networks_that_do_not_train_stay_as_they_are(digits, monkeypatch, schedule):
     """Neither momentum nor weight decay touches them, nor do running statistics."""
-    original, build_one = module.train_epoch, module.build
+    original, build_one = train_epoch, build
     networks, calls = [], []
 
     def keep(*arguments, **named):

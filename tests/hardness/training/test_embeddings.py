@@ -48,7 +48,7 @@ def test_neighbors_are_kept_as_distances_and_rows_of_one_graph():
     emb = torch.randn(30, 4, generator=torch.manual_seed(0))
     kept = snapshots(("neighbor_rows", "neighbor_distances"), {"emb": emb})
     rows, distances = kept["neighbor_rows"], kept["neighbor_distances"]
-    assert (rows.dtype, rows.shape) == (np.int32, (30, 20))
+    assert (rows.dtype, rows.shape) == (np.dtype(np.int32), (30, 20))
     unit = torch.nn.functional.normalize(emb, dim=1).numpy()
     between = np.linalg.norm(unit[rows] - unit[:, None], axis=2)
     np.testing.assert_allclose(between, distances, rtol=1e-5)

@@ -11,7 +11,6 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from hardness.dynamics import Diverged
 from hardness.training.optimization import (
-    TrainOptions,
     autocast,
     batches,
     check_finite,
@@ -19,6 +18,7 @@ from hardness.training.optimization import (
     optimizer,
     prepare,
 )
+from hardness.training.options import TrainOptions
 
 STEPS = (1, 2, 3, 4, 7, 10, 100)
 CPU = torch.device("cpu")
@@ -106,7 +106,7 @@ def test_options_out_of_range_are_refused(options, message):
 
 
 def test_the_optimizer_takes_its_numbers_from_the_options():
-    numbers = {"lr": 0.25, "weight_decay": 0.125}
+    numbers: dict = {"lr": 0.25, "weight_decay": 0.125}
     sgd = optimizer(nn.Linear(2, 2), TrainOptions(**numbers, momentum=0.5)).param_groups[0]
     assert (sgd["lr"], sgd["weight_decay"], sgd["momentum"], sgd["nesterov"]) == (
         0.25,

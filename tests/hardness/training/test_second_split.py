@@ -8,16 +8,18 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from hardness import checkpoint as checkpoints
-from hardness.augmentation import Augmentation
-from hardness.datasets import Dataset, DatasetOptions, Samples, load
+from hardness.datasets import Dataset, Samples, load
 from hardness.dynamics import INIT, Diverged, Recording
 from hardness.metrics import ssft
-from hardness.models import ModelOptions, build
+from hardness.models import build
+from hardness.options import Augmentation, DatasetOptions, ModelOptions
 from hardness.seeding import Streams
 from hardness.training import REGIMENS, folds
+from hardness.training.classification import train_epoch
 from hardness.training.folds import deal
-from hardness.training.optimization import TrainOptions, batches, learning_rate, optimizer
-from hardness.training.second_split import SecondSplit, second_split
+from hardness.training.optimization import batches, learning_rate, optimizer
+from hardness.training.options import SecondSplit, TrainOptions
+from hardness.training.second_split import second_split
 from tests.trainings import (
     AUGMENTED,
     SCHEDULES,
@@ -154,7 +156,7 @@ def test_a_sample_is_evaluated_by_the_network_that_saw_it_first(digits):
 def test_the_networks_train_on_one_half_and_then_on_the_other(digits, monkeypatch):
     """The rows that each network is shown, stage by stage."""
     shown = []
-    original = folds.train_epoch
+    original = train_epoch
 
     def spy(forward, optim, pixels, labels, order, **rest):
         shown.append((rest["epoch"], rest["epochs"], order.clone()))
@@ -208,7 +210,7 @@ def test_both_networks_start_from_the_same_weights_and_come_apart(digits):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_network_that_does_not_train_stays_as_it_is(digits, monkeypatch, schedule):
     """Neither momentum nor weight decay touches it, nor do running statistics."""
-    original = folds.train_epoch
+    original = train_epoch
     networks = []
     calls = []
 
@@ -234,7 +236,7 @@ def test_the_network_that_does_not_train_stays_as_it_is(digits, monkeypatch, sch
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_switch_starts_a_fresh_optimizer_and_schedule(digits, monkeypatch, schedule):
     seen = []
-    original = folds.train_epoch
+    original = train_epoch
 
     def spy(forward, optim, *rest, **options):
         before = len(optim.state)

@@ -8,15 +8,15 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from hardness import checkpoint as checkpoints
-from hardness.augmentation import Augmentation
-from hardness.datasets import Dataset, DatasetOptions, Samples, load
+from hardness.datasets import Dataset, Samples, load
 from hardness.dynamics import INIT, Diverged, Recording
-from hardness.models import ModelOptions, build
+from hardness.models import build
+from hardness.options import Augmentation, DatasetOptions, ModelOptions
 from hardness.seeding import Streams
 from hardness.signal_names import LOGIT_SIGNALS
 from hardness.training import REGIMENS
-from hardness.training.optimization import TrainOptions
-from hardness.training.supervised import Supervised, supervised
+from hardness.training.options import Supervised, TrainOptions
+from hardness.training.supervised import supervised
 from tests.trainings import (
     AUGMENTED,
     SCHEDULES,
@@ -339,7 +339,8 @@ def test_a_single_class_trains_and_has_no_margin():
 
 def test_bf16_trains_to_other_bits_and_records_single_precision(digits):
     half, single = (
-        train(digits, options(precision=precision))[-1] for precision in ("bf16", "f32")
+        train(digits, options(precision=precision, max_epochs=2 * EPOCHS))[-1]
+        for precision in ("bf16", "f32")
     )
     assert differs(half, single)
     for name in ("loss", "label_margin", "label_margin.train", "msd"):
