@@ -17,11 +17,7 @@ from hardness.options import Augmentation, DatasetOptions, ModelOptions
 from hardness.seeding import Streams
 from hardness.signals import mixture_entropy, mutual_information
 from hardness.training import classifier_passes
-from hardness.training.classifier_passes import (
-    check_kept,
-    checkpoint_epochs,
-    classifier_signals,
-)
+from hardness.training.classifier_passes import check_kept, checkpoint_epochs, classifier_signals
 from hardness.training.options import Supervised, TrainOptions
 from hardness.training.passes import CHECKPOINTS, DROPOUT_DRAWS, OF_CLASSIFIERS
 from hardness.training.pixels import EVAL_BATCH, Pixels
