@@ -1,33 +1,24 @@
 """Autoencoder: an encoder and a decoder that reproduces the image, recorded each epoch."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from hardness import signals
-from hardness.augmentation import augment, draw
-from hardness.checkpoint import Checkpoint, capture
+from hardness.checkpoint import Checkpoint
 from hardness.datasets import Dataset
 from hardness.dynamics import INIT, EpochRecord, Recording
-from hardness.models import Network, build
+from hardness.models import Network
 from hardness.options import ModelOptions
 from hardness.seeding import Streams
 from hardness.training.embeddings import EmbeddingTracker, snapshots
-from hardness.training.optimization import (
-    autocast,
-    batches,
-    check_finite,
-    learning_rate,
-    optimizer,
-    prepare,
-)
+from hardness.training.loop import Evaluated, Setup, Trained, train
+from hardness.training.optimization import check_finite
 from hardness.training.options import Autoencoder
 from hardness.training.pixels import Pixels
 
@@ -89,106 +80,70 @@ def autoencoder(
     ``reconstruction_error``, that same mean of each sample, and ``feature_norm``, ``msd`` and
     ``msd_cosine`` of the embedding. The validation loss is the mean error of the validation images.
 
-    Args:
-        dataset: Training and validation samples; of these only the images are used.
-        model: The network whose encoder is trained.
-        options: Of this regimen.
-        streams: Random streams; the same streams give the same bits on a CPU.
-        device: Where to train.
-        recording: What to record, by default everything.
-        resume: Go on after this checkpoint's epoch, to the same bits as without the break.
-
     Raises:
         Diverged: If loss, errors or embeddings leave the finite numbers.
     """
-    device, recording, train = torch.device(device), recording or Recording(), options.train
-    prepare(train, device)
-    images = dataset.train.images
-    n = len(images)
-    network = _network(options, model, dataset, streams).to(device)
-    pixels = Pixels(images, device)
-    held_out = Pixels(dataset.validation.images, device, like=pixels)
-    step_network = torch.compile(network) if train.compile else network
-    optim = optimizer(network, train)
-    tracker, first = EmbeddingTracker(), 0
-    if resume is not None:
-        resume.restore(network, optim)
-        first = resume.epoch + 1
-        tracker.previous = _evaluate(network, pixels)[0] if first > 0 else None
-    else:
-        init = _evaluate(network, pixels)
-        yield EpochRecord(
-            epoch=INIT,
-            signals=_signals(*init, EmbeddingTracker()) if recording.signals else {},
-            summary={},
-            checkpoint=partial(capture, INIT, network, optim),
-        )
-    for epoch in range(first, train.max_epochs):
-        started = time.perf_counter()
-        torch.manual_seed(streams.integer("dropout", epoch))
-        order = torch.randperm(n, generator=streams.generator("order", epoch)).to(device)
-        draws = draw(options.augmentation, n, streams.generator("augmentation", epoch))
-        network.train()
-        loss, first_lr = _train_epoch(
-            step_network, optim, pixels, order, draws.to(device), options, epoch
-        )
-        trained = time.perf_counter()
-        summary = {"train_loss": loss.item() / n, "lr": first_lr}
-        check_finite(summary["train_loss"], "the training loss", epoch)
-        emb, error = _evaluate(network, pixels)
-        check_finite(emb.sum(dtype=torch.float64).item(), "the sum of embeddings", epoch)
-        check_finite(error.sum().item(), "the sum of errors", epoch)
-        summary["val_loss"] = _evaluate(network, held_out)[1].mean().item()
-        summary |= {
-            "train_seconds": trained - started,
-            "eval_seconds": time.perf_counter() - trained,
-        }
-        last = epoch == train.max_epochs - 1
-        yield EpochRecord(
-            epoch=epoch,
-            signals=_signals(emb, error, tracker) if recording.signals else {},
-            summary=summary,
-            snapshots=snapshots(recording.snapshots, {"emb": emb}) if last else {},
-            checkpoint=partial(capture, epoch, network, optim),
+    yield from train(_Autoencoder, dataset, model, options, streams, device, recording, resume)
+
+
+class _Autoencoder:
+    """An encoder and a decoder, and the embedding of the epoch before."""
+
+    def __init__(self, setup: Setup[Autoencoder]) -> None:
+        shape = tuple(setup.dataset.train.images.shape[1:])
+        channels = setup.options.decoder_channels
+        self.recording = setup.recording
+        self.network = setup.extended(lambda network: Reconstruction(network, shape, channels))
+        self.networks = [self.network]
+        self.pixels, self.held_out = setup.pixels()
+        self.tracker = EmbeddingTracker()
+
+    def start(self, resume: Checkpoint) -> Evaluated:
+        found = self._signals(*self._evaluate(self.pixels))
+        if resume.epoch == INIT:
+            self.tracker = EmbeddingTracker()
+        return Evaluated(signals=found)
+
+    def orders(self, order: Tensor, _epoch: int) -> list[Tensor]:
+        return [order]
+
+    def loss(self, again: Tensor, images: Tensor, _rows: Tensor) -> tuple[Tensor, None]:
+        return mse_loss(again, images), None
+
+    def evaluate(self, trained: Trained) -> Evaluated:
+        emb, error = self._evaluate(self.pixels)
+        emb_sum, error_sum = emb.sum(dtype=torch.float64).item(), error.sum().item()
+        check_finite(emb_sum, "the sum of embeddings", trained.epoch)
+        check_finite(error_sum, "the sum of errors", trained.epoch)
+        wanted = self.recording.snapshots if trained.last else ()
+        return Evaluated(
+            signals=self._signals(emb, error),
+            summary={
+                "train_loss": trained.loss,
+                "lr": trained.lr,
+                "val_loss": self._evaluate(self.held_out)[1].mean().item(),
+            },
+            snapshots=snapshots(wanted, {"emb": emb}),
         )
 
+    @torch.inference_mode()
+    def _evaluate(
+        self, pixels: Pixels
+    ) -> tuple[Float[Tensor, "samples width"], Float64[Tensor, " samples"]]:
+        """Embeddings and reconstruction errors of clean images, in eval mode."""
+        self.network.eval()
+        embs, errors = [], []
+        for unit in pixels.blocks():
+            emb = self.network.encoder(pixels.normalize(unit))
+            embs.append(emb.float())
+            errors.append(signals.reconstruction_error(self.network.decoder(emb), unit))
+        return torch.cat(embs), torch.cat(errors)
 
-def _train_epoch(
-    forward: Callable[[Tensor], Tensor],
-    optim: torch.optim.Optimizer,
-    pixels: Pixels,
-    order: Int64[Tensor, " samples"],
-    draws: Float[Tensor, "samples parameters"],
-    options: Autoencoder,
-    epoch: int,
-) -> tuple[Float64[Tensor, ""], float]:
-    """One epoch of steps: the loss summed over the samples, the first step's learning rate."""
-    train = options.train
-    presented = batches(order, train.batch_size)
-    steps = len(presented)
-    total = torch.zeros((), dtype=torch.float64, device=pixels.device)
-    for step, (batch, clean) in enumerate(pixels.units(presented), epoch * steps):
-        for group in optim.param_groups:
-            group["lr"] = learning_rate(step, train.max_epochs * steps, train)
-        unit = augment(options.augmentation, clean, draws[batch])
-        with autocast(train, pixels.device):
-            again = forward(pixels.normalize(unit))
-        loss = mse_loss(again.float(), unit)
-        optim.zero_grad(set_to_none=True)
-        loss.backward()
-        optim.step()
-        total += loss.detach().double() * len(batch)
-    return total, learning_rate(epoch * steps, train.max_epochs * steps, train)
-
-
-def _network(
-    options: Autoencoder, model: ModelOptions, dataset: Dataset, streams: Streams
-) -> Reconstruction:
-    shape = tuple(dataset.train.images.shape[1:])
-    network = build(model, image_shape=shape, n_classes=len(dataset.classes), streams=streams)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(streams.integer("weights", epoch=1))
-        return Reconstruction(network, shape, options.decoder_channels)
+    def _signals(self, emb: Tensor, error: Tensor) -> dict[str, np.ndarray]:
+        if not self.recording.signals:
+            return {}
+        found = {"reconstruction_error": error.float().cpu().numpy()}
+        return found | self.tracker.update(emb)
 
 
 def _halvings(height: int, width: int) -> list[tuple[int, int]]:
@@ -198,21 +153,3 @@ def _halvings(height: int, width: int) -> list[tuple[int, int]]:
         height, width = sizes[-1]
         sizes.append((-(-height // 2), -(-width // 2)))
     return sizes
-
-
-@torch.inference_mode()
-def _evaluate(
-    network: Reconstruction, pixels: Pixels
-) -> tuple[Float[Tensor, "samples width"], Float64[Tensor, " samples"]]:
-    """Embeddings and reconstruction errors of clean images, in eval mode."""
-    network.eval()
-    embs, errors = [], []
-    for unit in pixels.blocks():
-        emb = network.encoder(pixels.normalize(unit))
-        embs.append(emb.float())
-        errors.append(signals.reconstruction_error(network.decoder(emb), unit))
-    return torch.cat(embs), torch.cat(errors)
-
-
-def _signals(emb: Tensor, error: Tensor, tracker: EmbeddingTracker) -> dict[str, np.ndarray]:
-    return {"reconstruction_error": error.float().cpu().numpy()} | tracker.update(emb)

@@ -1,19 +1,14 @@
-"""What regimens that train a classifier share: one epoch of steps, and a clean evaluation."""
+"""A clean evaluation of a classifier: embeddings, logits, and what they say of the validation."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from hardness import signals
-from hardness.augmentation import augment
 from hardness.models import Network
-from hardness.options import Augmentation
-from hardness.training.optimization import autocast, batches, learning_rate
-from hardness.training.options import TrainOptions
 from hardness.training.pixels import Pixels
 
 # Classes from which on the top 5 say something.
@@ -25,65 +20,6 @@ class Evaluation(NamedTuple):
 
     emb: Tensor
     logits: Tensor
-
-
-class Presentations(NamedTuple):
-    """What one epoch of training saw.
-
-    ``loss`` is the sum over the samples of their batch's mean loss; ``logits`` stand in the order
-    in which the samples were presented; ``lr`` is the learning rate of the first step.
-    """
-
-    loss: Float[Tensor, ""]
-    logits: Float[Tensor, "presented classes"]
-    lr: float
-
-
-def train_epoch(
-    forward: Callable[[Tensor], Tensor],
-    optimizer: torch.optim.Optimizer,
-    pixels: Pixels,
-    labels: Int64[Tensor, " samples"],
-    order: Int64[Tensor, " presented"],
-    *,
-    augmentation: Augmentation,
-    parameters: Float[Tensor, "samples parameters"],
-    options: TrainOptions,
-    epoch: int,
-    epochs: int,
-) -> Presentations:
-    """One epoch of cross-entropy steps; the caller has seeded the dropout.
-
-    Args:
-        forward: A network in training mode, or what ``torch.compile`` made of it.
-        optimizer: Over its parameters; parameters of other networks get no gradient and stay.
-        pixels: Of all samples.
-        labels: Of all samples.
-        order: Rows to present, in this order.
-        augmentation: Of the images.
-        parameters: Its draw, one row a sample.
-        options: Batch size, learning rate, precision.
-        epoch: 0-based, counted from where the learning rate's schedule starts.
-        epochs: Length of that schedule.
-    """
-    presented = batches(order, options.batch_size)
-    steps = len(presented)
-    total = torch.zeros((), dtype=torch.float64, device=labels.device)
-    found = []
-    for step, (batch, unit) in enumerate(pixels.units(presented), epoch * steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, epochs * steps, options)
-        images = augment(augmentation, unit, parameters[batch])
-        with autocast(options, labels.device):
-            logits = forward(pixels.normalize(images))
-        loss = cross_entropy(logits.float(), labels[batch])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        found.append(logits.detach().float())
-        total += loss.detach().double() * len(batch)
-    first_lr = learning_rate(epoch * steps, epochs * steps, options)
-    return Presentations(loss=total, logits=torch.cat(found), lr=first_lr)
 
 
 @torch.inference_mode()
@@ -109,7 +45,7 @@ def validate(
         "val_accuracy": accuracy(logits, labels),
     }
     if logits.shape[1] >= TOP5_CLASSES:
-        found["val_accuracy_top5"] = accuracy_top5(logits, labels)
+        found["val_accuracy_top5"] = within_top(logits, labels, 5).double().mean().item()
     return found
 
 
@@ -118,19 +54,20 @@ def accuracy(logits: Float[Tensor, "rows classes"], labels: Int64[Tensor, " rows
     return signals.correct(logits, labels).double().mean().item()
 
 
-def accuracy_top5(logits: Float[Tensor, "rows classes"], labels: Int64[Tensor, " rows"]) -> float:
-    """Share of rows in which the label is among the 5 largest logits.
+def within_top(
+    logits: Float[Tensor, "rows classes"], labels: Int64[Tensor, " rows"], count: int
+) -> Bool[Tensor, " rows"]:
+    """Whether the label is among so many largest logits of a row.
 
-    Of equal logits the lower class comes first, as in ``accuracy``; a row with a NaN counts as
-    wrong.
+    Of equal logits the lower class comes first, as in ``signals.correct``; a row with a NaN is
+    wrong. Unlike there nothing is checked, so that a step on a GPU waits for nothing.
 
     Example:
         >>> logits = torch.tensor([[6.0, 5, 4, 3, 2, 1], [1, 1, 1, 1, 1, 1]])
-        >>> accuracy_top5(logits, torch.tensor([4, 5]))
-        0.5
+        >>> within_top(logits, torch.tensor([4, 5]), 5)
+        tensor([ True, False])
     """
     own = logits.gather(1, labels[:, None])
     classes = torch.arange(logits.shape[1], device=logits.device)
     before = (logits > own) | ((logits == own) & (classes < labels[:, None]))
-    within = (before.sum(1) < 5) & ~logits.isnan().any(1)  # noqa: PLR2004 - the top 5
-    return within.double().mean().item()
+    return (before.sum(1) < count) & ~logits.isnan().any(1)

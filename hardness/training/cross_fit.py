@@ -1,28 +1,25 @@
 """Training on all folds but one: each sample is evaluated by a network that never saw it."""
 
 import math
-import time
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hardness import signals
-from hardness.augmentation import draw
-from hardness.checkpoint import Checkpoint, capture
+from hardness.checkpoint import Checkpoint
 from hardness.datasets import Dataset
-from hardness.dynamics import INIT, EpochRecord, Recording
+from hardness.dynamics import EpochRecord, Recording
 from hardness.options import ModelOptions
 from hardness.seeding import Streams
 from hardness.training.classification import Evaluation, evaluate, validate
 from hardness.training.classifier_passes import classifier_signals
-from hardness.training.folds import alike, deal, train_in_step
-from hardness.training.optimization import check_finite, optimizer, prepare
+from hardness.training.folds import Folds
+from hardness.training.loop import Evaluated, Setup, Trained, train
+from hardness.training.optimization import check_finite
 from hardness.training.options import CrossFit
-from hardness.training.passes import OUT_OF_FOLD, schedule
-from hardness.training.pixels import Pixels
+from hardness.training.passes import OUT_OF_FOLD, due
 
 
 def cross_fit(
@@ -54,94 +51,73 @@ def cross_fit(
     of the presentations themselves, ``val_loss`` and ``val_accuracy`` the mean of the networks,
     ``lr`` the rate of the epoch's first step.
 
-    Args:
-        dataset: Training and validation samples.
-        model: The network.
-        options: Of this regimen.
-        streams: Random streams; the same streams give the same bits on a CPU.
-        device: Where to train.
-        recording: What to record, by default everything.
-        resume: Go on after this checkpoint's epoch, to the same bits as without the break.
-
     Raises:
         Diverged: If loss or logits leave the finite numbers.
         ValueError: If there are fewer samples than folds, or a scoring pass is asked for in an
             epoch that the run does not have.
     """
-    device, recording, train = torch.device(device), recording or Recording(), options.train
-    prepare(train, device)
-    passes = schedule(OUT_OF_FOLD, recording, train.max_epochs) if recording.signals else {}
-    samples, k = dataset.train, options.folds
-    n = len(samples)
-    if n < k:
-        raise ValueError(f"cross_fit: expected at least as many samples as folds, {k}; got {n}")
-    networks = alike(k, model, dataset, streams, device)
-    pixels, labels = Pixels(samples.images, device), samples.labels.to(device)
-    held_out = Pixels(dataset.validation.images, device, like=pixels)
-    held_out_labels = dataset.validation.labels.to(device)
-    fold = deal(samples.labels, k, options.split_seed)
-    rows = [(fold == one).nonzero()[:, 0].to(device) for one in range(k)]
-    step_networks = [torch.compile(network) if train.compile else network for network in networks]
-    # One optimizer for all: of a network that does not train it finds no gradients.
-    together = nn.ModuleList(networks)
-    optim, first = optimizer(together, train), 0
-    best = _BestValidation(n, k)
-    if resume is not None:
-        resume.restore(together, optim)
-        first = resume.epoch + 1
-        best.tensors = resume.carried()
-    else:
-        checkpoint = partial(capture, INIT, together, optim, carried=best.tensors)
-        yield EpochRecord(epoch=INIT, signals={}, summary={}, checkpoint=checkpoint)
-    for epoch in range(first, train.max_epochs):
-        started = time.perf_counter()
-        order = torch.randperm(n, generator=streams.generator("order", epoch))
-        draws = draw(options.augmentation, n, streams.generator("augmentation", epoch)).to(device)
-        together.train()
-        summary = train_in_step(
-            step_networks,
-            optim,
-            pixels,
-            labels,
-            [order[fold[order] != left_out].to(device) for left_out in range(k)],
-            dropout_seed=streams.integer("dropout", epoch),
-            augmentation=options.augmentation,
-            parameters=draws,
-            options=train,
-            epoch=epoch,
-            epochs=train.max_epochs,
-        )
-        trained = time.perf_counter()
-        check_finite(summary["train_loss"], "the training loss", epoch)
-        last = epoch == train.max_epochs - 1
-        due = [name for name, epochs in passes.items() if epoch in epochs]
-        recorded, kept, validations = _Columns(n), _Columns(n), []
-        for one, (network, mine) in enumerate(zip(networks, rows, strict=True)):
-            evaluation, given = evaluate(network, pixels, mine), labels[mine]
-            check_finite(evaluation.logits.double().sum().item(), "the sum of logits", epoch)
-            validations.append(validate(network, held_out, held_out_labels))
-            best.update(one, mine, validations[-1]["val_loss"], evaluation.logits, given)
-            if last and "holdout_probs" in recording.snapshots:
+    yield from train(_CrossFit, dataset, model, options, streams, device, recording, resume)
+
+
+class _CrossFit:
+    """A network a fold, and the out-of-fold losses at its best validation so far."""
+
+    def __init__(self, setup: Setup[CrossFit]) -> None:
+        self.setup = setup
+        self.passes = setup.passes(OUT_OF_FOLD)
+        n, k = len(setup.dataset.train), setup.options.folds
+        if n < k:
+            raise ValueError(f"cross_fit: expected at least as many samples as folds, {k}; got {n}")
+        self.folds = Folds(setup, k)
+        self.networks, self.pixels = self.folds.networks, self.folds.pixels
+        self.loss = self.folds.loss
+        self.best = _BestValidation(n, k)
+
+    def start(self, resume: Checkpoint) -> Evaluated:
+        self.best.tensors |= resume.carried()
+        return Evaluated(carried=self.best.tensors)
+
+    def orders(self, order: Tensor, _epoch: int) -> list[Tensor]:
+        fold = self.folds.of_sample[order]
+        return [order[fold != left_out] for left_out in range(len(self.networks))]
+
+    def evaluate(self, trained: Trained) -> Evaluated:
+        recording, folds, labels = self.setup.recording, self.folds, self.folds.labels
+        recorded, kept, validations = _Columns(len(labels)), _Columns(len(labels)), []
+        for one, (network, mine) in enumerate(zip(folds.networks, folds.rows, strict=True)):
+            evaluation, given = evaluate(network, folds.pixels, mine), labels[mine]
+            total = evaluation.logits.double().sum().item()
+            check_finite(total, "the sum of logits", trained.epoch)
+            validations.append(validate(network, folds.held_out, folds.held_out_labels))
+            self.best.update(one, mine, validations[-1]["val_loss"], evaluation.logits, given)
+            if trained.last and "holdout_probs" in recording.snapshots:
                 kept.put(mine, {"holdout_probs": evaluation.logits.double().softmax(1)})
             if recording.signals:
-                scored = classifier_signals(
-                    due, network, pixels, labels, rows=mine, streams=streams, epoch=epoch
-                )
-                recorded.put(mine, _eval_signals(evaluation, given) | scored)
-                seen = rows[(one - 1) % k]
-                own = signals.loss(evaluate(network, pixels, seen).logits, labels[seen])
+                recorded.put(mine, _eval_signals(evaluation, given) | self._scored(one, trained))
+                seen = folds.rows[(one - 1) % len(folds.rows)]
+                own = signals.loss(evaluate(network, folds.pixels, seen).logits, labels[seen])
                 recorded.put(seen, {"own_loss": own.float()})
-        summary |= {name: float(np.mean([v[name] for v in validations])) for name in validations[0]}
-        summary |= {
-            "train_seconds": trained - started,
-            "eval_seconds": time.perf_counter() - trained,
+        always = {
+            "fold": folds.of_sample.int().numpy(),
+            "holdout_loss": self.best.tensors["holdout_loss"].numpy(),
         }
-        yield EpochRecord(
-            epoch=epoch,
+        return Evaluated(
             signals=recorded.arrays,
-            summary=summary,
-            snapshots={**_always(fold, best), **kept.arrays} if last else {},
-            checkpoint=partial(capture, epoch, together, optim, carried=best.tensors),
+            summary=folds.summary(trained, validations),
+            snapshots=always | kept.arrays if trained.last else {},
+            carried=self.best.tensors,
+        )
+
+    def _scored(self, one: int, trained: Trained) -> dict[str, Tensor]:
+        """What the scoring passes say of one network's own fold."""
+        return classifier_signals(
+            due(self.passes, trained.epoch),
+            self.folds.networks[one],
+            self.folds.pixels,
+            self.folds.labels,
+            rows=self.folds.rows[one],
+            streams=self.setup.streams,
+            epoch=trained.epoch,
         )
 
 
@@ -166,11 +142,6 @@ class _BestValidation:
             self.tensors["val_loss"][network] = val_loss
             loss = signals.loss(logits, labels).float()
             self.tensors["holdout_loss"][rows.cpu()] = loss.cpu()
-
-
-def _always(fold: Tensor, best: _BestValidation) -> dict[str, np.ndarray]:
-    """Snapshots that do not depend on what is recorded."""
-    return {"fold": fold.int().numpy(), "holdout_loss": best.tensors["holdout_loss"].numpy()}
 
 
 def _eval_signals(evaluation: Evaluation, labels: Tensor) -> dict[str, Tensor]:

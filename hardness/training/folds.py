@@ -1,19 +1,17 @@
-"""What regimens of several networks share: folds of the samples, equal starts, epochs in step."""
+"""What regimens of several networks share: folds of the samples, and a network for each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from hardness import signals
-from hardness.datasets import Dataset
-from hardness.models import Network, build
-from hardness.options import Augmentation, ModelOptions
 from hardness.seeding import Streams
-from hardness.training.classification import train_epoch
-from hardness.training.options import TrainOptions
-from hardness.training.pixels import Pixels
+from hardness.training.classification import within_top
+from hardness.training.loop import Setup, Trained
+from hardness.training.options import CrossFit, SecondSplit
 
 
 def deal(labels: Int64[Tensor, " samples"], folds: int, seed: int) -> Int64[Tensor, " samples"]:
@@ -41,77 +39,34 @@ def deal(labels: Int64[Tensor, " samples"], folds: int, seed: int) -> Int64[Tens
     return fold
 
 
-def alike(
-    count: int, model: ModelOptions, dataset: Dataset, streams: Streams, device: torch.device
-) -> list[Network]:
-    """So many networks that start from the same weights.
+class Folds:
+    """The samples dealt into folds, and as many networks that start from the same weights.
 
     Args:
-        count: How many.
-        model: Of each.
-        dataset: Whose images and classes they are for.
-        streams: Of the run.
-        device: Where to put them.
+        setup: What the run is given.
+        count: Number of folds.
     """
-    shape, n_classes = dataset.train.images.shape[1:], len(dataset.classes)
-    return [
-        build(model, image_shape=shape, n_classes=n_classes, streams=streams).to(device)
-        for _ in range(count)
-    ]
 
+    def __init__(self, setup: Setup[CrossFit] | Setup[SecondSplit], count: int) -> None:
+        self.networks = [setup.network() for _ in range(count)]
+        self.pixels, self.held_out = setup.pixels()
+        self.labels, self.held_out_labels = setup.labels()
+        self.of_sample = deal(setup.dataset.train.labels, count, setup.options.split_seed)
+        folds = [(self.of_sample == fold).nonzero()[:, 0] for fold in range(count)]
+        self.rows = [rows.to(setup.device) for rows in folds]
 
-def train_in_step(
-    forwards: Sequence[Callable[[Tensor], Tensor]],
-    optimizer: torch.optim.Optimizer,
-    pixels: Pixels,
-    labels: Int64[Tensor, " samples"],
-    orders: Sequence[Int64[Tensor, " _"]],
-    *,
-    dropout_seed: int,
-    augmentation: Augmentation,
-    parameters: Float[Tensor, "samples parameters"],
-    options: TrainOptions,
-    epoch: int,
-    epochs: int,
-) -> dict[str, float]:
-    """One epoch of several networks, each on rows of its own; they drop the same units.
+    def loss(self, logits: Tensor, _images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """As in ``Learner``; keeps which presentations the network got right."""
+        labels = self.labels[rows]
+        return cross_entropy(logits, labels), within_top(logits.detach(), labels, 1)
 
-    Args:
-        forwards: Networks in training mode, or what ``torch.compile`` made of them.
-        optimizer: One for all of them: of a network that does not train it finds no gradients.
-        pixels: Of all samples.
-        labels: Of all samples.
-        orders: For each network the rows to present, in this order.
-        dropout_seed: Seeds torch before each network.
-        augmentation: Of the images.
-        parameters: Its draw, one row a sample.
-        options: Batch size, learning rate, precision.
-        epoch: 0-based, counted from where the learning rate's schedule starts.
-        epochs: Length of that schedule.
-
-    Returns:
-        ``train_loss`` and ``train_accuracy`` of all presentations, ``lr`` of the first step.
-    """
-    losses, right = [], []
-    for forward, order in zip(forwards, orders, strict=True):
-        torch.manual_seed(dropout_seed)
-        presented = train_epoch(
-            forward,
-            optimizer,
-            pixels,
-            labels,
-            order,
-            augmentation=augmentation,
-            parameters=parameters,
-            options=options,
-            epoch=epoch,
-            epochs=epochs,
-        )
-        losses.append(presented.loss)
-        right.append(signals.correct(presented.logits, labels[order]).sum())
-    presentations = sum(map(len, orders))
-    return {
-        "train_loss": sum(loss.item() for loss in losses) / presentations,
-        "train_accuracy": sum(count.item() for count in right) / presentations,
-        "lr": presented.lr,
-    }
+    @staticmethod
+    def summary(trained: Trained, validations: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """Numbers of all presentations, and the mean over the networks of their validations."""
+        right = torch.cat([*trained.kept])
+        return {
+            "train_loss": trained.loss,
+            "train_accuracy": right.sum().item() / len(right),
+            "lr": trained.lr,
+            **{k: float(np.mean([one[k] for one in validations])) for k in validations[0]},
+        }

@@ -50,6 +50,11 @@ def schedule(
     return {name: one.epochs(epochs) if one.at_end else counted for name, one in asked.items()}
 
 
+def due(passes: Mapping[str, tuple[int, ...]], epoch: int) -> list[str]:
+    """Those of the scheduled passes that run in this epoch."""
+    return [name for name, epochs in passes.items() if epoch in epochs]
+
+
 def last(epochs: int) -> tuple[int, ...]:
     """The last epoch alone."""
     return (epochs - 1,)

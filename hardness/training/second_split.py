@@ -1,25 +1,22 @@
 """Training on one half of the samples, then on the other, while watching what is forgotten."""
 
-import time
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from hardness import signals
-from hardness.augmentation import draw
-from hardness.checkpoint import Checkpoint, capture
+from hardness.checkpoint import Checkpoint
 from hardness.datasets import Dataset
-from hardness.dynamics import INIT, EpochRecord, Recording
+from hardness.dynamics import EpochRecord, Recording
 from hardness.options import ModelOptions
 from hardness.seeding import Streams
 from hardness.training.classification import evaluate, validate
-from hardness.training.folds import alike, deal, train_in_step
-from hardness.training.optimization import check_finite, optimizer, prepare
+from hardness.training.folds import Folds
+from hardness.training.loop import Evaluated, Setup, Trained, train
+from hardness.training.optimization import check_finite
 from hardness.training.options import HALVES, SecondSplit
-from hardness.training.pixels import Pixels
 
 
 def second_split(
@@ -45,81 +42,48 @@ def second_split(
     are those of the presentations themselves, ``val_loss`` and ``val_accuracy`` the mean of the
     two networks, ``lr`` the rate of the epoch's first step.
 
-    Args:
-        dataset: Training and validation samples.
-        model: The network.
-        options: Of this regimen.
-        streams: Random streams; the same streams give the same bits on a CPU.
-        device: Where to train.
-        recording: What to record, by default everything.
-        resume: Go on after this checkpoint's epoch, to the same bits as without the break.
-
     Raises:
         Diverged: If loss or logits leave the finite numbers.
         ValueError: If there are fewer than two samples to split.
     """
-    device, recording, train = torch.device(device), recording or Recording(), options.train
-    prepare(train, device)
-    samples = dataset.train
-    n = len(samples)
-    if n < HALVES:
-        raise ValueError(f"second_split: expected at least {HALVES} samples to split; got {n}")
-    networks = alike(HALVES, model, dataset, streams, device)
-    pixels, labels = Pixels(samples.images, device), samples.labels.to(device)
-    held_out = Pixels(dataset.validation.images, device, like=pixels)
-    held_out_labels = dataset.validation.labels.to(device)
-    fold = deal(samples.labels, HALVES, options.split_seed)
-    rows = [(fold == half).nonzero()[:, 0].to(device) for half in range(HALVES)]
-    step_networks = [torch.compile(network) if train.compile else network for network in networks]
-    # One optimizer for both: of the network that does not train it finds no gradients.
-    both = nn.ModuleList(networks)
-    optim, first = optimizer(both, train), 0
-    if resume is not None:
-        resume.restore(both, optim)
-        first = resume.epoch + 1
-    else:
-        checkpoint = partial(capture, INIT, both, optim)
-        yield EpochRecord(epoch=INIT, signals={}, summary={}, checkpoint=checkpoint)
-    for epoch in range(first, options.epochs):
-        second = epoch >= train.max_epochs
-        if epoch == train.max_epochs:
-            optim = optimizer(both, train)
-        started = time.perf_counter()
-        order = torch.randperm(n, generator=streams.generator("order", epoch))
-        draws = draw(options.augmentation, n, streams.generator("augmentation", epoch)).to(device)
-        both.train()
-        summary = train_in_step(
-            step_networks,
-            optim,
-            pixels,
-            labels,
-            [order[fold[order] == half].to(device) for half in ((1, 0) if second else (0, 1))],
-            dropout_seed=streams.integer("dropout", epoch),
-            augmentation=options.augmentation,
-            parameters=draws,
-            options=train,
-            epoch=epoch - train.max_epochs if second else epoch,
-            epochs=options.second_epochs if second else train.max_epochs,
-        )
-        trained = time.perf_counter()
-        check_finite(summary["train_loss"], "the training loss", epoch)
-        correct = torch.empty(n, dtype=torch.bool, device=device)
-        for network, seen_first in zip(networks, rows, strict=True):
-            logits = evaluate(network, pixels, seen_first).logits
-            check_finite(logits.sum(dtype=torch.float64).item(), "the sum of logits", epoch)
+    yield from train(_SecondSplit, dataset, model, options, streams, device, recording, resume)
+
+
+class _SecondSplit:
+    """Two networks, each trained on the half of its number and then on the other half."""
+
+    def __init__(self, setup: Setup[SecondSplit]) -> None:
+        n = len(setup.dataset.train)
+        if n < HALVES:
+            raise ValueError(f"second_split: expected at least {HALVES} samples to split; got {n}")
+        self.halves = Folds(setup, HALVES)
+        self.networks, self.pixels = self.halves.networks, self.halves.pixels
+        self.loss = self.halves.loss
+        self.recording, self.switch = setup.recording, setup.options.train.max_epochs
+
+    def start(self, _resume: Checkpoint) -> Evaluated:
+        return Evaluated()
+
+    def orders(self, order: Tensor, epoch: int) -> list[Tensor]:
+        halves = (0, 1) if epoch < self.switch else (1, 0)
+        return [order[self.halves.of_sample[order] == half] for half in halves]
+
+    def evaluate(self, trained: Trained) -> Evaluated:
+        halves, labels = self.halves, self.halves.labels
+        correct = torch.empty_like(labels, dtype=torch.bool)
+        for network, seen_first in zip(halves.networks, halves.rows, strict=True):
+            logits = evaluate(network, halves.pixels, seen_first).logits
+            total = logits.sum(dtype=torch.float64).item()
+            check_finite(total, "the sum of logits", trained.epoch)
             correct[seen_first] = signals.correct(logits, labels[seen_first])
-        validations = [validate(network, held_out, held_out_labels) for network in networks]
-        summary |= {k: float(np.mean([v[k] for v in validations])) for k in validations[0]}
-        summary |= {
-            "train_seconds": trained - started,
-            "eval_seconds": time.perf_counter() - trained,
-        }
-        name = "correct_second_split" if second else "correct_first_split"
-        last = epoch == options.epochs - 1
-        yield EpochRecord(
-            epoch=epoch,
-            signals={name: correct.cpu().numpy()} if recording.signals else {},
-            summary=summary,
-            snapshots={"fold": fold.numpy().astype(np.int32)} if last else {},
-            checkpoint=partial(capture, epoch, both, optim),
+        validations = [
+            validate(network, halves.held_out, halves.held_out_labels)
+            for network in halves.networks
+        ]
+        half = "first" if trained.epoch < self.switch else "second"
+        recorded = {f"correct_{half}_split": correct.cpu().numpy()}
+        return Evaluated(
+            signals=recorded if self.recording.signals else {},
+            summary=halves.summary(trained, validations),
+            snapshots={"fold": halves.of_sample.numpy().astype(np.int32)} if trained.last else {},
         )

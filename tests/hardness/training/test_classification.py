@@ -1,13 +1,19 @@
 """What a clean evaluation says of the validation samples."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from sklearn.metrics import top_k_accuracy_score
 
+from hardness import signals
 from hardness.models import ModelOptions, build
 from hardness.seeding import Streams
-from hardness.training.classification import accuracy_top5, validate
+from hardness.training.classification import validate, within_top
 from hardness.training.pixels import Pixels
 
 
@@ -16,18 +22,31 @@ def test_top5_agrees_with_scikit_learn():
     logits, labels = torch.randn(500, 20, generator=generator), torch.randint(20, (500,))
     expected = top_k_accuracy_score(labels, logits, k=5, labels=np.arange(20))
     assert 0.1 < expected < 0.5
-    assert accuracy_top5(logits, labels) == pytest.approx(expected)
+    assert within_top(logits, labels, 5).double().mean() == pytest.approx(expected)
 
 
 def test_top5_counts_equal_logits_from_the_lowest_class():
     # A network that says nothing is right for the first five of ten classes.
     logits, labels = torch.zeros(10, 10), torch.arange(10)
-    assert accuracy_top5(logits, labels) == 0.5
+    assert within_top(logits, labels, 5).tolist() == [True] * 5 + [False] * 5
 
 
 def test_top5_counts_a_row_with_nan_as_wrong():
     logits = torch.tensor([[0.0, torch.nan, 1.0], [0.0, 1.0, 1.0]])
-    assert accuracy_top5(logits, torch.tensor([2, 0])) == 0.5
+    assert within_top(logits, torch.tensor([2, 0]), 5).tolist() == [False, True]
+
+
+@given(
+    logits=arrays(
+        np.float32,
+        (6, 3),
+        elements=st.sampled_from([-math.inf, -1.0, 0.0, 2.0, math.inf, math.nan]),
+    ),
+    labels=st.lists(st.integers(0, 2), min_size=6, max_size=6),
+)
+def test_the_largest_logit_is_that_of_the_signal(logits, labels):
+    logits, labels = torch.from_numpy(logits), torch.tensor(labels)
+    assert within_top(logits, labels, 1).equal(signals.correct(logits, labels))
 
 
 @pytest.mark.parametrize(("n_classes", "has"), [(9, False), (10, True)])

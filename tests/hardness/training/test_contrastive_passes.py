@@ -13,13 +13,14 @@ from hardness.datasets import DatasetOptions, load
 from hardness.dynamics import INIT, Recording
 from hardness.models import ModelOptions
 from hardness.seeding import Streams
-from hardness.training.contrastive import Contrastive, _network, _objective, contrastive
+from hardness.training.contrastive import Contrastive, _Contrastive, _objective, contrastive
 from hardness.training.contrastive_passes import (
     BATCH,
     EPSILON,
     contrastive_signals,
     fixed_batches,
 )
+from hardness.training.loop import Setup
 from hardness.training.optimization import TrainOptions
 from hardness.training.passes import OF_CONTRASTIVE, PAIRS_OF_VIEWS, ends_and_between, schedule
 from hardness.training.pixels import Pixels
@@ -54,7 +55,15 @@ def options(objective="simclr", **train):
 
 def network_of(dataset, chosen):
     """A network whose batch statistics are not those of an untouched one."""
-    network = _network(chosen, MODEL, dataset, SEEDED)
+    setup = Setup(
+        dataset=dataset,
+        model=MODEL,
+        options=chosen,
+        streams=SEEDED,
+        device=torch.device("cpu"),
+        recording=Recording(),
+    )
+    network = _Contrastive(setup).network
     torch.manual_seed(0)  # of the dropout
     with torch.no_grad():
         network(Pixels(dataset.train.images, torch.device("cpu")).normalize(views_of(dataset)[0]))

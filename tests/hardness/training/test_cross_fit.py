@@ -17,8 +17,7 @@ from hardness.metrics import irreducible_loss, label_quality_self_confidence, me
 from hardness.models import ModelOptions, build
 from hardness.seeding import Streams
 from hardness.signals import LOGIT_SIGNALS
-from hardness.training import REGIMENS
-from hardness.training import folds as module
+from hardness.training import REGIMENS, loop
 from hardness.training.cross_fit import CrossFit, cross_fit
 from hardness.training.folds import deal
 from hardness.training.optimization import TrainOptions, batches, learning_rate, optimizer
@@ -172,13 +171,13 @@ def test_the_folds_follow_their_own_seed_alone(digits):
 @pytest.mark.parametrize("folds", [2, 3])
 def test_a_network_never_sees_its_fold_and_sees_all_others(digits, monkeypatch, folds):
     shown = []
-    original = module.train_epoch
+    original = loop.train_epoch
 
-    def spy(forward, optim, pixels, labels, order, **rest):
+    def spy(forward, optim, pixels, order, loss, **rest):
         shown.append((rest["epoch"], rest["epochs"], order.clone()))
-        return original(forward, optim, pixels, labels, order, **rest)
+        return original(forward, optim, pixels, order, loss, **rest)
 
-    monkeypatch.setattr(module, "train_epoch", spy)
+    monkeypatch.setattr(loop, "train_epoch", spy)
     fold = torch.from_numpy(train(digits, options(folds=folds))[-1][0].snapshots["fold"])
     assert len(shown) == folds * EPOCHS
     for call, (epoch, epochs, order) in enumerate(shown):
@@ -226,7 +225,7 @@ def test_two_folds_train_as_the_first_stage_of_a_second_split(digits):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_networks_that_do_not_train_stay_as_they_are(digits, monkeypatch, schedule):
     """Neither momentum nor weight decay touches them, nor do running statistics."""
-    original, build_one = module.train_epoch, module.build
+    original, build_one = loop.train_epoch, loop.build
     networks, calls = [], []
 
     def keep(*arguments, **named):
@@ -242,8 +241,8 @@ def test_networks_that_do_not_train_stay_as_they_are(digits, monkeypatch, schedu
         calls.append(networks.index(forward))
         return found
 
-    monkeypatch.setattr(module, "build", keep)
-    monkeypatch.setattr(module, "train_epoch", spy)
+    monkeypatch.setattr(loop, "build", keep)
+    monkeypatch.setattr(loop, "train_epoch", spy)
     train(digits, options(folds=3, weight_decay=0.1, **SCHEDULES[schedule]))
     assert calls == [0, 1, 2] * EPOCHS
 

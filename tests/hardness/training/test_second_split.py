@@ -14,7 +14,7 @@ from hardness.dynamics import INIT, Diverged, Recording
 from hardness.metrics import ssft
 from hardness.models import ModelOptions, build
 from hardness.seeding import Streams
-from hardness.training import REGIMENS, folds
+from hardness.training import REGIMENS, loop
 from hardness.training.folds import deal
 from hardness.training.optimization import TrainOptions, batches, learning_rate, optimizer
 from hardness.training.second_split import SecondSplit, second_split
@@ -154,13 +154,13 @@ def test_a_sample_is_evaluated_by_the_network_that_saw_it_first(digits):
 def test_the_networks_train_on_one_half_and_then_on_the_other(digits, monkeypatch):
     """The rows that each network is shown, stage by stage."""
     shown = []
-    original = folds.train_epoch
+    original = loop.train_epoch
 
-    def spy(forward, optim, pixels, labels, order, **rest):
+    def spy(forward, optim, pixels, order, loss, **rest):
         shown.append((rest["epoch"], rest["epochs"], order.clone()))
-        return original(forward, optim, pixels, labels, order, **rest)
+        return original(forward, optim, pixels, order, loss, **rest)
 
-    monkeypatch.setattr(folds, "train_epoch", spy)
+    monkeypatch.setattr(loop, "train_epoch", spy)
     fold = torch.from_numpy(train(digits)[-1][0].snapshots["fold"])
     assert len(shown) == 2 * (FIRST + SECOND)
     for call, (epoch, epochs, order) in enumerate(shown):
@@ -208,7 +208,7 @@ def test_both_networks_start_from_the_same_weights_and_come_apart(digits):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_network_that_does_not_train_stays_as_it_is(digits, monkeypatch, schedule):
     """Neither momentum nor weight decay touches it, nor do running statistics."""
-    original = folds.train_epoch
+    original = loop.train_epoch
     networks = []
     calls = []
 
@@ -216,7 +216,7 @@ def test_the_network_that_does_not_train_stays_as_it_is(digits, monkeypatch, sch
         networks.append(build(*arguments, **named))
         return networks[-1]
 
-    monkeypatch.setattr(folds, "build", keep)
+    monkeypatch.setattr(loop, "build", keep)
 
     def spy(forward, *rest, **options):
         (idle,) = (n for n in networks if n is not forward)
@@ -226,7 +226,7 @@ def test_the_network_that_does_not_train_stays_as_it_is(digits, monkeypatch, sch
         calls.append(forward)
         return found
 
-    monkeypatch.setattr(folds, "train_epoch", spy)
+    monkeypatch.setattr(loop, "train_epoch", spy)
     train(digits, options(weight_decay=0.1, **SCHEDULES[schedule]))
     assert [call is networks[0] for call in calls] == [True, False] * (FIRST + SECOND)
 
@@ -234,7 +234,7 @@ def test_the_network_that_does_not_train_stays_as_it_is(digits, monkeypatch, sch
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_switch_starts_a_fresh_optimizer_and_schedule(digits, monkeypatch, schedule):
     seen = []
-    original = folds.train_epoch
+    original = loop.train_epoch
 
     def spy(forward, optim, *rest, **options):
         before = len(optim.state)
@@ -242,7 +242,7 @@ def test_the_switch_starts_a_fresh_optimizer_and_schedule(digits, monkeypatch, s
         seen.append((before, optim))
         return found
 
-    monkeypatch.setattr(folds, "train_epoch", spy)
+    monkeypatch.setattr(loop, "train_epoch", spy)
     train(digits, options(**SCHEDULES[schedule]))
     used = [(before, seen.index(next(s for s in seen if s[1] is optim))) for before, optim in seen]
     parameters = len([*fresh(digits, MODEL, SEEDED).parameters()])
