@@ -462,7 +462,7 @@ def _refuse_unfit(
 
 def _objective(regimen: str, section: Any, source: str, where: str) -> Objective:
     known = objectives(regimen)
-    plain = {"name": REGIMENS[regimen].objective[0], **_keys(section, source, where)}
+    plain = {"name": REGIMENS[regimen].objective, **_keys(section, source, where)}
     plain.setdefault("goal", known.get(str(plain["name"]), "minimize"))
     objective = _section(Objective, plain, source, where)
     if objective.name not in known:

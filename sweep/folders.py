@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,10 +36,9 @@ from hardness.foreign import (
     read_scores,
 )
 from hardness.metrics import METRICS
-from hardness.metrics.registry import TRAINED_ON
 from hardness.options import ModelOptions
 from hardness.training import REGIMENS
-from sweep.experiment_file import options
+from sweep.experiment_file import objectives, options
 from sweep.mistake import Mistake, refuse_unwritable
 from sweep.planning import Proposal
 from sweep.spec import (
@@ -55,7 +54,6 @@ from sweep.spec import (
 
 # Says that a folder of runs was made here, so that it may be made anew.
 _IMPORTED = ".imported"
-_OBJECTIVE: tuple[str, Literal["maximize"]] = ("val_accuracy", "maximize")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +253,7 @@ def _cell(folder: Path) -> Cell:
         configuration = Configuration.from_json(json.dumps(content["run"]["configuration"]))
         seed = content["run"]["seed"]
         right = (
-            configuration.regimen in TRAINED_ON
+            configuration.regimen in REGIMENS
             and isinstance(configuration.options, dict)
             and type(seed) is int
             and isinstance(content["classes"], list)
@@ -378,8 +376,9 @@ def _unjudged(cells: Sequence[Cell], regimens: Mapping[str, RegimenSpec]) -> lis
 
 
 def _section(regimen: str) -> RegimenSpec:
-    name, goal = REGIMENS[regimen].objective if regimen in REGIMENS else _OBJECTIVE
-    return RegimenSpec(options={}, parameters={}, metric=Objective(name=name, goal=goal))
+    name = REGIMENS[regimen].objective
+    objective = Objective(name=name, goal=objectives(regimen)[name])
+    return RegimenSpec(options={}, parameters={}, metric=objective)
 
 
 def _parameters(configuration: Configuration) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 from hardness.dynamics import EpochRecord
+from hardness.metrics.registry import TRAINED_ON
 from hardness.signal_names import LOGIT_SIGNALS, TRAIN_PHASE
 from hardness.training.options import (
     Autoencoder,
@@ -31,8 +32,7 @@ class Regimen:
         signals: The per-epoch signals that it records, each in all epochs or in some of them.
         snapshots: The arrays that it can keep of the last epoch. With ``fold`` among them, samples
             of different folds are scored by different models.
-        objective: Name of the summary that a search optimises, and its direction.
-        labels: Whether training reads the samples' own labels.
+        objective: Name of the summary that a search optimises.
         passes: Its scoring passes, each of which records further signals in some epochs.
         forwards: What an epoch and its evaluation cost, in forward passes a sample.
     """
@@ -42,15 +42,31 @@ class Regimen:
     numerics_version: int
     signals: tuple[str, ...]
     snapshots: tuple[str, ...]
-    objective: tuple[str, Literal["maximize", "minimize"]]
-    labels: bool
+    objective: str
     passes: Mapping[str, Pass] = field(default_factory=dict)
     forwards: int = 4
 
     @property
     def train(self) -> Callable[..., Iterator[EpochRecord]]:
-        """The training, a generator function."""
+        """The training: a generator of one record before the first epoch and one after each epoch.
+
+        Whoever iterates decides what to keep and when to stop. The generator function takes:
+
+        - ``dataset``: Training and validation samples.
+        - ``model``: The network.
+        - ``options``: The options of this regimen.
+        - ``streams``: Random streams; the same streams give the same bits on a CPU.
+        - ``device``: Where to train, by default on the CPU.
+        - ``recording``: What to record, by default everything.
+        - ``resume``: A checkpoint after whose epoch the training goes on, to the same bits as
+          without the break.
+        """
         return getattr(import_module(f"{__name__}.{self.name}"), self.name)
+
+    @property
+    def labels(self) -> bool:
+        """Whether training reads labels."""
+        return TRAINED_ON[self.name] != "none"
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -62,8 +78,8 @@ class Regimen:
 _EMBEDDING = ("feature_norm", "msd", "msd_cosine")
 _NEIGHBORS = ("neighbor_distances", "neighbor_rows")
 
-REGIMENS: dict[str, Regimen] = {
-    "supervised": Regimen(
+_REGIMENS = (
+    Regimen(
         name="supervised",
         options=Supervised,
         numerics_version=1,
@@ -75,47 +91,43 @@ REGIMENS: dict[str, Regimen] = {
             *(f"{name}.train" for name in TRAIN_PHASE),
         ),
         snapshots=("emb", "logits", *_NEIGHBORS),
-        objective=("val_accuracy", "maximize"),
-        labels=True,
+        objective="val_accuracy",
         passes=OF_CLASSIFIERS,
     ),
-    "second_split": Regimen(
+    Regimen(
         name="second_split",
         options=SecondSplit,
         numerics_version=1,
         signals=("correct_first_split", "correct_second_split"),
         snapshots=("fold",),
-        objective=("val_accuracy", "maximize"),
-        labels=True,
+        objective="val_accuracy",
     ),
-    "cross_fit": Regimen(
+    Regimen(
         name="cross_fit",
         options=CrossFit,
         numerics_version=1,
         signals=(*LOGIT_SIGNALS, "gradnorm", "own_loss"),
         snapshots=("fold", "holdout_probs", "holdout_loss"),
-        objective=("val_accuracy", "maximize"),
-        labels=True,
+        objective="val_accuracy",
         passes=OUT_OF_FOLD,
     ),
-    "contrastive": Regimen(
+    Regimen(
         name="contrastive",
         options=Contrastive,
         numerics_version=1,
         signals=_EMBEDDING,
         snapshots=("emb", *_NEIGHBORS),
-        objective=("val_loss", "minimize"),
-        labels=False,
+        objective="val_loss",
         passes=OF_CONTRASTIVE,
         forwards=7,
     ),
-    "autoencoder": Regimen(
+    Regimen(
         name="autoencoder",
         options=Autoencoder,
         numerics_version=1,
         signals=("reconstruction_error", *_EMBEDDING),
         snapshots=("emb", *_NEIGHBORS),
-        objective=("val_loss", "minimize"),
-        labels=False,
+        objective="val_loss",
     ),
-}
+)
+REGIMENS: dict[str, Regimen] = {regimen.name: regimen for regimen in _REGIMENS}
