@@ -9,9 +9,9 @@ unexport PYTHONDONTWRITEBYTECODE
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV = 0
 
 # Small arrays: a thread for each core costs more than it brings, and two processes test at once.
-test soak: export OMP_NUM_THREADS = 1
+test minimum soak: export OMP_NUM_THREADS = 1
 
-.PHONY: demo test soak check same bench lock clean
+.PHONY: demo test minimum soak check same bench lock clean
 
 $(READY): requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -26,13 +26,20 @@ demo: $(READY)  ## train, aggregate and compare on real digits, three to four mi
 test: $(READY)  ## everything, with a real Ray and a real MLflow, on two processes
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+# Old packages warn of each other, which is no error here as it is in the other tests.
+minimum: $(READY)  ## hardness with the oldest packages that pyproject.toml allows, 10 minutes on two cores
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/minimum
+	$(BIN)/uv pip install --quiet --resolution lowest-direct --python build/minimum/bin/python --group dev --editable .
+	build/minimum/bin/pytest -n 2 -W default tests/hardness
+
 soak: $(READY)  ## 60 cells under random faults, on two nodes and a tracking server, 6 to 25 minutes on two cores
 	SOAK_CELLS=60 $(BIN)/pytest -s "tests/sweep/test_soak.py::test_a_soak"
 
-check: $(READY)  ## format, lint, types
+check: $(READY)  ## format, lint, types, and which module may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 same: $(READY)  ## the same runs and tables, byte for byte, as at another revision: make same BASE=main~1
 	$(BIN)/python -m tests.same_numbers $(BASE)
