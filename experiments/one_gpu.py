@@ -23,13 +23,13 @@ from hardness.dynamics import (
     Dynamics,
     Manifest,
     Recording,
-    fingerprint,
     samples_table,
     write_epoch,
     write_manifest,
     write_samples,
     write_spec,
 )
+from hardness.files import fingerprint
 from hardness.metrics import METRICS
 from hardness.options import ModelOptions
 from hardness.plan import TRUTH

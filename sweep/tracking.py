@@ -51,7 +51,8 @@ from tenacity import (  # noqa: E402
     wait_random_exponential,
 )
 
-from hardness.dynamics import MANIFEST, UNREADABLE, Damaged, Manifest  # noqa: E402
+from hardness.dynamics import MANIFEST, Manifest  # noqa: E402
+from hardness.files import UNREADABLE, Damaged  # noqa: E402
 from sweep.artifacts import SCHEME, Folder, below  # noqa: E402
 from sweep.mistake import Mistake, folder_bar, hidden  # noqa: E402
 from sweep.spec import Configuration, RunSpec, State, Trace, canonical_json  # noqa: E402

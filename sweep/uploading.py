@@ -17,7 +17,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from hardness.dynamics import INIT, fingerprint
+from hardness.dynamics import INIT
+from hardness.files import fingerprint
 from sweep.claim import Guarded
 from sweep.tracking import PATIENCE_S
 

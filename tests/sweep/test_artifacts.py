@@ -9,7 +9,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_registered_ar
 from stores import at_once, started
 from sweeps import command, experiment
 
-from hardness.dynamics import fingerprint
+from hardness.files import fingerprint
 from sweep import artifacts, driver, experiment_file
 from sweep.artifacts import Folder, place
 from sweep.mistake import Mistake

@@ -5,7 +5,7 @@ import uuid
 import pytest
 from stores import at_once, made_at_once, numbers
 
-from hardness.dynamics import fingerprint
+from hardness.files import fingerprint
 from sweep.tracking import Store, default_uri
 
 pytestmark = pytest.mark.slow

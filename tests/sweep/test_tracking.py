@@ -7,7 +7,8 @@ import time
 import pytest
 from stores import CONFIGURATION, RUN, Line, started
 
-from hardness.dynamics import Manifest, fingerprint, write_manifest
+from hardness.dynamics import Manifest, write_manifest
+from hardness.files import fingerprint
 from sweep.mistake import Mistake
 from sweep.spec import canonical_json
 from sweep.tracking import NoSuchSweep, Store, TrackerAway, TrackerError, default_uri
