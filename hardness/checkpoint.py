@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from hardness.dynamics import storage_error
+from hardness.files import atomic_write
 
 # Epoch -1 is the state before training.
 _NAME = re.compile(r"epoch=(-001|[0-9]{4,})\.safetensors")
@@ -100,7 +100,6 @@ def save(checkpoint: Checkpoint, folder: Path) -> Path:
 
     Kept weights go into files of their own, ``weights=0003.safetensors``, once each.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for epoch, kept in checkpoint.kept.items():
         # One that was cut short would spoil this checkpoint and all later ones.
         if not _whole(beside := _kept_file(folder, epoch)):
@@ -112,14 +111,8 @@ def save(checkpoint: Checkpoint, folder: Path) -> Path:
 
 
 def _write(tensors: Mapping[str, torch.Tensor], target: Path, metadata: dict[str, str]) -> None:
-    partial = target.with_suffix(".partial")
-    try:
+    with atomic_write(target) as partial:
         save_file(dict(tensors), partial, metadata=metadata)
-        partial.replace(target)
-    except SafetensorError as error:
-        raise storage_error(error) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Checkpoint | None:

@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Int64, UInt8, UInt64
 from torch import Tensor
 
-from hardness.dynamics import UNREADABLE
+from hardness.files import UNREADABLE, one_line
 from hardness.images import Cache, ImageFiles, Picture, contents, decoded, decoding_threads
 from hardness.options import DatasetOptions
 from hardness.seeding import raw_bits
@@ -39,8 +39,9 @@ SOURCE = "source_"
 _DEFAULT_SHARE = 0.1
 _MAX_CLASSES = 100_000
 _IMAGE_COLUMNS = ("img", "image")
-# What `_priorities` are drawn for: each purpose has a stream of its own.
-_SUBSET, _SPLIT, _MOMENTS = range(3)
+# What random numbers of samples are drawn for: each purpose has a stream of its own.
+_SUBSET, _SPLIT = 0, 1
+_MOMENTS = 2
 
 T = TypeVar("T")
 _Ids = Int64[np.ndarray, " ids"]
@@ -435,7 +436,7 @@ def _fetched(name: str, folder: str, options: DatasetOptions, train: bool) -> An
     except (RuntimeError, AssertionError, struct.error, *UNREADABLE) as error:
         why = "and `download: true` fetches them"
         if options.download:
-            why = f"and could not be fetched: {' '.join(str(error).split())[:200]}"
+            why = f"and could not be fetched: {one_line(error)}"
         raise ValueError(
             f"{options.name}: expected its files in {options.place / folder}; they are absent or "
             f"damaged, {why}"
@@ -467,8 +468,9 @@ class _Shards:
         try:
             return read(_opened(path))
         except UNREADABLE as error:
-            got = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ValueError(f"{path}: expected a whole parquet file; {got}") from error
+            raise ValueError(
+                f"{path}: expected a whole parquet file; got {one_line(error)}"
+            ) from error
 
     def image_column(self) -> str:
         """Name of the struct that holds the encoded images."""
@@ -501,8 +503,7 @@ def _shards(files: Sequence[Path]) -> _Shards:
     try:
         return _Shards(files=files, schema=pq.read_schema(files[0]))
     except UNREADABLE as error:
-        got = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"{files[0]}: expected a parquet file; {got}") from error
+        raise ValueError(f"{files[0]}: expected a parquet file; got {one_line(error)}") from error
 
 
 def _opened(path: Path) -> pq.ParquetFile:

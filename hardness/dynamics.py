@@ -10,8 +10,6 @@ Layout, the same on disk and as a run's artifacts::
     manifest.json                          written last: names, sizes and digests of the files
 """
 
-import errno
-import hashlib
 import json
 import math
 import re
@@ -25,8 +23,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float64, Shaped
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+
+from hardness.files import UNREADABLE, Damaged, atomic_write, fingerprint, one_line
 
 if TYPE_CHECKING:  # it loads torch, which reading dynamics does not need
     from hardness.checkpoint import Checkpoint
@@ -44,22 +43,10 @@ _FILE = re.compile(
     r"samples\.parquet|spec\.json|dynamics/epoch=(init|[0-9]{4,})\.parquet"
     r"|snapshots/epoch=[0-9]{4,}\.safetensors"
 )
-_SYSTEM_ERROR = re.compile(r"os error ([0-9]+)")
-
-# What reading anything else as JSON, parquet or safetensors raises: an infinite size, 10,000
-# brackets, and a header that claims more than there is memory as well.
-UNREADABLE = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError,
-    MemoryError, pa.ArrowException, SafetensorError,
-)  # fmt: skip
 
 
 class Diverged(ArithmeticError):  # noqa: N818 - it states what happened to the run
     """Training left the finite numbers; the run has no further dynamics."""
-
-
-class Damaged(ValueError):  # noqa: N818 - it states what happened to the file
-    """A file of a run is missing, cut short or not what the manifest says."""
 
 
 def _kept_elsewhere() -> "Checkpoint":
@@ -163,7 +150,7 @@ class Manifest:
                 passes={str(k): tuple(map(int, v)) for k, v in content.get("passes", {}).items()},
             )
         except UNREADABLE as error:
-            raise Damaged(f"{MANIFEST}: expected a manifest; got {_told(error)}") from error
+            raise Damaged(f"{MANIFEST}: expected a manifest; got {one_line(error)}") from error
         if manifest.epochs < 1 or manifest.rows < 0:
             raise Damaged(
                 f"{MANIFEST}: expected at least 1 epoch of 0 or more rows; "
@@ -187,14 +174,14 @@ def snapshot_file(epoch: int) -> str:
 
 def write_samples(folder: Path, samples: pd.DataFrame) -> str:
     """Write ``samples.parquet``; returns its relative name."""
-    with _whole(folder / SAMPLES) as partial:
+    with atomic_write(folder / SAMPLES) as partial:
         samples.to_parquet(partial, index=False)
     return SAMPLES
 
 
 def write_spec(folder: Path, content: Mapping[str, Any]) -> str:
     """Write ``spec.json``; returns its relative name."""
-    with _whole(folder / SPEC) as partial:
+    with atomic_write(folder / SPEC) as partial:
         partial.write_text(json.dumps(content, indent=1))
     return SPEC
 
@@ -211,7 +198,7 @@ def write_epoch(folder: Path, record: EpochRecord) -> list[str]:
     table = table.replace_schema_metadata({SUMMARY: json.dumps(summary)})
     floats = [f.name for f in table.schema if pa.types.is_floating(f.type)]
     name = epoch_file(record.epoch)
-    with _whole(folder / name) as partial:
+    with atomic_write(folder / name) as partial:
         pq.write_table(
             table,
             partial,
@@ -232,18 +219,9 @@ def write_snapshots(
     if not arrays:
         return []
     name = snapshot_file(epoch)
-    with _whole(folder / name) as partial:
-        try:
-            save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, partial)
-        except SafetensorError as error:
-            raise storage_error(error) from error
+    with atomic_write(folder / name) as partial:
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, partial)
     return [name]
-
-
-def storage_error(error: SafetensorError) -> OSError:
-    """What the system said when safetensors could not write, such as that the disk is full."""
-    said = _SYSTEM_ERROR.search(str(error))
-    return OSError(int(said[1]) if said else errno.EIO, str(error))
 
 
 def read_summary(path: Path) -> dict[str, float]:
@@ -256,18 +234,12 @@ def read_summary(path: Path) -> dict[str, float]:
         metadata = pq.read_schema(path).metadata or {}
         return {k: float(v) for k, v in json.loads(metadata[SUMMARY.encode()]).items()}
     except UNREADABLE as error:
-        raise Damaged(f"{path}: expected an epoch of dynamics; got {_told(error)}") from error
-
-
-def fingerprint(path: Path) -> tuple[int, str]:
-    """Size in bytes and SHA-256 of a file."""
-    with path.open("rb") as file:
-        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        raise Damaged(f"{path}: expected an epoch of dynamics; got {one_line(error)}") from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> str:
     """Write ``manifest.json``, the last file of a run; returns its relative name."""
-    with _whole(folder / MANIFEST) as partial:
+    with atomic_write(folder / MANIFEST) as partial:
         partial.write_text(manifest.to_json())
     return MANIFEST
 
@@ -291,7 +263,7 @@ class Dynamics:
         except FileNotFoundError as error:
             raise Damaged(f"{folder}: expected a run with a {MANIFEST}") from error
         except OSError as error:
-            raise Damaged(f"{folder / MANIFEST}: {_told(error)}") from error
+            raise Damaged(f"{folder / MANIFEST}: {one_line(error)}") from error
         for name, (size, _) in self.manifest.files.items():
             path = folder / name
             if not path.is_file() or path.stat().st_size != size:
@@ -326,7 +298,7 @@ class Dynamics:
                     raise TypeError(f"{column} in {table[column].dtype}")
         except UNREADABLE as error:
             raise Damaged(
-                f"{self.folder / SAMPLES}: expected a table of samples; got {_told(error)}"
+                f"{self.folder / SAMPLES}: expected a table of samples; got {one_line(error)}"
             ) from error
         if len(table) != self.manifest.rows:
             raise Damaged(
@@ -344,7 +316,9 @@ class Dynamics:
         try:
             return tuple(map(str, json.loads((self.folder / SPEC).read_bytes())["classes"]))
         except UNREADABLE as error:
-            raise Damaged(f"{self.folder / SPEC}: expected a spec; got {_told(error)}") from error
+            raise Damaged(
+                f"{self.folder / SPEC}: expected a spec; got {one_line(error)}"
+            ) from error
 
     def signals(
         self,
@@ -414,7 +388,7 @@ class Dynamics:
             arrays = load_file(self.folder / name)
         except UNREADABLE as error:
             raise Damaged(
-                f"{self.folder / name}: expected snapshots; got {_told(error)}"
+                f"{self.folder / name}: expected snapshots; got {one_line(error)}"
             ) from error
         for key, array in arrays.items():
             if array.shape[:1] != (self.manifest.rows,):
@@ -441,7 +415,7 @@ class Dynamics:
         except Damaged:
             raise
         except UNREADABLE as error:
-            raise Damaged(f"{self.folder / name}: {_told(error)}") from error
+            raise Damaged(f"{self.folder / name}: {one_line(error)}") from error
         for column, values in found.items():
             if values.dtype.kind not in "fbiu" or len(values) != last - first:
                 raise Damaged(
@@ -480,12 +454,6 @@ def _refuse_lies(metadata: pq.FileMetaData) -> None:
         raise ValueError(f"a header of {metadata.num_rows} rows in groups of {sum(groups)}")
 
 
-def _told(error: BaseException) -> str:
-    """What an error says, in one line of bearable length."""
-    said = " ".join(str(error).split())[:200]
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
-
-
 def samples_table(
     *, sample_ids: Iterable[int], labels: Iterable[int], columns: pd.DataFrame | None = None
 ) -> pd.DataFrame:
@@ -493,24 +461,3 @@ def samples_table(
     table = pd.DataFrame({"sample_id": sample_ids, "label": labels})
     extra = pd.DataFrame() if columns is None else columns.reset_index(drop=True)
     return pd.concat([table, extra], axis=1)
-
-
-class _whole:  # noqa: N801 - reads as a verb: with _whole(path) as partial
-    """Write beside the target, then put it in place in one step; nothing is left on failure."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self.partial = target.with_name(target.name + ".partial")
-
-    def __enter__(self) -> Path:
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        # A link that somebody left under that name would lead the writing elsewhere.
-        self.partial.unlink(missing_ok=True)
-        return self.partial
-
-    def __exit__(self, kind: object, _value: object, _trace: object) -> None:
-        try:
-            if kind is None:
-                self.partial.replace(self.target)
-        finally:
-            self.partial.unlink(missing_ok=True)

@@ -15,16 +15,15 @@ import pandas as pd
 
 from hardness.dynamics import (
     UNKNOWN,
-    UNREADABLE,
     EpochRecord,
     Manifest,
-    fingerprint,
     samples_table,
     write_epoch,
     write_manifest,
     write_samples,
     write_spec,
 )
+from hardness.files import UNREADABLE, fingerprint, one_line
 
 SAMPLE_ID = "sample_id"
 AUM_VALUES, AUM_RECORDS = "aum_values.csv", "full_aum_records.csv"
@@ -309,8 +308,7 @@ def _table(path: Path, columns: Sequence[str], *, others: bool = False) -> pd.Da
     try:
         table = reader(path)
     except UNREADABLE as error:
-        got = " ".join(str(error).split())[:200]
-        got = "bytes that are no UTF-8" if isinstance(error, UnicodeError) else f"one with: {got}"
+        got = "bytes that are no UTF-8" if isinstance(error, UnicodeError) else one_line(error)
         raise ValueError(f"{path}: expected a readable .csv or .parquet file; got {got}") from error
     lacking = [name for name in columns if name not in table]
     if lacking or not len(table):

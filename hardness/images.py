@@ -27,6 +27,8 @@ from jaxtyping import Int64, Shaped, UInt8, UInt64
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from hardness.files import one_line
+
 # Raised when the same files come to give other pixels.
 DECODING_VERSION = 1
 # Batches that are decoded while the caller works on another.
@@ -82,8 +84,9 @@ def decoded(name: str, data: bytes | None, image_size: int | None = None) -> Pic
         formats = ", ".join(_FORMATS)
         raise ValueError(f"{name}: expected an image, one of {formats}; got none") from error
     except _NOT_AN_IMAGE as error:
-        got = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"{name}: expected an image; got a damaged one: {got}") from error
+        raise ValueError(
+            f"{name}: expected an image; got a damaged one: {one_line(error)}"
+        ) from error
     ready = _resized(whole, image_size)
     pixels = np.frombuffer(ready.tobytes(), np.uint8)
     return pixels.reshape(ready.height, ready.width, -1).transpose(2, 0, 1)
@@ -255,9 +258,9 @@ class ImageFiles:
         try:
             array = np.lib.format.open_memmap(path, mode="r")
         except (*_NOT_AN_IMAGE, tokenize.TokenError) as error:
-            got = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"{path}: expected a cache of images; got another file, to be removed: {got}"
+                f"{path}: expected a cache of images; got another file, to be removed: "
+                f"{one_line(error)}"
             ) from error
         fits = array.dtype == np.uint8 and array.ndim and array.shape[1:] == self.shape[1:]
         if not fits or (len(self) and len(array) <= self.cached_rows.max()):

@@ -11,6 +11,7 @@ import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hardness.files import one_line
 from hardness.options import MODELS, ModelOptions
 from hardness.seeding import Streams
 
@@ -165,9 +166,8 @@ def _load(network: nn.Module, state: Mapping[str, Tensor], options: ModelOptions
     try:
         network.load_state_dict(kept)
     except (RuntimeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{options.weights_file}: expected weights of {options.name}; {reason}"
+            f"{options.weights_file}: expected weights of {options.name}; got {one_line(error)}"
         ) from error
 
 

@@ -21,13 +21,11 @@ from hardness.dynamics import (
     SAMPLES,
     SPEC,
     UNKNOWN,
-    UNREADABLE,
     Diverged,
     EpochRecord,
     Manifest,
     Recording,
     epoch_file,
-    fingerprint,
     samples_table,
     snapshot_file,
     write_epoch,
@@ -36,6 +34,7 @@ from hardness.dynamics import (
     write_snapshots,
     write_spec,
 )
+from hardness.files import UNREADABLE, fingerprint
 from hardness.metrics.registry import SEEN, TRAINED_ON
 from hardness.provenance import circumstances
 from hardness.scale import LOGITS_GIB

@@ -20,12 +20,11 @@ from hardness.dynamics import (
     SAMPLES,
     SPEC,
     UNKNOWN,
-    UNREADABLE,
-    Damaged,
     Dynamics,
     epoch_file,
     read_summary,
 )
+from hardness.files import UNREADABLE, Damaged
 from hardness.foreign import (
     AUM_RECORDS,
     AUM_VALUES,

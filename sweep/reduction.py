@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hardness.dynamics import MANIFEST, Damaged, Dynamics
+from hardness.dynamics import MANIFEST, Dynamics
+from hardness.files import Damaged
 from hardness.metrics import METRICS
 from hardness.scoring import score_ensemble, score_run
 from sweep import arenas

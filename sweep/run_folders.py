@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hardness.dynamics import Damaged, epoch_file, read_summary
+from hardness.dynamics import epoch_file, read_summary
+from hardness.files import Damaged
 from sweep import disk
 from sweep.spec import RunSpec, Trace
 from sweep.store import inside, manifest_of

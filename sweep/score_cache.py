@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hardness.dynamics import UNREADABLE
+from hardness.files import UNREADABLE
 from hardness.scoring import scorable
 from sweep import disk
 from sweep.reduction import VERSIONS, version, write_scores

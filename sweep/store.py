@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from hardness.dynamics import MANIFEST, Damaged, Manifest
+from hardness.dynamics import MANIFEST, Manifest
+from hardness.files import Damaged
 from sweep.planning import Due
 from sweep.spec import Cell, Proposal, RunSpec, RunsSpec, Trace
 

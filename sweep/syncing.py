@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from hardness.dynamics import MANIFEST, Damaged, fingerprint
+from hardness.dynamics import MANIFEST
+from hardness.files import Damaged, fingerprint
 from sweep.mistake import Mistake, NoSuchSweep
 from sweep.spec import Trace
 from sweep.store import manifest_of

@@ -49,7 +49,7 @@ from tenacity import (  # noqa: E402
     wait_random_exponential,
 )
 
-from hardness.dynamics import UNREADABLE, Damaged  # noqa: E402
+from hardness.files import UNREADABLE, Damaged  # noqa: E402
 from sweep.artifacts import below  # noqa: E402
 from sweep.mistake import (  # noqa: E402
     Mistake,

@@ -21,7 +21,6 @@ from hardness.dynamics import (
     Manifest,
     Recording,
     epoch_file,
-    fingerprint,
     read_summary,
     samples_table,
     write_epoch,
@@ -29,6 +28,7 @@ from hardness.dynamics import (
     write_samples,
     write_spec,
 )
+from hardness.files import fingerprint
 from hardness.options import ModelOptions
 from hardness.provenance import circumstances
 from hardness.pruning import positions_of, pruned

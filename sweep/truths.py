@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hardness.dynamics import SAMPLES, UNREADABLE
+from hardness.dynamics import SAMPLES
+from hardness.files import UNREADABLE
 from hardness.foreign import read_scores
 from hardness.plan import PLANTED, TRUTH
 from sweep.mistake import Mistake

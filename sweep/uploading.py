@@ -17,7 +17,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from hardness.dynamics import INIT, fingerprint
+from hardness.dynamics import INIT
+from hardness.files import fingerprint
 from sweep.store import PATIENCE_S, RunWriter
 
 T = TypeVar("T")

@@ -17,12 +17,12 @@ from hardness.dynamics import (
     EpochRecord,
     Manifest,
     epoch_file,
-    fingerprint,
     samples_table,
     write_epoch,
     write_manifest,
     write_samples,
 )
+from hardness.files import fingerprint
 from hardness.metrics import METRICS
 from hardness.scoring import scorable
 from hardness.signal_names import LOGIT_SIGNALS, TRAIN_PHASE

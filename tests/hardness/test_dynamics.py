@@ -19,12 +19,10 @@ from hardness.dynamics import (
     INIT,
     MANIFEST,
     SAMPLES,
-    Damaged,
     Dynamics,
     EpochRecord,
     Manifest,
     epoch_file,
-    fingerprint,
     read_summary,
     samples_table,
     snapshot_file,
@@ -32,6 +30,7 @@ from hardness.dynamics import (
     write_manifest,
     write_samples,
 )
+from hardness.files import Damaged, fingerprint
 from hardness.options import DatasetOptions, ModelOptions
 from hardness.seeding import Streams
 from hardness.training.options import Supervised, TrainOptions
@@ -398,18 +397,6 @@ def test_a_failed_write_leaves_the_older_file_and_no_part_of_the_new(tmp_path, m
         with pytest.raises(OSError, match="no space left"):
             write_epoch(run, record(epoch))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-
-
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, MemoryError])
-def test_no_partial_is_left_whatever_stops_a_write(tmp_path, stop):
-    def stopped():
-        with module._whole(tmp_path / "deep" / "file") as partial:
-            partial.write_bytes(b"half")
-            raise stop
-
-    with pytest.raises(stop):
-        stopped()
-    assert list((tmp_path / "deep").iterdir()) == []
 
 
 def test_no_partial_is_left_where_a_folder_stands_in_the_way(tmp_path):

@@ -24,12 +24,10 @@ from hardness.dynamics import (
     MANIFEST,
     SAMPLES,
     SPEC,
-    Damaged,
     Dynamics,
     EpochRecord,
     Manifest,
     epoch_file,
-    fingerprint,
     read_summary,
     samples_table,
     snapshot_file,
@@ -38,6 +36,7 @@ from hardness.dynamics import (
     write_samples,
     write_spec,
 )
+from hardness.files import Damaged, fingerprint
 from hardness.foreign import import_aum, import_cartography, read_scores
 from hardness.images import Cache, ImageFiles, decoded
 from hardness.options import DatasetOptions

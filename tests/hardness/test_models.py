@@ -233,7 +233,8 @@ class TestPretrained:
         file = ModelOptions(name="resnet18", pretrained=True).weights_file
         torch.save(state, file)
         with pytest.raises(
-            ValueError, match=r"resnet18-f37072fd.pth: expected weights of resnet18; "
+            ValueError,
+            match=r"resnet18-f37072fd.pth: expected weights of resnet18; got RuntimeError",
         ):
             network("resnet18", (3, 32, 32), pretrained=True)
 

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from hardness import signals
 from hardness.datasets import load
-from hardness.dynamics import Damaged, Diverged, Dynamics, Recording, epoch_file, snapshot_file
+from hardness.dynamics import Diverged, Dynamics, Recording, epoch_file, snapshot_file
+from hardness.files import Damaged
 from hardness.metrics import METRICS
 from hardness.models import build
 from hardness.options import DatasetOptions, ModelOptions

@@ -12,18 +12,17 @@ from hypothesis import strategies as st
 from hardness import scoring as module
 from hardness.datasets import load
 from hardness.dynamics import (
-    Damaged,
     Dynamics,
     EpochRecord,
     Manifest,
     Recording,
     epoch_file,
-    fingerprint,
     samples_table,
     write_epoch,
     write_manifest,
     write_samples,
 )
+from hardness.files import Damaged, fingerprint
 from hardness.metrics import METRICS
 from hardness.options import DatasetOptions, ModelOptions
 from hardness.scoring import rank_within_folds, scorable, score_run

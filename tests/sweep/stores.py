@@ -9,7 +9,8 @@ import urllib.parse
 
 import numpy as np
 
-from hardness.dynamics import EpochRecord, fingerprint, write_epoch
+from hardness.dynamics import EpochRecord, write_epoch
+from hardness.files import fingerprint
 from sweep.spec import Configuration, RunSpec
 from sweep.tracking import Store
 

@@ -3,7 +3,7 @@
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
 
-from hardness.dynamics import fingerprint
+from hardness.files import fingerprint
 from sweep import artifacts, driver, experiment_file
 from sweep.artifacts import place
 from sweep.mistake import Mistake, TrackerError

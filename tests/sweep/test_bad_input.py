@@ -666,7 +666,7 @@ COMMANDS = [
     (["aggregate", "./runs", "--scores", "folder"], f"--scores: folder: {TABLE} a folder"),
     (
         ["aggregate", "./runs", "--scores", "nothing.csv"],
-        f"--scores: nothing.csv: {TABLE} one with: No columns…",
+        f"--scores: nothing.csv: {TABLE} EmptyDataError: No columns…",
     ),
     (
         ["aggregate", "./runs", "--scores", "noid.csv"],
@@ -702,7 +702,7 @@ COMMANDS = [
     ),
     (
         ["aggregate", "./runs", "--scores", "junk.parquet"],
-        f"--scores: junk.parquet: {TABLE} one with: Could not open…",
+        f"--scores: junk.parquet: {TABLE} ArrowInvalid: Could not open…",
     ),
     (
         ["aggregate", "./runs", "--scores", "scores.txt"],

@@ -7,7 +7,8 @@ import uuid
 import numpy as np
 import pytest
 
-from hardness.dynamics import Damaged, EpochRecord, Manifest, fingerprint, write_epoch
+from hardness.dynamics import EpochRecord, Manifest, write_epoch
+from hardness.files import Damaged, fingerprint
 from sweep.run_folders import RunFolders, TrainingFolders
 from sweep.spec import Cell
 from sweep.store import manifest_of

@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from hardness.dynamics import fingerprint
+from hardness.files import fingerprint
 from sweep.tracking import Store, default_uri
 from tests.sweep.stores import at_once, made_at_once, numbers
 

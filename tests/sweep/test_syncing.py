@@ -14,11 +14,11 @@ from hardness.dynamics import (
     EpochRecord,
     Manifest,
     epoch_file,
-    fingerprint,
     write_epoch,
     write_manifest,
     write_spec,
 )
+from hardness.files import fingerprint
 from sweep import syncing
 from sweep.mistake import Mistake, NoSuchSweep
 from sweep.spec import RunSpec
