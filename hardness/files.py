@@ -17,6 +17,8 @@ UNREADABLE = (
     MemoryError, pa.ArrowException, SafetensorError,
 )  # fmt: skip
 _LONGEST = 200
+# What a full disk says, and a quota that is used up.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _SYSTEM_ERROR = re.compile(r"os error ([0-9]+)")
 
 
@@ -34,9 +36,10 @@ def atomic_write(target: Path) -> Iterator[Path]:
         target: The file; folders above it are made.
 
     Raises:
-        OSError: If the system refuses, also where safetensors reports that as an error of its own.
+        OSError: If the system refuses, naming the file, also where safetensors reports that as an
+            error of its own.
     """
-    partial = target.with_name(target.name + ".partial")
+    partial = target.with_name(f".{target.name}.partial")
     target.parent.mkdir(parents=True, exist_ok=True)
     # A link that somebody left under that name would lead the writing elsewhere.
     partial.unlink(missing_ok=True)
@@ -45,7 +48,11 @@ def atomic_write(target: Path) -> Iterator[Path]:
         partial.replace(target)
     except SafetensorError as error:
         said = _SYSTEM_ERROR.search(str(error))
-        raise OSError(int(said[1]) if said else errno.EIO, str(error)) from error
+        raise OSError(int(said[1]) if said else errno.EIO, str(error), str(target)) from error
+    except OSError as error:
+        if error.errno and not error.filename:  # a write that fails names no file
+            error.filename = str(target)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

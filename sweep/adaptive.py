@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
 
+from hardness.files import atomic_write
 from hardness.metrics import METRICS
 from hardness.scoring import FOLD, rank_within_folds
 from hardness.sequential import Look, look_at
-from sweep import disk, score_cache
+from sweep import score_cache
 from sweep.planning import Due
 from sweep.reduction import reduce_runs
 from sweep.spec import Cell, Proposal, SweepSpec
@@ -116,7 +117,7 @@ def write(table: pd.DataFrame, folder: Path) -> None:
         (folder / FILE).unlink(missing_ok=True)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with disk.whole(folder / FILE) as path:
+    with atomic_write(folder / FILE) as path:
         table.to_csv(path, index=False)
 
 

@@ -35,6 +35,7 @@ from hardness.agreement import (
 )
 from hardness.dynamics import SPEC
 from hardness.estimate import Estimate
+from hardness.files import atomic_write
 from hardness.metrics import METRICS, labels_used
 from hardness.metrics.disagreement import ensembles
 from hardness.pairwise import pairwise_agreement
@@ -50,7 +51,7 @@ from hardness.threads import in_threads, one_blas_thread
 from hardness.truth import paired_differences, truth_table, winner
 from hardness.variance import variance_components
 from hardness.weighted import is_binary
-from sweep import arenas, disk, planning, score_cache
+from sweep import arenas, planning, score_cache
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
 from sweep.reduction import reduce_runs, to_bytes, version
@@ -799,7 +800,7 @@ def write(result: Aggregate, folder: Path) -> list[Path]:
         (folder / file).unlink(missing_ok=True)
     for file, table in tables.items():
         target = folder / file
-        with disk.whole(target) as path:
+        with atomic_write(target) as path:
             if file.endswith(".parquet"):
                 table.to_parquet(path, index=False)
             else:

@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from sweep import arenas, disk
+from hardness.files import FULL
+from sweep import arenas
 from sweep.mistake import Mistake, NoSuchSweep, hidden, refuse_unwritable, unknown_metric
 
 DONE, SOME_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -402,7 +403,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _say(str(error))
         sys.exit(USER_ERROR)
     except OSError as error:
-        if error.errno not in disk.FULL:
+        if error.errno not in FULL:
             raise
         where = f"{error.filename}: " if error.filename else ""
         _say(f"{where}{os.strerror(error.errno)}; make room there and run the same command again")

@@ -13,10 +13,11 @@ import torch
 from scipy import stats
 
 from hardness.datasets import Dataset
+from hardness.files import atomic_write
 from hardness.pruning import Which, class_counts, digest_of, ranked_part, samples_in
 from hardness.training.optimization import batches
 from hardness.weighted import is_binary
-from sweep import aggregate, disk
+from sweep import aggregate
 from sweep.aggregate import ConfigurationScores
 from sweep.driver import load
 from sweep.mistake import Mistake, NoSuchSweep, unknown_metric
@@ -437,5 +438,5 @@ def _mean_interval(values: Sequence[float]) -> tuple[float, float]:
 def write(table: pd.DataFrame, folder: Path) -> None:
     """Write ``prune.csv`` into a folder, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    with disk.whole(folder / "prune.csv") as path:
+    with atomic_write(folder / "prune.csv") as path:
         table.to_csv(path, index=False)

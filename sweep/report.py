@@ -23,10 +23,10 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
 from hardness.agreement import supervised_reference
+from hardness.files import atomic_write
 from hardness.metrics import METRICS
 from hardness.plan import TRUTH
 from hardness.stability import spearman_brown, spearman_pair_mean
-from sweep import disk
 from sweep.aggregate import (
     MEMBERS,
     REFERENCE,
@@ -426,7 +426,7 @@ def _figures(
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure, whole or not at all."""
-    with disk.whole(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, format="png")
     return path
 

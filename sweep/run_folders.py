@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hardness.dynamics import epoch_file, read_summary
-from hardness.files import Damaged
-from sweep import disk
+from hardness.files import Damaged, atomic_write
 from sweep.spec import RunSpec, Trace
 from sweep.store import inside, manifest_of
 
@@ -40,7 +39,7 @@ class RunFolders:
         """Copy a file below another folder, under the same name; returns its path."""
         target = folder / inside(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with disk.whole(target) as partial:
+        with atomic_write(target) as partial:
             shutil.copyfile(Path(tracking_run) / name, partial)
         return target
 
@@ -92,7 +91,7 @@ class TrainingFolders(RunFolders):
         """Copy a local file into the run's folder, replacing an older one."""
         target = Path(tracking_run) / inside(name)
         target.parent.mkdir(exist_ok=True)
-        with disk.whole(target) as partial:
+        with atomic_write(target) as partial:
             shutil.copyfile(path, partial)
 
     def log_epoch(self, tracking_run: str, epoch: int, summary: Mapping[str, float]) -> None:
@@ -103,5 +102,5 @@ class TrainingFolders(RunFolders):
 
     def fail(self, tracking_run: str, reason: str, *, final: bool) -> None:
         """Note in the run's folder why it failed."""
-        with disk.whole(Path(tracking_run) / FAILURE) as partial:
+        with atomic_write(Path(tracking_run) / FAILURE) as partial:
             partial.write_text(json.dumps({"reason": reason, "final": final}))

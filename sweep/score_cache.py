@@ -8,9 +8,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hardness.files import UNREADABLE
+from hardness.files import UNREADABLE, atomic_write
 from hardness.scoring import scorable
-from sweep import disk
 from sweep.reduction import VERSIONS, version, write_scores
 from sweep.spec import Cell, identity
 from sweep.store import RunStore
@@ -56,7 +55,7 @@ def merge(path: Path, content: bytes) -> None:
     """Put newly computed columns beside those that are cached."""
     cached = versions(path)
     if not cached:
-        with disk.whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_bytes(content)
         return
     new, old = pq.read_table(pa.BufferReader(content)), pq.read_table(path)
@@ -65,5 +64,5 @@ def merge(path: Path, content: bytes) -> None:
         if column not in new.column_names:
             new = new.append_column(column, old[column])
     table = new.replace_schema_metadata({VERSIONS: json.dumps({**cached, **made})})
-    with disk.whole(path) as partial:
+    with atomic_write(path) as partial:
         write_scores(table, partial)

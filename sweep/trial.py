@@ -28,14 +28,13 @@ from hardness.dynamics import (
     write_samples,
     write_spec,
 )
-from hardness.files import fingerprint
+from hardness.files import FULL, atomic_write, fingerprint
 from hardness.options import ModelOptions
 from hardness.provenance import circumstances
 from hardness.pruning import positions_of, pruned
 from hardness.seeding import Streams
 from hardness.training import REGIMENS, Regimen
 from hardness.training.passes import schedule
-from sweep import disk
 from sweep.experiment_file import options
 from sweep.ownership import RunClaim, RunTaken, WhileOwned, claimed_for
 from sweep.places import Places, Progress
@@ -79,7 +78,7 @@ def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]
             # Whoever has taken this run up goes on with the rest of the pack too.
             return
         except OSError as error:
-            if error.errno not in disk.FULL:
+            if error.errno not in FULL:
                 raise
             said = f"{error.strerror}; make room there and start the sweep again"
             raise OSError(error.errno, said, error.filename or places.storage_path) from error
@@ -250,7 +249,7 @@ def _as_room_comes(write: Callable[[], _T], uploader: Uploader) -> _T:
         try:
             return write()
         except OSError as error:
-            if error.errno not in disk.FULL or not waiting:
+            if error.errno not in FULL or not waiting:
                 raise
         uploader.make_room()
 
@@ -265,10 +264,10 @@ def _checkpointed(checkpoint: Checkpoint, folder: Path, written: _Prints, noted:
         for path in folder.glob("*.safetensors"):
             if path.name not in noted:
                 noted[path.name] = fingerprint(path)
-        with disk.whole(folder / LEDGER) as unfinished:
+        with atomic_write(folder / LEDGER) as unfinished:
             unfinished.write_text(json.dumps({**written, **noted}))
     except OSError as error:
-        if error.errno not in disk.FULL:
+        if error.errno not in FULL:
             raise
         return False
     return True

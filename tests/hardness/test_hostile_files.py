@@ -140,7 +140,7 @@ def test_a_manifest_names_nothing_outside_the_layout(name):
 def test_a_link_in_the_place_of_a_partial_file_is_not_written_through(tmp_path):
     (tmp_path / "outside").write_text("mine")
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / f"{SPEC}.partial").symlink_to(tmp_path / "outside")
+    (tmp_path / "run" / f".{SPEC}.partial").symlink_to(tmp_path / "outside")
     write_spec(tmp_path / "run", {"classes": []})
     assert (tmp_path / "outside").read_text() == "mine"
     assert not (tmp_path / "run" / SPEC).is_symlink()
