@@ -3,7 +3,6 @@
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hardness.files import one_line
-from hardness.options import MODELS, ModelOptions
+from hardness.options import ModelOptions
 from hardness.seeding import Streams
+from hardness.torchvision_names import weights_of
 
 
 class Network(nn.Module):
@@ -61,7 +61,7 @@ def fetch(options: ModelOptions) -> Mapping[str, Tensor]:
     Raises:
         ValueError: If they are neither there nor to be had, or are damaged.
     """
-    weights = weights_of(options)
+    weights = weights_of(options.name, options.pretrained or True)
     where = f"{options.name}: expected the weights {weights.name} at {options.weights_file}"
     try:
         return torch.hub.load_state_dict_from_url(
@@ -73,33 +73,6 @@ def fetch(options: ModelOptions) -> Mapping[str, Tensor]:
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{where} to be whole; {reason}") from error
-
-
-def weights_of(options: ModelOptions) -> Any:
-    """The pretrained weights that are meant, a member of torchvision's enumeration of them."""
-    if options.name in MODELS:
-        raise ValueError(
-            f"pretrained: expected only with torchvision's classifiers; got {options.name}"
-        )
-    known = torchvision.models.get_model_weights(options.name)
-    if options.pretrained is True:
-        return known.DEFAULT
-    if options.pretrained not in known.__members__:
-        raise ValueError(
-            f"pretrained: unknown weights {options.pretrained!r} of {options.name}; known: true, "
-            f"{', '.join(known.__members__)}"
-        )
-    return known[options.pretrained]
-
-
-def weights_file(options: ModelOptions) -> Path:
-    """Where torch.hub keeps pretrained weights, there or not."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / weights_of(options).url.rpartition("/")[2]
-
-
-def classifiers() -> list[str]:
-    """Names of torchvision's classifiers."""
-    return torchvision.models.list_models(module=torchvision.models)
 
 
 def _mlp(options: ModelOptions, image_shape: Sequence[int], n_classes: int) -> Network:
@@ -149,7 +122,7 @@ def _torchvision(options: ModelOptions, image_shape: Sequence[int], n_classes: i
         arguments |= {"aux_logits": False, "init_weights": True}
     if not options.pretrained:
         return _split(torchvision.models.get_model(name, **arguments), name, n_classes)
-    known = len(weights_of(options).meta["categories"])
+    known = len(weights_of(options.name, options.pretrained or True).meta["categories"])
     arguments |= {"num_classes": known}
     if name in _AUXILIARY:
         arguments |= {"transform_input": True}

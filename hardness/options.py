@@ -130,7 +130,7 @@ class ModelOptions:
     pretrained: bool | str | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in MODELS and self.name not in _networks().classifiers():
+        if self.name not in MODELS and self.name not in _torchvision().classifiers():
             raise ValueError(
                 f"unknown model {self.name!r}; known: {', '.join(MODELS)} "
                 "and torchvision's classifiers such as resnet50"
@@ -145,17 +145,20 @@ class ModelOptions:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: expected a share in [0, 1); got {self.dropout}")
         if self.pretrained:
-            _networks().weights_of(self)
+            _torchvision().weights_of(self.name, self.pretrained)
 
     @property
     def weights_file(self) -> Path | None:
         """Where torch.hub keeps the pretrained weights, there or not; None for a fresh network."""
-        return _networks().weights_file(self) if self.pretrained else None
+        if not self.pretrained:
+            return None
+        return Path(_torchvision().weights_file(self.name, self.pretrained))
 
     def named(self) -> "ModelOptions":
         """The same with the name of the pretrained weights: the best may be others one day."""
-        name = _networks().weights_of(self).name if self.pretrained else None
-        return replace(self, pretrained=name)
+        if not self.pretrained:
+            return replace(self, pretrained=None)
+        return replace(self, pretrained=_torchvision().weights_of(self.name, self.pretrained).name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,8 +215,8 @@ class Augmentation:
         return tuple(c for name, group in _COLUMNS.items() if getattr(self, name) for c in group)
 
 
-def _networks() -> ModuleType:
-    """The networks themselves: torchvision alone knows the names of its classifiers and weights."""
-    from hardness import models  # noqa: PLC0415 - loads torchvision, which ours are named without
+def _torchvision() -> ModuleType:
+    """What torchvision offers; it loads only where a name is none of ours."""
+    from hardness import torchvision_names  # noqa: PLC0415
 
-    return models
+    return torchvision_names

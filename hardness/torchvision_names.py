@@ -1,0 +1,41 @@
+"""Names of torchvision's classifiers and of their pretrained weights."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+
+def classifiers() -> list[str]:
+    """Names of torchvision's classifiers."""
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def weights_of(name: str, pretrained: bool | str) -> Any:
+    """The member of torchvision's enumeration of weights that is meant.
+
+    Args:
+        name: Name of a network.
+        pretrained: Name of its weights, or True for torchvision's best.
+
+    Raises:
+        ValueError: If the network is none of torchvision's, or has no such weights.
+    """
+    if name not in classifiers():
+        raise ValueError(f"pretrained: expected only with torchvision's classifiers; got {name}")
+    known = torchvision.models.get_model_weights(name)
+    if pretrained is True:
+        return known.DEFAULT
+    if pretrained not in known.__members__:
+        raise ValueError(
+            f"pretrained: unknown weights {pretrained!r} of {name}; known: true, "
+            f"{', '.join(known.__members__)}"
+        )
+    return known[pretrained]
+
+
+def weights_file(name: str, pretrained: bool | str) -> Path:
+    """Where torch.hub keeps pretrained weights, there or not."""
+    url = weights_of(name, pretrained).url
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
