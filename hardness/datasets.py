@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Int64, UInt8, UInt64
 from torch import Tensor
 
-from hardness.files import UNREADABLE, one_line
+from hardness.files import UNREADABLE, group_sizes, one_line
 from hardness.images import Cache, ImageFiles, Picture, contents, decoded, decoding_threads
 from hardness.options import DatasetOptions
 from hardness.seeding import raw_bits
@@ -466,7 +466,9 @@ class _Shards:
 
     def _read(self, path: Path, read: Callable[[pq.ParquetFile], T]) -> T:
         try:
-            return read(_opened(path))
+            file = pq.ParquetFile(path)
+            group_sizes(file.metadata)
+            return read(file)
         except UNREADABLE as error:
             raise ValueError(
                 f"{path}: expected a whole parquet file; got {one_line(error)}"
@@ -487,7 +489,7 @@ class _Shards:
         """Name and encoded image of each of the ascending ids, a row group in memory at once."""
         name, first = self.image_column(), 0
         for path in self.files:
-            sizes = self._read(path, _group_sizes)
+            sizes = self._read(path, lambda file: group_sizes(file.metadata))
             for group, size in enumerate(sizes):
                 last = first + size
                 rows = ids[slice(*np.searchsorted(ids, (first, last)))]
@@ -504,21 +506,6 @@ def _shards(files: Sequence[Path]) -> _Shards:
         return _Shards(files=files, schema=pq.read_schema(files[0]))
     except UNREADABLE as error:
         raise ValueError(f"{files[0]}: expected a parquet file; got {one_line(error)}") from error
-
-
-def _opened(path: Path) -> pq.ParquetFile:
-    """A file whose groups are its rows: else room would be made for what is not there."""
-    file = pq.ParquetFile(path)
-    if sum(_group_sizes(file)) != file.metadata.num_rows:
-        raise ValueError(f"its header says {file.metadata.num_rows} rows, its groups other ones")
-    return file
-
-
-def _group_sizes(file: pq.ParquetFile) -> list[int]:
-    sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-    if min(sizes, default=0) < 0:
-        raise ValueError("a group of less than no rows")
-    return sizes
 
 
 def _bytes_of(name: str, group: int, file: pq.ParquetFile) -> pa.Table:

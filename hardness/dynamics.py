@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float64, Shaped
 from safetensors.numpy import load_file, save_file
 
-from hardness.files import UNREADABLE, Damaged, atomic_write, fingerprint, one_line
+from hardness.files import UNREADABLE, Damaged, atomic_write, fingerprint, group_sizes, one_line
 
 if TYPE_CHECKING:  # it loads torch, which reading dynamics does not need
     from hardness.checkpoint import Checkpoint
@@ -291,7 +291,7 @@ class Dynamics:
                 that are no whole numbers.
         """
         try:
-            _refuse_lies(pq.read_metadata(self.folder / SAMPLES))
+            group_sizes(pq.read_metadata(self.folder / SAMPLES))
             table = pd.read_parquet(self.folder / SAMPLES)
             for column in ("sample_id", "label"):
                 if table[column].dtype.kind not in "iu":
@@ -437,21 +437,10 @@ class Dynamics:
             return self._open[name]
         # Without a buffer for the whole file, so that a column at a time costs little more.
         file = pq.ParquetFile(self.folder / name, pre_buffer=False)
-        _refuse_lies(file.metadata)
+        group_sizes(file.metadata)
         if len(self._open) < MOST_OPEN:
             self._open[name] = file
         return file
-
-
-def _refuse_lies(metadata: pq.FileMetaData) -> None:
-    """Refuse a file whose row groups are not its rows, before room is made for either.
-
-    Raises:
-        ValueError: With what the header says.
-    """
-    groups = [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)]
-    if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
-        raise ValueError(f"a header of {metadata.num_rows} rows in groups of {sum(groups)}")
 
 
 def samples_table(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from safetensors import SafetensorError
 
 # What reading anything else as JSON, parquet or safetensors raises: an infinite size, 10,000
@@ -54,6 +55,21 @@ def fingerprint(path: Path) -> tuple[int, str]:
     """Size in bytes and SHA-256 of a file."""
     with path.open("rb") as file:
         return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def group_sizes(metadata: pq.FileMetaData) -> list[int]:
+    """Rows in each group of a parquet file.
+
+    Args:
+        metadata: The file's header, read before room is made for what it promises.
+
+    Raises:
+        ValueError: If the header promises other rows than its groups have.
+    """
+    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    if min(sizes, default=0) < 0 or sum(sizes) != metadata.num_rows:
+        raise ValueError(f"a header of {metadata.num_rows} rows in groups of {sum(sizes)}")
+    return sizes
 
 
 def one_line(error: BaseException) -> str:

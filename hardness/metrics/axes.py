@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
+from jaxtyping import Integer
 
 Function = TypeVar("Function", bound=Callable[..., np.ndarray])
 
@@ -47,6 +48,16 @@ def checked_axes(function: Function) -> Function:
         return function(*args, **kwargs)
 
     return cast("Function", checked)
+
+
+def check_labels(labels: Integer[np.ndarray, " labels"], samples: int) -> None:
+    """Refuse labels of other samples than those that are scored.
+
+    Raises:
+        ValueError: If there is not one label for each sample.
+    """
+    if labels.shape != (samples,):
+        raise ValueError(f"expected one label for each of {samples} samples; got {labels.shape}")
 
 
 def _axes(annotation: Any) -> list[tuple[str, ...]]:

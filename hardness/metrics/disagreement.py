@@ -5,13 +5,12 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
-from hardness.metrics.history import last_or_mean
+from hardness.metrics.history import MEAN, last_or_mean
 from hardness.metrics.registry import metric
 
 GAL = "Gal and Ghahramani, ICML 2016"
 HOULSBY = "Houlsby et al., 2011; Gal, Islam and Ghahramani, ICML 2017"
 MEMBERS = 3
-_MEAN = {"mean": {"over": "all"}}
 
 
 @metric(
@@ -21,7 +20,7 @@ _MEAN = {"mean": {"over": "all"}}
     labels_used="none",
     summary="entropy of the mean prediction over dropout's draws",
     paper=GAL,
-    variants=_MEAN,
+    variants=MEAN,
 )
 def mc_dropout_entropy(
     mc_dropout_entropy: Float[np.ndarray, "epochs samples"],
@@ -64,7 +63,7 @@ def mc_dropout_entropy(
     labels_used="none",
     summary="how far dropout's draws disagree",
     paper=HOULSBY,
-    variants=_MEAN,
+    variants=MEAN,
 )
 def mc_dropout_bald(
     mc_dropout_bald: Float[np.ndarray, "epochs samples"],

@@ -5,10 +5,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
-from hardness.metrics.history import last_or_mean
+from hardness.metrics.history import MEAN, last_or_mean
 from hardness.metrics.registry import metric
-
-_MEAN = {"mean": {"over": "all"}}
 
 
 @metric(
@@ -18,7 +16,7 @@ _MEAN = {"mean": {"over": "all"}}
     labels_used="none",
     summary="largest softmax probability at temperature 1000, after a step that raises it",
     paper="Liang et al., ICLR 2018",
-    variants=_MEAN,
+    variants=MEAN,
     signal_variants={"unperturbed": {"odin": "odin.unperturbed"}},
 )
 def odin(
@@ -64,7 +62,7 @@ def odin(
     summary="gradient norm of the head when every class is the target at once",
     paper="Huang, Geng and Li, NeurIPS 2021",
     last_epoch=True,
-    variants=_MEAN,
+    variants=MEAN,
 )
 def gradnorm(
     gradnorm: Float[np.ndarray, "epochs samples"],

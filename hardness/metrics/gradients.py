@@ -5,7 +5,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer
 
-from hardness.metrics.history import last_or_mean
+from hardness.metrics.axes import check_labels
+from hardness.metrics.history import MEAN, last_or_mean
 from hardness.metrics.registry import metric
 
 PAUL = "Paul et al., NeurIPS 2021"
@@ -61,7 +62,7 @@ def grand(
     summary="norm of the loss's gradient with respect to the linear head",
     paper=PAUL,
     last_epoch=True,
-    variants={"mean": {"over": "all"}},
+    variants=MEAN,
 )
 def grand_last_layer(
     grand_last_layer: Float[np.ndarray, "epochs samples"],
@@ -217,8 +218,7 @@ def vog_class_z(
         imagenet/train_visualize_grad.py.
     """
     raw = last_or_mean(vog, seen, "last")
-    if labels.shape != raw.shape:
-        raise ValueError(f"expected one label for each of {len(raw)} samples; got {len(labels)}")
+    check_labels(labels, len(raw))
     z = np.full(len(raw), np.nan)
     for label in np.unique(labels):
         rows = np.flatnonzero((labels == label) & ~np.isnan(raw))

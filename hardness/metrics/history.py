@@ -5,6 +5,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Shaped
 
+# Arguments of `last_or_mean` for a variant ``key.mean``.
+MEAN = {"mean": {"over": "all"}}
 # How far a probability in half precision may be from 0 to 1.
 _ROUNDING = 1e-3
 

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Float64, Integer
 
+from hardness.metrics.axes import check_labels
 from hardness.metrics.history import refuse_percent
 from hardness.metrics.registry import metric
 
@@ -119,8 +120,7 @@ def _scores_and_own(
 ) -> tuple[Float64[np.ndarray, "samples classes"], Float64[np.ndarray, " samples"]]:
     """Probabilities in float64, adjusted if asked, and those of the labels."""
     samples, classes = probs.shape
-    if labels.shape != (samples,):
-        raise ValueError(f"expected one label for each of {samples} samples; got {labels.shape}")
+    check_labels(labels, samples)
     # A negative label would not fail: NumPy reads the last class.
     if ((labels < 0) | (labels >= classes)).any():
         raise ValueError(

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer, UInt8
 
-from hardness.metrics.axes import checked_axes
+from hardness.metrics.axes import check_labels, checked_axes
 from hardness.metrics.embedding import nearest_others
 from hardness.metrics.registry import metric
 
@@ -320,9 +320,7 @@ def knn_label_disagreement(
     if emb is not None:
         neighbor_rows = nearest_others(emb, k, normalize=normalize)[1]
     assert neighbor_rows is not None
-    if labels.shape != neighbor_rows.shape[:1]:
-        samples = len(neighbor_rows)
-        raise ValueError(f"expected one label for each of {samples} samples; got {labels.shape}")
+    check_labels(labels, len(neighbor_rows))
     nearest = neighbor_rows[:, :k]
     others = (labels[nearest] != labels[:, None]) & (nearest >= 0)
     with np.errstate(invalid="ignore"):

@@ -7,7 +7,7 @@ from typing import SupportsIndex
 import numpy as np
 from jaxtyping import Float, Float64, Integer
 
-from hardness.metrics.axes import checked_axes
+from hardness.metrics.axes import check_labels, checked_axes
 from hardness.metrics.embedding import finite_rows
 from hardness.metrics.registry import metric
 from hardness.scale import LARGE
@@ -116,10 +116,7 @@ def prototypicality_supervised(
         fitted to rows scaled to length 1. H-CAT takes the cosine to the mean of the class instead.
     """
     x, finite = finite_rows(emb, normalize=normalize)
-    if labels.shape != finite.shape:
-        raise ValueError(
-            f"expected one label for each of {len(finite)} samples; got {labels.shape}"
-        )
+    check_labels(labels, len(finite))
     _, codes = np.unique(labels[finite], return_inverse=True)
     sums = np.zeros((codes.max(initial=-1) + 1, x.shape[1]))
     np.add.at(sums, codes, x)

@@ -5,10 +5,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
-from hardness.metrics.history import last_or_mean
+from hardness.metrics.history import MEAN, last_or_mean
 from hardness.metrics.registry import metric
-
-_MEAN = {"mean": {"over": "all"}}
 
 
 @metric(
@@ -18,7 +16,7 @@ _MEAN = {"mean": {"over": "all"}}
     labels_used="none",
     summary="contrastive loss of the sample's two views",
     paper="Chen et al., ICML 2020; Zhou et al., ICML 2022",
-    variants=_MEAN,
+    variants=MEAN,
 )
 def ssl_loss_ntxent(
     ssl_loss_ntxent: Float[np.ndarray, "scored samples"],
@@ -193,7 +191,7 @@ def ssl_perturbation_gain(
     labels_used="none",
     summary="mean squared error of an autoencoder's pixels",
     paper="Hawkins et al., DaWaK 2002",
-    variants=_MEAN,
+    variants=MEAN,
 )
 def reconstruction_error(
     reconstruction_error: Float[np.ndarray, "epochs samples"],

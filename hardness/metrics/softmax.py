@@ -5,10 +5,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
-from hardness.metrics.history import last_or_mean
+from hardness.metrics.history import MEAN, last_or_mean
 from hardness.metrics.registry import metric
-
-_MEAN = {"mean": {"over": "all"}}
 
 
 @metric(
@@ -19,7 +17,7 @@ _MEAN = {"mean": {"over": "all"}}
     summary="largest softmax probability",
     paper="Hendrycks and Gimpel, ICLR 2017",
     last_epoch=True,
-    variants=_MEAN,
+    variants=MEAN,
 )
 def max_softmax(
     max_softmax: Float[np.ndarray, "epochs samples"],
@@ -62,7 +60,7 @@ def max_softmax(
     summary="entropy of the softmax",
     paper="Shannon, 1948; Settles, 2009",
     last_epoch=True,
-    variants=_MEAN,
+    variants=MEAN,
 )
 def predictive_entropy(
     entropy: Float[np.ndarray, "epochs samples"],
@@ -106,7 +104,7 @@ def predictive_entropy(
     summary="gap between the two largest softmax probabilities",
     paper="Scheffer et al., IDA 2001",
     last_epoch=True,
-    variants=_MEAN,
+    variants=MEAN,
 )
 def margin(
     margin: Float[np.ndarray, "epochs samples"],
@@ -148,7 +146,7 @@ def margin(
     summary="free energy of the logits",
     paper="Liu et al., NeurIPS 2020",
     last_epoch=True,
-    variants=_MEAN,
+    variants=MEAN,
 )
 def energy(
     energy: Float[np.ndarray, "epochs samples"],
