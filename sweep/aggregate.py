@@ -56,7 +56,7 @@ from sweep.folders import Folders, Recorded
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
 from sweep.reduction import reduce_runs, to_bytes, version
-from sweep.spec import Cell, Configuration, Proposal, RecordedSpec, SweepSpec
+from sweep.spec import Cell, Configuration, Proposal, RecordedSpec, SweepSpec, shown_values
 from sweep.standing import Sweep
 from sweep.tracking import Store
 from sweep.truths import INDEPENDENT_OF_IMAGES, Truths, of_run
@@ -1057,7 +1057,7 @@ def _stability_row(one: ConfigurationScores, key: str, found: Stability) -> dict
     row: dict[str, Any] = {
         "configuration_id": one.configuration.configuration_id,
         "regimen": regimen,
-        "parameters": _values(one.parameters),
+        "parameters": shown_values(one.parameters),
         "metric": key,
         "family": metric.family,
         "measures": metric.measures,
@@ -1111,17 +1111,13 @@ def _without_score(scores: Sequence[ConfigurationScores]) -> list[str]:
             count = int(np.isnan(raw).any(axis=0).sum())
             if count > len(one.sample_ids) / 100:
                 groups.setdefault((count, METRICS[key].undefined), []).append(key)
-        which = " ".join((one.configuration.regimen, _values(one.parameters))).rstrip()
+        which = " ".join((one.configuration.regimen, shown_values(one.parameters))).rstrip()
         notes += [
             f"{which}: no score for {count} of {len(one.sample_ids)} samples by {', '.join(keys)}"
             + (f" ({why})" if why else "")
             for (count, why), keys in groups.items()
         ]
     return notes
-
-
-def _values(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{k}={v}" for k, v in parameters.items())
 
 
 def _mixed(store: Store | Folders, done: Sequence[Cell]) -> list[str]:

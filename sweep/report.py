@@ -28,6 +28,7 @@ from hardness.plan import TRUTH
 from hardness.stability import spearman_brown, spearman_pair_mean
 from sweep import disk
 from sweep.aggregate import MEMBERS, REFERENCE, Aggregate, ConfigurationScores, headline
+from sweep.spec import shown_values
 
 if TYPE_CHECKING:
     from hardness.datasets import Dataset
@@ -425,9 +426,13 @@ def _save(figure: Figure, path: Path) -> Path:
 
 def _described(one: ConfigurationScores) -> str:
     """A configuration in a title: regimen, searched values, seeds and samples."""
-    parameters = ", ".join(f"{k}={v}" for k, v in one.parameters.items())
     samples = f"{len(one.sample_ids):,} samples"
-    parts = (one.configuration.regimen, parameters, _counted(len(one.seeds), "seed"), samples)
+    parts = (
+        one.configuration.regimen,
+        shown_values(one.parameters),
+        _counted(len(one.seeds), "seed"),
+        samples,
+    )
     return textwrap.fill(" · ".join(filter(None, parts)), 85)
 
 

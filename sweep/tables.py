@@ -18,7 +18,7 @@ from hardness.plan import TRUTH
 from hardness.training import REGIMENS
 from sweep.aggregate import REFERENCE, Aggregate, headline
 from sweep.needs import offered
-from sweep.spec import Cell, spool
+from sweep.spec import Cell, shown_values, spool
 from sweep.standing import Sweep
 from sweep.uploading import waiting
 
@@ -59,8 +59,7 @@ def emit(table: pd.DataFrame, form: Format) -> None:
 def status(sweep: Sweep) -> pd.DataFrame:
     """One row a cell: configuration, seed, state, epochs and reason."""
     parameters = {
-        p.configuration.configuration_id: ", ".join(f"{k}={v}" for k, v in p.parameters.items())
-        for p in sweep.proposals
+        p.configuration.configuration_id: shown_values(p.parameters) for p in sweep.proposals
     }
     rows = [_cell_row(c, parameters) | _waiting(sweep, c) for c in sweep.cells]
     return pd.DataFrame(rows)

@@ -54,7 +54,14 @@ from tenacity import (  # noqa: E402
 from hardness.dynamics import MANIFEST, UNREADABLE, Damaged, Manifest  # noqa: E402
 from sweep.artifacts import SCHEME, Folder, below  # noqa: E402
 from sweep.mistake import Mistake, folder_bar, hidden  # noqa: E402
-from sweep.spec import Configuration, RunSpec, State, Trace, canonical_json  # noqa: E402
+from sweep.spec import (  # noqa: E402
+    Configuration,
+    RunSpec,
+    State,
+    Trace,
+    canonical_json,
+    shown_values,
+)
 
 RESOLVED = "experiment.json"
 # No tracker at all: the embedded store, in a place of its own, until it is copied into another.
@@ -323,7 +330,7 @@ class Store:
         with _translated(self.uri):
             run = self._one("role = 'configuration'", condition)
             if run is None:
-                shown = ", ".join(f"{k}={_short(v)}" for k, v in parameters.items())
+                shown = shown_values({k: _short(v) for k, v in parameters.items()})
                 run = self._new(f"{configuration.regimen} {shown}".strip(), tags)
             self._params(run, _flat(configuration))
             self.client.set_terminated(run, "FINISHED")
