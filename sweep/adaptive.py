@@ -21,7 +21,7 @@ from hardness.sequential import Look, look_at
 from sweep import score_cache
 from sweep.planning import Due
 from sweep.reduction import reduce_runs
-from sweep.spec import Cell, Proposal, SweepSpec
+from sweep.spec import Cell, Proposal, SweepSpec, shown_values
 from sweep.tracking import Store
 
 FILE = "seeds.csv"
@@ -195,7 +195,7 @@ def _count(seeds: float) -> str:
 
 
 def _name(proposal: Proposal) -> str:
-    shown = ", ".join(f"{k}={v}" for k, v in proposal.parameters.items())
+    shown = shown_values(proposal.parameters)
     return f"{proposal.configuration.regimen} {shown}".rstrip()
 
 
@@ -205,7 +205,7 @@ def _row(spec: SweepSpec, proposal: Proposal, look: Look) -> dict[str, Any]:
     return {
         "configuration_id": proposal.configuration.configuration_id,
         "regimen": proposal.configuration.regimen,
-        "parameters": ", ".join(f"{k}={v}" for k, v in proposal.parameters.items()),
+        "parameters": shown_values(proposal.parameters),
         "metric": until.metric,
         "target": until.reliability,
         "look": look.number,

@@ -55,7 +55,7 @@ from sweep import arenas, planning, score_cache
 from sweep.mistake import Mistake
 from sweep.plugins import Plugin
 from sweep.reduction import reduce_runs, to_bytes, version
-from sweep.spec import Cell, Configuration, Proposal, RunsSpec
+from sweep.spec import Cell, Configuration, Proposal, RunsSpec, shown_values
 from sweep.store import RunStore, Sweep
 from sweep.tracking import Store
 from sweep.truths import INDEPENDENT_OF_IMAGES, Truths, of_run
@@ -1069,7 +1069,7 @@ def _stability_row(one: ConfigurationScores, key: str, found: Stability) -> dict
     row: dict[str, Any] = {
         "configuration_id": one.configuration.configuration_id,
         "regimen": regimen,
-        "parameters": in_words(one.parameters),
+        "parameters": shown_values(one.parameters),
         "metric": key,
         "family": metric.family,
         "measures": metric.measures,
@@ -1123,18 +1123,13 @@ def _without_score(scores: Sequence[ConfigurationScores]) -> list[str]:
             count = int(np.isnan(raw).any(axis=0).sum())
             if count > len(one.sample_ids) / 100:
                 groups.setdefault((count, METRICS[key].undefined), []).append(key)
-        which = " ".join((one.configuration.regimen, in_words(one.parameters))).rstrip()
+        which = " ".join((one.configuration.regimen, shown_values(one.parameters))).rstrip()
         notes += [
             f"{which}: no score for {count} of {len(one.sample_ids)} samples by {', '.join(keys)}"
             + (f" ({why})" if why else "")
             for (count, why), keys in groups.items()
         ]
     return notes
-
-
-def in_words(parameters: Mapping[str, Any]) -> str:
-    """Searched values as tables and titles show them."""
-    return ", ".join(f"{k}={v}" for k, v in parameters.items())
 
 
 def _mixed(store: RunStore, done: Sequence[Cell]) -> list[str]:

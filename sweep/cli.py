@@ -520,6 +520,7 @@ def _loaded(spec: Any) -> tuple[Any, Any]:
 def _dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
     from hardness.planting import described  # noqa: PLC0415
     from sweep import driver, planning, standing, tracking  # noqa: PLC0415
+    from sweep.spec import shown_values  # noqa: PLC0415
 
     try:
         store = tracking.Store.find(uri, spec.name)
@@ -542,7 +543,7 @@ def _dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
     for line in planning.statements(spec, sweep.proposals):
         click.echo(f"  {line}")
     for proposal in sweep.proposals:
-        shown = ", ".join(f"{k}={v}" for k, v in proposal.parameters.items())
+        shown = shown_values(proposal.parameters)
         configuration = proposal.configuration
         mine = [c for c in sweep.cells if c.run.configuration == configuration]
         seeds = " ".join(f"{c.run.seed}:{c.state}" for c in mine)

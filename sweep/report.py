@@ -33,8 +33,8 @@ from sweep.aggregate import (
     Aggregate,
     ConfigurationScores,
     headline,
-    in_words,
 )
+from sweep.spec import shown_values
 
 if TYPE_CHECKING:
     from hardness.datasets import Dataset
@@ -436,7 +436,7 @@ def described(one: ConfigurationScores) -> str:
     samples = f"{len(one.sample_ids):,} samples"
     parts = (
         one.configuration.regimen,
-        in_words(one.parameters),
+        shown_values(one.parameters),
         count_of(len(one.seeds), "seed"),
         samples,
     )

@@ -95,6 +95,16 @@ class Configuration:
         return cls(**{**content, "vary": tuple(content["vary"])})
 
 
+def shown_values(values: Mapping[str, Any]) -> str:
+    """Values by key, as tables and lines show them.
+
+    Example:
+        >>> shown_values({"train.lr": 0.1, "model.width": 4})
+        'train.lr=0.1, model.width=4'
+    """
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """A configuration of a sweep and the values that led to it.

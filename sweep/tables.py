@@ -16,10 +16,10 @@ from hardness.metrics import METRICS
 from hardness.metrics.registry import Metric
 from hardness.plan import TRUTH
 from hardness.training import REGIMENS
-from sweep.aggregate import REFERENCE, Aggregate, detailed, headline, in_words
+from sweep.aggregate import REFERENCE, Aggregate, detailed, headline
 from sweep.needs import offered
 from sweep.places import spool
-from sweep.spec import Cell, SweepSpec
+from sweep.spec import Cell, SweepSpec, shown_values
 from sweep.store import Sweep
 from sweep.uploading import waiting
 
@@ -59,7 +59,9 @@ def emit(table: pd.DataFrame, form: Format) -> None:
 
 def status(sweep: Sweep[SweepSpec]) -> pd.DataFrame:
     """One row a cell: configuration, seed, state, epochs and reason."""
-    parameters = {p.configuration.configuration_id: in_words(p.parameters) for p in sweep.proposals}
+    parameters = {
+        p.configuration.configuration_id: shown_values(p.parameters) for p in sweep.proposals
+    }
     rows = [_cell_row(c, parameters) | _waiting(sweep, c) for c in sweep.cells]
     return pd.DataFrame(rows)
 

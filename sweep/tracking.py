@@ -59,7 +59,14 @@ from sweep.mistake import (  # noqa: E402
     folder_bar,
     hidden,
 )
-from sweep.spec import Configuration, RunSpec, State, Trace, canonical_json  # noqa: E402
+from sweep.spec import (  # noqa: E402
+    Configuration,
+    RunSpec,
+    State,
+    Trace,
+    canonical_json,
+    shown_values,
+)
 from sweep.store import inside, manifest_of  # noqa: E402
 
 RESOLVED = "experiment.json"
@@ -319,7 +326,7 @@ class Store:
         with _translated(self.uri):
             run = self._one("role = 'configuration'", condition)
             if run is None:
-                shown = ", ".join(f"{k}={_short(v)}" for k, v in parameters.items())
+                shown = shown_values({k: _short(v) for k, v in parameters.items()})
                 run = self._new(f"{configuration.regimen} {shown}".strip(), tags)
             self._params(run, _flat(configuration))
             self.client.set_terminated(run, "FINISHED")
