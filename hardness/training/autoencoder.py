@@ -83,7 +83,9 @@ def autoencoder(
     Raises:
         Diverged: If loss, errors or embeddings leave the finite numbers.
     """
-    yield from train(_Autoencoder, dataset, model, options, streams, device, recording, resume)
+    recording = recording or Recording()
+    setup = Setup(dataset, model, options, streams, torch.device(device), recording)
+    yield from train(_Autoencoder, setup, resume)
 
 
 class _Autoencoder:

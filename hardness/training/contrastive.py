@@ -47,9 +47,9 @@ def contrastive(
         ValueError: If there are fewer than two samples to contrast, or a scoring pass is asked for
             in an epoch that the run does not have.
     """
-    yield from train(
-        _Contrastive, dataset, model, options, streams, device, recording, resume, views=VIEWS
-    )
+    recording = recording or Recording()
+    setup = Setup(dataset, model, options, streams, torch.device(device), recording)
+    yield from train(_Contrastive, setup, resume, views=VIEWS)
 
 
 class _Contrastive:

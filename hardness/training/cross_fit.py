@@ -56,7 +56,9 @@ def cross_fit(
         ValueError: If there are fewer samples than folds, or a scoring pass is asked for in an
             epoch that the run does not have.
     """
-    yield from train(_CrossFit, dataset, model, options, streams, device, recording, resume)
+    recording = recording or Recording()
+    setup = Setup(dataset, model, options, streams, torch.device(device), recording)
+    yield from train(_CrossFit, setup, resume)
 
 
 class _CrossFit:

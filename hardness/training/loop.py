@@ -16,7 +16,7 @@ from hardness.checkpoint import Checkpoint, capture
 from hardness.datasets import Dataset
 from hardness.dynamics import INIT, EpochRecord, Recording
 from hardness.models import Network, build
-from hardness.options import Augmentation, ModelOptions
+from hardness.options import ModelOptions
 from hardness.seeding import Streams
 from hardness.training.optimization import (
     autocast,
@@ -32,17 +32,15 @@ from hardness.training.options import (
     CrossFit,
     SecondSplit,
     Supervised,
-    TrainOptions,
 )
 from hardness.training.passes import Pass, schedule
 from hardness.training.pixels import Pixels
 
 Options = TypeVar("Options", bound=Supervised | SecondSplit | CrossFit | Contrastive | Autoencoder)
 Module = TypeVar("Module", bound=nn.Module)
-Loss = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Setup(Generic[Options]):
     """What a run of a regimen is given, and what every regimen builds from it."""
 
@@ -154,12 +152,7 @@ class Learner(Protocol):
 
 def train(
     learner_of: Callable[[Setup[Options]], Learner],
-    dataset: Dataset,
-    model: ModelOptions,
-    options: Options,
-    streams: Streams,
-    device: torch.device | str,
-    recording: Recording | None,
+    setup: Setup[Options],
     resume: Checkpoint | None,
     views: int = 1,
 ) -> Iterator[EpochRecord]:
@@ -167,15 +160,7 @@ def train(
 
     Epochs beyond ``max_epochs`` are a second stage, with a fresh optimizer and schedule.
     """
-    setup = Setup(
-        dataset=dataset,
-        model=model,
-        options=options,
-        streams=streams,
-        device=torch.device(device),
-        recording=recording or Recording(),
-    )
-    chosen = options.train
+    options, chosen = setup.options, setup.options.train
     prepare(chosen, setup.device)
     learner = learner_of(setup)
     networks = learner.networks
@@ -228,9 +213,9 @@ def _epoch(
     views: int,
 ) -> Trained:
     """Train each network on its rows, in the order and under the augmentation of this epoch."""
-    options, streams, pixels = setup.options, setup.streams, learner.pixels
-    stage, n = options.train.max_epochs, len(pixels)
-    second = epoch >= stage
+    options, streams, n = setup.options, setup.streams, len(learner.pixels)
+    first, second = options.train.max_epochs, options.epochs - options.train.max_epochs
+    in_stage, length = (epoch, first) if epoch < first else (epoch - first, second)
     order = torch.randperm(n, generator=streams.generator("order", epoch))
     generator = streams.generator("augmentation", epoch)
     draws = [draw(options.augmentation, n, generator).to(setup.device) for _ in range(views)]
@@ -240,25 +225,16 @@ def _epoch(
         torch.manual_seed(streams.integer("dropout", epoch))
         shown.append(
             train_epoch(
-                forward,
-                optim,
-                pixels,
-                rows,
-                learner.loss,
-                augmentation=options.augmentation,
-                draws=draws,
-                options=options.train,
-                epoch=epoch - stage if second else epoch,
-                epochs=options.epochs - stage if second else stage,
+                forward, optim, learner, rows, draws, options, epoch=in_stage, epochs=length
             )
         )
-    rows = torch.cat(orders)
+    presented = torch.cat(orders)
     return Trained(
         epoch=epoch,
         last=epoch == options.epochs - 1,
-        loss=sum(one.loss.item() for one in shown) / len(rows),
+        loss=sum(one.loss.item() for one in shown) / len(presented),
         lr=shown[-1].lr,
-        rows=rows,
+        rows=presented,
         kept=[of_batch for one in shown for of_batch in one.kept],
     )
 
@@ -278,13 +254,11 @@ class Presentations(NamedTuple):
 def train_epoch(
     forward: Callable[[Tensor], Tensor],
     optim: torch.optim.Optimizer,
-    pixels: Pixels,
+    learner: Learner,
     order: Int64[Tensor, " presented"],
-    loss: Loss,
-    *,
-    augmentation: Augmentation,
     draws: Sequence[Float[Tensor, "samples parameters"]],
-    options: TrainOptions,
+    options: Options,
+    *,
     epoch: int,
     epochs: int,
 ) -> Presentations:
@@ -293,33 +267,31 @@ def train_epoch(
     Args:
         forward: A network in training mode, or what ``torch.compile`` made of it.
         optim: Optimizer over its parameters; those of other networks get no gradient and stay.
-        pixels: Images of all samples.
+        learner: Images of all samples, and the loss.
         order: Rows to present, in this order.
-        loss: As in ``Learner``.
-        augmentation: How the images are augmented.
         draws: Random numbers of the augmentation, for each view one row a sample.
-        options: Batch size, learning rate, precision.
+        options: Augmentation, batch size, learning rate, precision.
         epoch: 0-based, counted from where the learning rate's schedule starts.
         epochs: Length of that schedule.
     """
-    shown = batches(order, options.batch_size)
-    steps = len(shown)
+    pixels, chosen = learner.pixels, options.train
+    shown = batches(order, chosen.batch_size)
+    steps, kept = len(shown), []
     total = torch.zeros((), dtype=torch.float64, device=pixels.device)
-    kept = []
     for step, (rows, unit) in enumerate(pixels.units(shown), epoch * steps):
         for group in optim.param_groups:
-            group["lr"] = learning_rate(step, epochs * steps, options)
-        images = torch.cat([augment(augmentation, unit, uniform[rows]) for uniform in draws])
-        with autocast(options, pixels.device):
+            group["lr"] = learning_rate(step, epochs * steps, chosen)
+        images = torch.cat([augment(options.augmentation, unit, drawn[rows]) for drawn in draws])
+        with autocast(chosen, pixels.device):
             outputs = forward(pixels.normalize(images))
-        mean, of_batch = loss(outputs.float(), images, rows)
+        loss, of_batch = learner.loss(outputs.float(), images, rows)
         optim.zero_grad(set_to_none=True)
-        mean.backward()
+        loss.backward()
         optim.step()
-        total += mean.detach().double() * len(rows)
+        total += loss.detach().double() * len(rows)
         if of_batch is not None:
             kept.append(of_batch)
-    first_lr = learning_rate(epoch * steps, epochs * steps, options)
+    first_lr = learning_rate(epoch * steps, epochs * steps, chosen)
     return Presentations(loss=total, lr=first_lr, kept=kept)
 
 

@@ -46,7 +46,9 @@ def second_split(
         Diverged: If loss or logits leave the finite numbers.
         ValueError: If there are fewer than two samples to split.
     """
-    yield from train(_SecondSplit, dataset, model, options, streams, device, recording, resume)
+    recording = recording or Recording()
+    setup = Setup(dataset, model, options, streams, torch.device(device), recording)
+    yield from train(_SecondSplit, setup, resume)
 
 
 class _SecondSplit:

@@ -45,7 +45,9 @@ def supervised(
         ValueError: If a scoring pass is asked for in an epoch that the run does not have, or one
             that the checkpoint has not kept the weights for.
     """
-    yield from train(_Supervised, dataset, model, options, streams, device, recording, resume)
+    recording = recording or Recording()
+    setup = Setup(dataset, model, options, streams, torch.device(device), recording)
+    yield from train(_Supervised, setup, resume)
 
 
 class _Supervised:

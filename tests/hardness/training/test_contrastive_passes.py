@@ -50,14 +50,7 @@ def options(objective="simclr", **train):
 
 def network_of(dataset, chosen):
     """A network whose batch statistics are not those of an untouched one."""
-    setup = Setup(
-        dataset=dataset,
-        model=MODEL,
-        options=chosen,
-        streams=SEEDED,
-        device=torch.device("cpu"),
-        recording=Recording(),
-    )
+    setup = Setup(dataset, MODEL, chosen, SEEDED, torch.device("cpu"), Recording())
     network = _Contrastive(setup).network
     torch.manual_seed(0)  # of the dropout
     with torch.no_grad():

@@ -174,9 +174,9 @@ def test_a_network_never_sees_its_fold_and_sees_all_others(digits, monkeypatch, 
     shown = []
     original = loop.train_epoch
 
-    def spy(forward, optim, pixels, order, loss, **rest):
-        shown.append((rest["epoch"], rest["epochs"], order.clone()))
-        return original(forward, optim, pixels, order, loss, **rest)
+    def spy(forward, optim, learner, order, *rest, **stage):
+        shown.append((stage["epoch"], stage["epochs"], order.clone()))
+        return original(forward, optim, learner, order, *rest, **stage)
 
     monkeypatch.setattr(loop, "train_epoch", spy)
     fold = torch.from_numpy(train(digits, options(folds=folds))[-1][0].snapshots["fold"])

@@ -157,9 +157,9 @@ def test_the_networks_train_on_one_half_and_then_on_the_other(digits, monkeypatc
     shown = []
     original = loop.train_epoch
 
-    def spy(forward, optim, pixels, order, loss, **rest):
-        shown.append((rest["epoch"], rest["epochs"], order.clone()))
-        return original(forward, optim, pixels, order, loss, **rest)
+    def spy(forward, optim, learner, order, *rest, **stage):
+        shown.append((stage["epoch"], stage["epochs"], order.clone()))
+        return original(forward, optim, learner, order, *rest, **stage)
 
     monkeypatch.setattr(loop, "train_epoch", spy)
     fold = torch.from_numpy(train(digits)[-1][0].snapshots["fold"])
