@@ -16,19 +16,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hardness import datasets
-from hardness.dynamics import Dynamics, Recording
-from hardness.metrics import METRICS
-from hardness.plan import TRUTH
-from hardness.planting import plant
-from hardness.scoring import scorable, score_run
-from hardness.stability import stability
-from hardness.truth import truth_table
-from sweep import experiment_file, planning
-from sweep.places import Places
-from sweep.run_folders import TrainingFolders
-from sweep.spec import Pack, RunSpec, SweepSpec
-from sweep.trial import run_pack
+from hardness.comparison.stability import stability
+from hardness.comparison.truth import truth_table
+from hardness.data import datasets
+from hardness.dynamics.folder import Dynamics
+from hardness.dynamics.record import Recording
+from hardness.metrics.registry import METRICS
+from hardness.planting.options import TRUTH
+from hardness.planting.plant import plant
+from hardness.scoring.runs import scorable, score_run
+from sweep.execution.places import Places
+from sweep.execution.trial import run_pack
+from sweep.experiment import check, yaml_file
+from sweep.experiment.runs import Pack, RunSpec
+from sweep.experiment.spec import SweepSpec
+from sweep.planning import search
+from sweep.store.run_folders import TrainingFolders
 
 TRUTHS = ("auroc", "auroc_low", "auroc_high", "auroc_within_class", "average_precision", "lift")
 
@@ -41,8 +44,8 @@ def main() -> None:
     parser.add_argument("--at-a-time", type=int, default=4, help="runs on the GPU (4)")
     parser.add_argument("--output", type=Path, default=Path("one_gpu"))
     asked = parser.parse_intermixed_args()
-    content = experiment_file.read(asked.file, asked.overrides)
-    spec = experiment_file.check(content, str(asked.file))
+    content = yaml_file.read(asked.file, asked.overrides)
+    spec = check.check(content, str(asked.file))
     dataset = datasets.load(spec.dataset, validation=spec.validation)
     if spec.plant is not None:
         dataset = plant(dataset, spec.plant)
@@ -51,7 +54,7 @@ def main() -> None:
     spec = dataclasses.replace(spec, dataset_digest=dataset.digest, dataset_size=size)
     runs = [
         RunSpec(configuration=p.configuration, seed=seed)
-        for p in planning.proposals(spec, [], {})
+        for p in search.proposals(spec, [], {})
         for seed in spec.most_seeds(p.configuration.regimen)
     ]
     keys = [*spec.needs.metrics]

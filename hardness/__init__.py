@@ -7,13 +7,15 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hardness.agreement import ScoreSet
-    from hardness.datasets import load as load_dataset
-    from hardness.dynamics import Dynamics
+    from hardness.comparison.agreement_table import agreement
+    from hardness.comparison.disjoint_runs import ScoreSet
+    from hardness.comparison.stability import stability
+    from hardness.comparison.truth import truth_table
+    from hardness.data.datasets import load as load_dataset
+    from hardness.dynamics.folder import Dynamics
+    from hardness.dynamics.recorder import Recorder
     from hardness.metrics import METRICS, metric
-    from hardness.recorder import Recorder
-    from hardness.scoring import score_folder
-    from hardness.truth import truth_table
+    from hardness.scoring.runs import score_folder
 
 __all__ = [
     "METRICS",
@@ -21,22 +23,26 @@ __all__ = [
     "Recorder",
     "ScoreSet",
     "__version__",
+    "agreement",
     "load_dataset",
     "metric",
     "score_folder",
+    "stability",
     "truth_table",
 ]
 __version__ = "0.1.0"  # pyproject.toml reads it from here
 
 _PLACES = {
-    "Dynamics": "hardness.dynamics:Dynamics",
+    "Dynamics": "hardness.dynamics.folder:Dynamics",
     "METRICS": "hardness.metrics:METRICS",
-    "Recorder": "hardness.recorder:Recorder",
-    "ScoreSet": "hardness.agreement:ScoreSet",
-    "load_dataset": "hardness.datasets:load",
+    "Recorder": "hardness.dynamics.recorder:Recorder",
+    "ScoreSet": "hardness.comparison.disjoint_runs:ScoreSet",
+    "agreement": "hardness.comparison.agreement_table:agreement",
+    "load_dataset": "hardness.data.datasets:load",
     "metric": "hardness.metrics:metric",
-    "score_folder": "hardness.scoring:score_folder",
-    "truth_table": "hardness.truth:truth_table",
+    "score_folder": "hardness.scoring.runs:score_folder",
+    "stability": "hardness.comparison.stability:stability",
+    "truth_table": "hardness.comparison.truth:truth_table",
 }
 
 if not TYPE_CHECKING:  # a type checker would take any name for one that this function knows

@@ -1,13 +1,27 @@
 """One seed into independent random streams, so that nothing needs to be carried across a resume."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import UInt64
 
-from hardness.stream_names import PURPOSES, check_purposes
+PURPOSES = ("weights", "order", "augmentation", "dropout", "views")
+
+
+def check_purposes(purposes: Iterable[str]) -> None:
+    """Refuse an empty or unknown list of stream names.
+
+    Raises:
+        ValueError: With the known names.
+    """
+    names = tuple(purposes)
+    unknown = [name for name in names if name not in PURPOSES]
+    if unknown or not names:
+        got = ", ".join(map(repr, unknown)) or "nothing"
+        raise ValueError(f"expected random streams out of {', '.join(PURPOSES)}; got {got}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

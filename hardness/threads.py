@@ -6,11 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has none
+from threadpoolctl import threadpool_limits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
 # Several threads of BLAS add up in another order, which changes last bits, and compete with ours.
 one_blas_thread = partial(threadpool_limits, limits=1, user_api="blas")
 

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,11 +13,11 @@ from typing import Any
 import click
 
 from hardness.files import FULL
-from sweep import arenas
-from sweep.mistake import Mistake, NoSuchSweep, hidden, refuse_unwritable, unknown_metric
+from sweep.errors import Mistake, NoSuchSweep, hidden, refuse_unwritable, unknown_metric
+from sweep.report.preview import due, print_preview, print_seeds
+from sweep.scoring import memory
 
 DONE, SOME_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
-
 _FORMAT = click.option(
     "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table",
     help="A table for people, or JSON or CSV for programs.",
@@ -45,8 +44,6 @@ _TRUTH = click.option(
     help="What is true of the samples, csv or parquet: sample_id and one column a truth. High is "
     "hard; 0 and 1 alone are judged by AUROC, anything else by rank correlation.",
 )  # fmt: skip
-
-
 _NO_FIGURES = click.option("--no-figures", is_flag=True, help="Tables alone.")
 
 
@@ -79,35 +76,30 @@ def run(
     done are never trained twice.
     """
     # Ray, MLflow and torch take seconds that --help does not need.
-    from sweep import (  # noqa: PLC0415
-        adaptive,
-        driver,
-        experiment_file,
-        fanout,
-        ownership,
-        standing,
-        tracking,
-    )
+    from sweep.execution import adaptive_seeds, driver, fanout
+    from sweep.execution import status as standing
+    from sweep.experiment import check, yaml_file
+    from sweep.store import mlflow_store, ownership
 
-    content = experiment_file.read(file, overrides)
+    content = yaml_file.read(file, overrides)
     if seeds is not None:
         content["seeds"] = int(seeds) if seeds.isdecimal() else seeds
-    spec = experiment_file.check(content, str(file))
+    spec = check.check(content, str(file))
     uri, _ = driver.places(content, spec)
     refuse_unwritable(_folder(spec), f"{file}: storage_path")
     fanout.refuse_too_large(spec.resources)
     spec, dataset = driver.load(spec)
     if dry_run:
-        _dry_run(spec, dataset, uri, retry_failed=retry_failed)
+        print_preview(spec, dataset, uri, retry_failed=retry_failed)
         return
     dataset = driver.prepare(spec, dataset, _say)
-    store = tracking.Store.create(uri, spec.name, spec.artifacts)
+    store = mlflow_store.Store.create(uri, spec.name, spec.artifacts)
     content = driver.resolved(content, spec)
     with ownership.driving(store, _say) as mine, _interruptible([mine]), fanout.session(_say):
         sweep = driver.train(content, spec, dataset, store, retry_failed=retry_failed)
         if no_aggregate:
-            adaptive.write(adaptive.table(*_due(sweep)), _folder(spec))
-            _print_seeds(sweep)
+            adaptive_seeds.write(adaptive_seeds.table(*due(sweep)), _folder(spec))
+            print_seeds(sweep)
         else:
             _aggregate(sweep, store, dataset, intervals=True, figures=not no_figures)
     _exit(standing.look(spec, store), unfinished=True)
@@ -119,14 +111,15 @@ def run(
 @_FORMAT
 def status(name: str, tracking_uri: str | None, form: Any) -> None:
     """Cells done, running, failed (with the reason) and missing."""
-    from sweep import standing, tables  # noqa: PLC0415
+    from sweep.execution import status as standing
+    from sweep.report import status_table, terminal
 
     _, sweep = standing.find(name, tracking_uri)
     if form == "table":
-        tables.print_status(sweep)
-        _print_seeds(sweep)
+        status_table.print_status(sweep)
+        print_seeds(sweep)
     else:
-        tables.emit(tables.status(sweep), form)
+        terminal.emit(status_table.status(sweep), form)
     _exit(sweep)
 
 
@@ -155,9 +148,12 @@ def aggregate(
     NAME is a sweep, whose tables are logged to MLflow too. PATH is a folder with the runs of a
     recorder, cartography's dynamics or AUM's files.
     """
-    from sweep import fanout, folders, standing, truths  # noqa: PLC0415
+    from sweep.aggregation import truths
+    from sweep.execution import fanout
+    from sweep.execution import status as standing
+    from sweep.store import recorded_runs
 
-    given = folders.given_scores(files, low_is_hard)
+    given = recorded_runs.given_scores(files, low_is_hard)
     given_truths = truths.given_truths(truth_files)
     store, sweep = _runs(name, output, tracking_uri)
     truths.refuse_others({**given, **given_truths}, store, sweep.cells)
@@ -199,34 +195,46 @@ def compare(
     are called as in the runs' samples, such as ``truth_noise_symmetric``: with one, also how well
     each metric finds it, and the paired differences of the metrics.
     """
-    from sweep import aggregate as aggregation  # noqa: PLC0415
-    from sweep import fanout, folders, tables, truths  # noqa: PLC0415
+    from sweep.aggregation import (
+        aggregate as aggregation,
+    )
+    from sweep.aggregation import (
+        agreement_table,
+        collected_scores,
+        truth_table,
+        truths,
+    )
+    from sweep.execution import fanout
+    from sweep.report import terminal
+    from sweep.store import recorded_runs
 
-    given = folders.given_scores(files, low_is_hard)
+    given = recorded_runs.given_scores(files, low_is_hard)
     given_truths = truths.given_truths(truth_files)
     store, sweep = _runs(name, output, tracking_uri)
     own = truths.refuse_others({**given, **given_truths}, store, sweep.cells)
     _refuse_unknown(metrics, [*sweep.spec.needs.nameable, *given, *own, *given_truths])
     _refuse_lonely(metrics, sweep.spec.regimens)
     with fanout.session(_say):
-        aggregation.quiet()
-        scores, notes = aggregation.collect(sweep, store, _folder(sweep.spec))
-        joined = aggregation.join(given, scores[0].sample_ids, notes) if scores else {}
+        collected_scores.quiet()
+        scores, notes = collected_scores.collect(sweep, store, _folder(sweep.spec))
+        joined = collected_scores.join(given, scores[0].sample_ids, notes) if scores else {}
         pixels: dict[str, Any] = {}
-        if aggregation.needs_images(metrics) and not sweep.recorded:
+        if collected_scores.needs_images(metrics) and not sweep.recorded:
             dataset = _loaded(sweep.spec)[1]
-            pixels = aggregation.pixel_scores(metrics, dataset, _folder(sweep.spec))
-        truth = aggregation.truths_of(sweep, store, scores, given_truths, notes).by_name
-        _refuse_unknown(metrics, [*aggregation.score_keys(sweep, scores, pixels), *joined, *truth])
+            pixels = collected_scores.pixel_scores(metrics, dataset, _folder(sweep.spec))
+        truth = truth_table.truths_of(sweep, store, scores, given_truths, notes).by_name
+        _refuse_unknown(
+            metrics, [*collected_scores.score_keys(sweep, scores, pixels), *joined, *truth]
+        )
         asked = {name: values for name, values in truth.items() if name in metrics}
-        table = aggregation.agreement_table(
+        table = agreement_table.agreement_table(
             sweep, scores, pixels, joined, intervals=True, keys=metrics, truths=asked,
-            control=aggregation.cached_control(sweep.spec, _folder(sweep.spec)), pairwise=True,
+            control=collected_scores.cached_control(sweep.spec, _folder(sweep.spec)), pairwise=True,
         )  # fmt: skip
-        against = aggregation.against_truths(
+        against = truth_table.against_truths(
             sweep, scores, pixels, joined, asked, intervals=True, keys=metrics
         )
-        differences = aggregation.differences_on_truths(
+        differences = truth_table.differences_on_truths(
             sweep, scores, pixels, joined, asked, keys=metrics
         )
         table = aggregation.marked(table, sweep.spec.needs.approximated)
@@ -234,12 +242,12 @@ def compare(
         # Truths have a table of their own.
         if not table.empty:
             table = table[~(table["left"].isin([*asked]) | table["right"].isin([*asked]))]
-        tables.print_agreement(table, f"Agreement in {name}", reference=False)
-        tables.print_pairwise(table)
-        tables.print_truth(against, every=True)
-        tables.print_differences(differences)
+        terminal.print_agreement(table, f"Agreement in {name}", reference=False)
+        terminal.print_pairwise(table)
+        terminal.print_truth(against, every=True)
+        terminal.print_differences(differences)
     else:
-        tables.emit(tables.with_truth(table, against, differences), form)
+        terminal.emit(terminal.with_truth(table, against, differences), form)
 
 
 @cli.command()
@@ -272,45 +280,40 @@ def prune(
     parts have the class counts of the part that they are compared with, and every arm takes as
     many steps as all samples would.
     """
-    from sweep import (  # noqa: PLC0415
-        driver,
-        experiment_file,
-        fanout,
-        ownership,
-        pruning,
-        report,
-        standing,
-        tables,
-        tracking,
-    )
+    from sweep.execution import driver, fanout
+    from sweep.execution import status as standing
+    from sweep.experiment import check, seed_list
+    from sweep.pruning import retraining
+    from sweep.report import prune_figure
+    from sweep.store import mlflow_store, ownership
 
-    keeps = pruning.shares(keep)
-    asked = experiment_file.seeds(int(seeds) if seeds.isdecimal() else seeds, "--seeds")
+    keeps = retraining.shares(keep)
+    asked = seed_list.seeds(int(seeds) if seeds.isdecimal() else seeds, "--seeds")
     store, sweep = standing.find(name, tracking_uri)
     refuse_unwritable(_folder(sweep.spec), "storage_path")
-    retrained = pruning.retraining_seeds(len(asked) if seeds.isdecimal() else asked, sweep)
-    pruning.refuse(sweep, store, [*by, *further], configuration)
+    retrained = retraining.retraining_seeds(len(asked) if seeds.isdecimal() else asked, sweep)
+    retraining.refuse(sweep, store, [*by, *further], configuration)
     claims: list[Any] = []
     with contextlib.ExitStack() as until_ray_is_gone, _interruptible(claims), fanout.session(_say):
-        plan = pruning.plan(
+        plan = retraining.plan(
             sweep, store, [*by, *further], keeps, retrained, _folder(sweep.spec), configuration
         )
-        spec = experiment_file.check(plan.content, f"{name}-prune")
+        spec = check.check(plan.content, f"{name}-prune")
         if dry_run:
-            _dry_run(spec, plan.dataset, store.uri, retry_failed=retry_failed)
+            print_preview(spec, plan.dataset, store.uri, retry_failed=retry_failed)
             return
         dataset = driver.prepare(spec, plan.dataset, _say)
-        target = tracking.Store.create(store.uri, spec.name, spec.artifacts)
+        target = mlflow_store.Store.create(store.uri, spec.name, spec.artifacts)
         claims.append(until_ray_is_gone.enter_context(ownership.driving(target, _say)))
         driver.train(plan.content, spec, dataset, target, retry_failed=retry_failed)
     pruned = standing.look(spec, target)
-    table, folder = pruning.table(pruned, dataset, plan.truths), _folder(spec)
-    pruning.write(table, folder)
-    report.draw_pruning(table, folder / "figures")
+    table, folder = retraining.table(pruned, dataset, plan.truths), _folder(spec)
+    retraining.write(table, folder)
+    prune_figure.draw_pruning(table, folder / "figures")
     aggregate_run = target.aggregate_run()
     target.upload_folder(aggregate_run, folder)
     target.finish(aggregate_run)
-    tables.print_pruning(table, name)
+    prune_figure.print_pruning(table, name)
     for note in plan.notes:
         click.echo(f"note: {note}")
     click.echo(f"table     {folder}/prune.csv")
@@ -324,15 +327,15 @@ def prune(
 @_FORMAT
 def metrics(plugins: tuple[Path, ...], form: Any) -> None:
     """Every metric: family, sign and its origin, needs, paper."""
-    from sweep import tables  # noqa: PLC0415
-    from sweep.plugins import Plugin  # noqa: PLC0415
+    from sweep.experiment.plugins import Plugin
+    from sweep.report import metric_list, terminal
 
     for path in plugins:
         Plugin.read(path, "--plugin").load()
     if form == "table":
-        tables.print_metrics()
+        metric_list.print_metrics()
     else:
-        tables.emit(tables.metrics(), form)
+        terminal.emit(metric_list.metrics(), form)
 
 
 @cli.command()
@@ -342,9 +345,9 @@ def metrics(plugins: tuple[Path, ...], form: Any) -> None:
 @_TRACKER
 def ui(name: str, port: int, tracking_uri: str | None) -> None:
     """The MLflow UI on the right store, at the right experiment."""
-    from sweep import tracking  # noqa: PLC0415
+    from sweep.store import mlflow_store
 
-    store = tracking.Store.known_as(tracking_uri, name)
+    store = mlflow_store.Store.known_as(tracking_uri, name)
     uri = store.uri
     # Without a workflow the page opens on traces of language models.
     here = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
@@ -369,10 +372,11 @@ def sync(name: str, to: str, tracking_uri: str | None) -> None:
 
     Again, it goes on where it was cut off; what is done there already is left alone.
     """
-    from sweep import syncing, tracking  # noqa: PLC0415
+    from sweep.experiment import addresses
+    from sweep.store import mlflow_store, syncing
 
-    source = tracking.Store.known_as(tracking_uri, name)
-    target = tracking.Store.create(tracking.located(to), name)
+    source = mlflow_store.Store.known_as(tracking_uri, name)
+    target = mlflow_store.Store.create(addresses.located(to), name)
     synced = syncing.sync(source, target, click.echo)
     click.echo(synced.line)
     where = hidden(target.uri)
@@ -383,7 +387,7 @@ def sync(name: str, to: str, tracking_uri: str | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
-    arenas.share_one()
+    memory.share_one()
     for notice in (signal.SIGINT, signal.SIGTERM):
         signal.signal(notice, _interrupted)
     try:
@@ -417,7 +421,7 @@ def _interruptible(claims: Sequence[Any]) -> Iterator[None]:
     Args:
         claims: Claims on the sweeps that are driven, as far as they are known by then.
     """
-    from sweep import driver  # noqa: PLC0415
+    from sweep.execution import driver
 
     try:
         yield
@@ -454,7 +458,7 @@ def _folder(spec: Any) -> Path:
 
 def _runs(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any, Any]:
     """Where the runs are and the runs: of a folder or file, else of a sweep in the tracker."""
-    from sweep import folders, run_folders  # noqa: PLC0415
+    from sweep.store import recorded_runs, run_folders
 
     path = Path(name).expanduser()
     if not path.exists():
@@ -466,13 +470,13 @@ def _runs(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any
         with contextlib.suppress(NoSuchSweep):
             return _named(name, output, tracking_uri)
     whole = path.absolute()
-    return run_folders.RunFolders(), folders.gather(
+    return run_folders.RunFolders(), recorded_runs.gather(
         path, output or whole.with_name(f"{whole.stem}-hardness")
     )
 
 
 def _named(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any, Any]:
-    from sweep import standing  # noqa: PLC0415
+    from sweep.execution import status as standing
 
     found = standing.find(name, tracking_uri)
     if output is not None:
@@ -512,74 +516,9 @@ def _dataset(spec: Any) -> Any:
 
 def _loaded(spec: Any) -> tuple[Any, Any]:
     """The spec with its dataset's digest, and the dataset."""
-    from sweep import driver  # noqa: PLC0415 - torch, for images alone
+    from sweep.execution import driver  # torch, for images alone
 
     return driver.load(spec)
-
-
-def _dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
-    from hardness.planting import described  # noqa: PLC0415
-    from sweep import driver, planning, standing, tracking  # noqa: PLC0415
-    from sweep.spec import shown_values  # noqa: PLC0415
-
-    try:
-        store = tracking.Store.find(uri, spec.name)
-    except NoSuchSweep:
-        store = None
-    sweep = standing.look(spec, store)
-    todo = planning.to_train(sweep.cells, retry_failed=retry_failed)
-    packs = planning.packs(
-        todo,
-        spec.resources.seeds_per_pack,
-        {c.run.configuration.configuration_id: "" for c in todo},
-    )
-    n, shape = len(dataset.train.labels), "x".join(map(str, dataset.train.images.shape[1:]))
-    click.echo(
-        f"{spec.name}: {dataset.name}, {n} samples of {shape}, {len(dataset.classes)} classes, "
-        f"{len(dataset.validation.labels)} for validation"
-    )
-    for line in [*_places_of_images(dataset), *described(dataset)]:
-        click.echo(f"  {line}")
-    for line in planning.statements(spec, sweep.proposals):
-        click.echo(f"  {line}")
-    for proposal in sweep.proposals:
-        shown = shown_values(proposal.parameters)
-        configuration = proposal.configuration
-        mine = [c for c in sweep.cells if c.run.configuration == configuration]
-        seeds = " ".join(f"{c.run.seed}:{c.state}" for c in mine)
-        click.echo(f"  {configuration.configuration_id} {configuration.regimen} {shown}  {seeds}")
-    if spec.method == "bayes":
-        click.echo("  a Bayesian search proposes the rest as results come in")
-    if store:
-        _print_seeds(sweep)
-    counted = f"{len(sweep.cells)} cells, {len(todo)} to train, in {len(packs)} packs"
-    if spec.adaptive:
-        most = sum(len(spec.most_seeds(p.configuration.regimen)) for p in sweep.proposals)
-        counted += f"; at most {most} cells if no look ends a configuration sooner"
-    click.echo(counted)
-    if todo:
-        left = timedelta(seconds=round(driver.estimate(spec, dataset, todo)))
-        click.echo(f"about {left} of training on one core of this machine, measured on one epoch")
-
-
-def _places_of_images(dataset: Any) -> list[str]:
-    """Where images are read from that are not held in memory, and what a cache takes."""
-    lines = []
-    parts = [p.images for p in (dataset.train, dataset.validation) if hasattr(p.images, "sizes")]
-    if parts:
-        gib = sum(int(images.sizes.sum()) for images in parts) / 2**30
-        lines.append(
-            f"on disk: {sum(map(len, parts)):,} files, {gib:.2f} GiB, decoded "
-            f"{parts[0].threads} at a time whenever they are read"
-        )
-    if dataset.caches:
-        first, total = dataset.caches[0], sum(c.nbytes for c in dataset.caches) / 2**30
-        missing = sum(c.missing_bytes for c in dataset.caches) / 2**30
-        lines.append(
-            f"cache: {total:.2f} GiB in {first.path.parent}, {missing:.2f} GiB to be written; "
-            f"{first.free_bytes / 2**30:.1f} GiB free"
-        )
-    return lines
 
 
 def _aggregate(
@@ -592,10 +531,13 @@ def _aggregate(
     given: Any = None,
     given_truths: Any = None,
 ) -> Any:
-    from sweep import adaptive, tables, tracking  # noqa: PLC0415
-    from sweep import aggregate as aggregation  # noqa: PLC0415
+    from sweep.aggregation import aggregate as aggregation
+    from sweep.aggregation import collected_scores
+    from sweep.execution import adaptive_seeds
+    from sweep.experiment import addresses
+    from sweep.report import terminal
 
-    aggregation.quiet()
+    collected_scores.quiet()
     folder = _folder(sweep.spec)
     result = aggregation.aggregate(
         sweep, store, folder,
@@ -609,10 +551,12 @@ def _aggregate(
     aggregation.write(result, folder)
     best = [
         one.configuration.configuration_id
-        for one in aggregation.best_of_each_regimen(sweep, result.scores)
+        for one in collected_scores.best_of_each_regimen(sweep, result.scores)
     ]
     if figures:
-        from sweep import report  # noqa: PLC0415 - Matplotlib, once the aggregation needs no memory
+        from sweep.report import (
+            figures as report,
+        )  # Matplotlib, once the aggregation needs no memory
 
         report.draw(result, best, folder / "figures", dataset)
     else:
@@ -620,14 +564,14 @@ def _aggregate(
         for path in (folder / "figures").glob("*.png"):
             path.unlink()
     if not sweep.recorded:
-        adaptive.write(adaptive.table(*_due(sweep)), folder)
+        adaptive_seeds.write(adaptive_seeds.table(*due(sweep)), folder)
         aggregation.publish(sweep, store, result, folder)
-    tables.print_stability(result, best)
-    tables.print_agreement(result.agreement, "Agreement with the supervised reference ranking")
-    tables.print_truth(result.truth)
+    terminal.print_stability(result, best)
+    terminal.print_agreement(result.agreement, "Agreement with the supervised reference ranking")
+    terminal.print_truth(result.truth)
     for note in result.notes:
         click.echo(f"note: {note}")
-    looks = not sweep.recorded and _print_seeds(sweep)
+    looks = not sweep.recorded and print_seeds(sweep)
     some = {"truth.csv": result.truth, "variance.csv": result.variance}
     more = "".join(f"{file}, " for file, table in some.items() if not table.empty)
     more += "seeds.csv, " if looks else ""
@@ -636,23 +580,9 @@ def _aggregate(
         click.echo(f"figures   {folder}/figures/")
     if not sweep.recorded:
         uri = hidden(store.uri)
-        where = "" if uri == tracking.default_uri() else f" --tracking-uri {uri}"
+        where = "" if uri == addresses.default_uri() else f" --tracking-uri {uri}"
         click.echo(f"runs      sweep ui {sweep.spec.name}{where}")
     return result
-
-
-def _due(sweep: Any) -> tuple[Any, Any, Any]:
-    """What decides how many seeds each configuration has."""
-    return sweep.spec, sweep.proposals, sweep.due
-
-
-def _print_seeds(sweep: Any) -> bool:
-    """A line a configuration with adaptive seeds; whether any look was taken."""
-    from sweep import adaptive  # noqa: PLC0415
-
-    for line in adaptive.lines(*_due(sweep)):
-        click.echo(f"seeds     {line}")
-    return any(due.looks for due in sweep.due.values())
 
 
 def _exit_recorded(sweep: Any, result: Any) -> None:

@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def no_plugin_stays():
     """A metric that a test's plugin registers is gone after the test."""
-    from hardness.metrics import METRICS
+    from hardness.metrics.registry import METRICS
 
     before = dict(METRICS)
     yield
@@ -58,7 +58,7 @@ def no_plugin_stays():
 @pytest.fixture(scope="session")
 def ray_session():
     """One real Ray for the whole run of the tests."""
-    from sweep import fanout
+    from sweep.execution import fanout
 
     with fanout.session():
         yield

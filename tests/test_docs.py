@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 import hardness
-from hardness.metrics import METRICS
-from sweep import cli, experiment_file
-from sweep.folders import gather
+from hardness.metrics.registry import METRICS
+from sweep import cli
+from sweep.experiment import check, sections, yaml_file
+from sweep.store.recorded_runs import gather
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -94,7 +95,7 @@ def test_every_command_line_that_is_shown_is_one():
 
 
 def test_the_metric_table_is_that_of_the_registry():
-    from sweep.tables import readme_metrics
+    from sweep.report.metric_list import readme_metrics
 
     table = doc("metrics").split("<!-- metrics: begin -->\n")[1]
     table = table.split("\n<!-- metrics: end -->")[0]
@@ -115,13 +116,13 @@ def test_experiment_files_that_are_shown_are_accepted(page, tmp_path):
             "name: small\ndataset: {name: digits}\nregimens: {supervised: {}}\n"
         )
         (tmp_path / f"{number}.yaml").write_text(started + text)
-        content = experiment_file.read(tmp_path / f"{number}.yaml")
-        assert experiment_file.check(content, text).name
+        content = yaml_file.read(tmp_path / f"{number}.yaml")
+        assert check.check(content, text).name
 
 
 def test_every_key_of_an_experiment_file_is_explained():
-    with pytest.raises(experiment_file.ExperimentError) as caught:
-        experiment_file.check({"no such key": 1}, "")
+    with pytest.raises(sections.ExperimentError) as caught:
+        check.check({"no such key": 1}, "")
     keys = {*str(caught.value).partition("known: ")[2].split(", "), "base"}
     table = doc("experiment-file").split("## All keys\n")[1].split("\n## ")[0]
     assert {*re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)} == keys

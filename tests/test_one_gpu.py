@@ -7,7 +7,7 @@ import sys
 import pandas as pd
 import pytest
 
-from sweep.folders import gather
+from sweep.store.recorded_runs import gather
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def python(bare, *arguments):
 def test_a_grid_is_trained_into_folders_that_can_be_aggregated_and_not_trained_twice(
     bare, tmp_path
 ):
-    assert "ImportError: mlflow" in python(bare, "-c", "import sweep.tracking").stderr
+    assert "ImportError: mlflow" in python(bare, "-c", "import sweep.store.mlflow_store").stderr
     (tmp_path / "folders.yaml").write_text(EXPERIMENT)
     script = (ROOT / "experiments" / "one_gpu.py", tmp_path / "folders.yaml")
     done = python(bare, *script, "--at-a-time", 2, "--output", tmp_path / "out")

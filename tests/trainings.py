@@ -1,7 +1,8 @@
 """What the tests of all regimens share: digits to train on, schedules, and equality to the bit."""
 
-from hardness.datasets import load
-from hardness.options import Augmentation, DatasetOptions
+from hardness.data.datasets import load
+from hardness.data.options import DatasetOptions
+from hardness.models.options import Augmentation
 
 AUGMENTED = Augmentation(pad=1, brightness=0.2)
 SCHEDULES = {

@@ -12,11 +12,7 @@ from hardness.metrics.disagreement import (
     mc_dropout_bald,
     mc_dropout_entropy,
 )
-from hardness.metrics.discrepancy import (
-    feature_norm_discrepancy,
-    lgn_discrepancy,
-    msd_discrepancy,
-)
+from hardness.metrics.discrepancy import feature_norm_discrepancy, lgn_discrepancy, msd_discrepancy
 from hardness.metrics.displacement import (
     feature_norm_mean,
     feature_norm_std,

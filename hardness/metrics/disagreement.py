@@ -134,9 +134,9 @@ def ensemble_entropy(
         Lakshminarayanan, Pritzel and Blundell, "Simple and Scalable Predictive Uncertainty
         Estimation using Deep Ensembles", NeurIPS 2017. Agrees with OATML/RHO-Loss, utils_bald.py.
     """
-    from hardness import signals  # noqa: PLC0415 - torch, which no other metric needs
+    from hardness.signals import ensembles as ensemble_signals  # noqa: PLC0415 - torch, which no other metric needs
 
-    return signals.mixture_entropy(_log_probs(logits))
+    return ensemble_signals.mixture_entropy(_log_probs(logits))
 
 
 @metric(
@@ -173,9 +173,9 @@ def ensemble_mi(
     References:
         As for ``ensemble_entropy``; agrees with OATML/RHO-Loss, utils_bald.py.
     """
-    from hardness import signals  # noqa: PLC0415 - torch, which no other metric needs
+    from hardness.signals import ensembles as ensemble_signals  # noqa: PLC0415 - torch, which no other metric needs
 
-    return signals.mutual_information(_log_probs(logits))
+    return ensemble_signals.mutual_information(_log_probs(logits))
 
 
 def ensembles(runs: int) -> list[range]:
@@ -202,6 +202,6 @@ def _log_probs(
 ) -> Float64[np.ndarray, "members samples classes"]:
     if len(logits) < MEMBERS:
         raise ValueError(f"expected at least {MEMBERS} members; got {len(logits)}")
-    from hardness.signals import as_tensor  # noqa: PLC0415 - as above
+    from hardness.signals.blocks import as_tensor  # noqa: PLC0415 - as above
 
     return as_tensor(logits).double().log_softmax(dim=2).numpy()

@@ -93,6 +93,6 @@ def gradnorm(
     References:
         Huang, Geng and Li, "On the Importance of Gradients for Detecting Distributional Shifts in
         the Wild", NeurIPS 2021. The closed form and what it agrees with:
-        ``hardness.signals.gradnorm_from_head``.
+        ``hardness.signals.logits.gradnorm_from_head``.
     """
     return last_or_mean(gradnorm, seen, over)

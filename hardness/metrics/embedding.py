@@ -33,8 +33,8 @@ def nearest_others(
         ValueError: If k is below 1.
     """
     # Only here: a process that scores recorded histories has no use for torch, and it is large.
-    from hardness.neighbors import neighbors  # noqa: PLC0415
-    from hardness.signals import as_tensor  # noqa: PLC0415
+    from hardness.signals.blocks import as_tensor  # noqa: PLC0415
+    from hardness.signals.neighbors import neighbors  # noqa: PLC0415
 
     distances, rows = neighbors(as_tensor(last_epoch(emb)), k, normalize=normalize)
     return distances.numpy(), rows.numpy()

@@ -91,7 +91,7 @@ def grand_last_layer(
 
     References:
         Paul et al., NeurIPS 2021, for the norm; the closed form is
-        ``hardness.signals.grand_last_layer_from_head``.
+        ``hardness.signals.logits.grand_last_layer_from_head``.
     """
     return last_or_mean(grand_last_layer, seen, over)
 

@@ -258,8 +258,8 @@ def lid_mle_pixels(
     if images is not None:
         _check(k1, k2)
         # Only here, as in `nearest_others`.
-        from hardness.neighbors import pixel_distances  # noqa: PLC0415
-        from hardness.signals import as_tensor  # noqa: PLC0415
+        from hardness.signals.blocks import as_tensor  # noqa: PLC0415
+        from hardness.signals.neighbors import pixel_distances  # noqa: PLC0415
 
         distances = pixel_distances(as_tensor(images), k2).numpy()
     function = lid_mle_harmonic if harmonic else lid_mle

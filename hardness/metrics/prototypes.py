@@ -7,10 +7,10 @@ from typing import SupportsIndex
 import numpy as np
 from jaxtyping import Float, Float64, Integer
 
+from hardness.limits import LARGE
 from hardness.metrics.axes import check_labels, checked_axes
 from hardness.metrics.embedding import finite_rows
 from hardness.metrics.registry import metric
-from hardness.scale import LARGE
 
 # Samples a step of k-means above LARGE: many a cluster, or their centroids stay where they began.
 _MINI_BATCH = 16_384
@@ -136,7 +136,7 @@ def prototypicality_of_random_states(
 ) -> Float64[np.ndarray, "states samples"]:
     """``prototypicality`` of one embedding under several random states of k-means.
 
-    For ``hardness.stability``, which takes the rows as it takes runs: what the clustering alone
+    For ``hardness.comparison.stability``, which takes the rows as it takes runs: what the clustering alone
     adds to the spread over seeds.
 
     Args:
@@ -146,7 +146,7 @@ def prototypicality_of_random_states(
         states: Random states 0, 1, ..., each a k-means of its own.
 
     Example:
-        >>> from hardness.stability import spearman_pair_mean
+        >>> from hardness.comparison.stability import spearman_pair_mean
         >>> emb = np.random.default_rng(0).normal(size=(60, 4))
         >>> scores = prototypicality_of_random_states(emb, n_classes=8, states=4)
         >>> 0 < spearman_pair_mean(scores).value < 1
@@ -163,9 +163,7 @@ def _distance_to_centroid(
     # Only here, as torch in `nearest_others`.
     from sklearn.cluster import KMeans, MiniBatchKMeans  # noqa: PLC0415
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
-    from threadpoolctl import (  # type: ignore[import-untyped]  # it has none  # noqa: PLC0415
-        threadpool_limits,
-    )
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     if len(x) > LARGE:
         kmeans = MiniBatchKMeans(

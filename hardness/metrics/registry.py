@@ -11,15 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from hardness.metrics.axes import Function, checked_axes
-from hardness.signal_names import LOGIT_SIGNALS
+from hardness.signals.names import LOGIT_SIGNALS
 
 Family: TypeAlias = Literal["supervised", "loss-based", "unsupervised", "uncertainty"]
 LabelsUsed: TypeAlias = Literal["none", "others", "own"]
 Scope: TypeAlias = Literal["run", "seeds", "pixels"]
-
 # The parameter of a metric, and the signal, that says in which epochs a sample was seen.
 SEEN = "seen"
-
 # What training itself has seen of a sample's label, whatever the metric reads.
 TRAINED_ON: dict[str, LabelsUsed] = {
     "supervised": "own",

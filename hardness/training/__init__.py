@@ -5,16 +5,10 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from hardness.dynamics import EpochRecord
+from hardness.dynamics.record import EpochRecord
 from hardness.metrics.registry import TRAINED_ON
-from hardness.signal_names import LOGIT_SIGNALS, TRAIN_PHASE
-from hardness.training.options import (
-    Autoencoder,
-    Contrastive,
-    CrossFit,
-    SecondSplit,
-    Supervised,
-)
+from hardness.signals.names import LOGIT_SIGNALS, TRAIN_PHASE
+from hardness.training.options import Autoencoder, Contrastive, CrossFit, SecondSplit, Supervised
 from hardness.training.passes import OF_CLASSIFIERS, OF_CONTRASTIVE, OUT_OF_FOLD, Pass
 
 __all__ = ["REGIMENS", "Regimen"]

@@ -9,14 +9,14 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from hardness import signals
-from hardness.checkpoint import Checkpoint
-from hardness.datasets import Dataset
-from hardness.dynamics import INIT, EpochRecord, Recording
-from hardness.models import Network
-from hardness.options import ModelOptions
+from hardness.data.datasets import Dataset
+from hardness.dynamics.checkpoint import Checkpoint
+from hardness.dynamics.record import INIT, EpochRecord, Recording
+from hardness.models.networks import Network
+from hardness.models.options import ModelOptions
 from hardness.seeding import Streams
-from hardness.training.embeddings import EmbeddingTracker, snapshots
+from hardness.signals import embeddings as embedding_signals
+from hardness.signals.tracking import EmbeddingTracker, snapshots
 from hardness.training.loop import Evaluated, Setup, Trained, train
 from hardness.training.optimization import check_finite
 from hardness.training.options import Autoencoder
@@ -138,7 +138,9 @@ class _Autoencoder:
         for unit in pixels.blocks():
             emb = self.network.encoder(pixels.normalize(unit))
             embs.append(emb.float())
-            errors.append(signals.reconstruction_error_from_images(self.network.decoder(emb), unit))
+            errors.append(
+                embedding_signals.reconstruction_error_from_images(self.network.decoder(emb), unit)
+            )
         return torch.cat(embs), torch.cat(errors)
 
     def _signals(self, emb: Tensor, error: Tensor) -> dict[str, np.ndarray]:

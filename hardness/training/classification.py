@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hardness import signals
-from hardness.models import Network
+from hardness.models.networks import Network
+from hardness.signals import logits as logit_signals
 from hardness.training.pixels import Pixels
 
 # Classes from which on the top 5 say something.
@@ -51,7 +51,7 @@ def validate(
 
 def accuracy(logits: Float[Tensor, "rows classes"], labels: Int64[Tensor, " rows"]) -> float:
     """Share of rows whose largest logit is the label's."""
-    return signals.correct_from_logits(logits, labels).double().mean().item()
+    return logit_signals.correct_from_logits(logits, labels).double().mean().item()
 
 
 def within_top(

@@ -9,18 +9,17 @@ from jaxtyping import Int64, Shaped
 from torch import Tensor
 from torch.func import functional_call
 
-from hardness import model_signals, signals
-from hardness.models import Network
+from hardness.models.networks import Network
 from hardness.seeding import Streams
+from hardness.signals import ensembles as ensemble_signals
+from hardness.signals import gradients as gradient_signals
 from hardness.training.passes import CHECKPOINTS, DROPOUT_DRAWS, OF_CLASSIFIERS, evenly
 from hardness.training.pixels import Pixels
 
 # Numbers in the input gradients of some samples at all checkpoints, 64 MiB in float32.
 _GRADIENTS = 1 << 24
-
 # Scored in float64: at ODIN's temperature all scores agree in their first digits.
 _WIDE = ("odin", "odin.unperturbed")
-
 Weights = Mapping[int, Mapping[str, Tensor]]
 _OfBlock = Callable[[Network, Pixels, Tensor, Tensor], dict[str, Tensor]]
 
@@ -85,7 +84,7 @@ def classifier_signals(
 
 
 def _grand(network: Network, pixels: Pixels, unit: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    return {"grand": model_signals.grand_from_model(network, pixels.normalize(unit), labels)}
+    return {"grand": gradient_signals.grand_from_model(network, pixels.normalize(unit), labels)}
 
 
 def _odin(network: Network, pixels: Pixels, unit: Tensor, _labels: Tensor) -> dict[str, Tensor]:
@@ -93,21 +92,21 @@ def _odin(network: Network, pixels: Pixels, unit: Tensor, _labels: Tensor) -> di
         return network(pixels.normalize(images))
 
     return {
-        "odin": model_signals.odin_from_model(forward, unit),
-        "odin.unperturbed": model_signals.odin_from_model(forward, unit, epsilon=0.0),
+        "odin": gradient_signals.odin_from_model(forward, unit),
+        "odin.unperturbed": gradient_signals.odin_from_model(forward, unit, epsilon=0.0),
     }
 
 
 def _mc_dropout(
     network: Network, pixels: Pixels, unit: Tensor, _labels: Tensor
 ) -> dict[str, Tensor]:
-    if not model_signals.drops_units(network):
+    if not gradient_signals.drops_units(network):
         nothing = torch.full((len(unit),), torch.nan, dtype=torch.float64, device=unit.device)
         return dict.fromkeys(OF_CLASSIFIERS["mc_dropout"].signals, nothing)
-    log_probs = model_signals.dropout_log_probs(network, pixels.normalize(unit), DROPOUT_DRAWS)
+    log_probs = gradient_signals.dropout_log_probs(network, pixels.normalize(unit), DROPOUT_DRAWS)
     return {
-        "mc_dropout_entropy": signals.mixture_entropy(log_probs),
-        "mc_dropout_bald": signals.mutual_information(log_probs),
+        "mc_dropout_entropy": ensemble_signals.mixture_entropy(log_probs),
+        "mc_dropout_bald": ensemble_signals.mutual_information(log_probs),
     }
 
 
@@ -133,16 +132,16 @@ def _vog_of(network: Network, kept: Weights, images: Tensor, labels: Tensor) -> 
             return functional_call(network, dict(weights), (x,))
 
         for found, of in (
-            (logit, model_signals.label_logit),
-            (probability, model_signals.label_probability),
+            (logit, gradient_signals.label_logit),
+            (probability, gradient_signals.label_probability),
         ):
-            found.append(model_signals.input_gradient(forward, images, labels, of=of))
+            found.append(gradient_signals.input_gradient(forward, images, labels, of=of))
     gradients, third = torch.stack(logit), len(logit) // 3
     return {
-        "vog": model_signals.vog_from_gradients(gradients),
-        "vog.early": model_signals.vog_from_gradients(gradients[:third]),
-        "vog.late": model_signals.vog_from_gradients(gradients[len(gradients) - third :]),
-        "vog_prob": model_signals.vog_from_gradients(torch.stack(probability)),
+        "vog": gradient_signals.vog_from_gradients(gradients),
+        "vog.early": gradient_signals.vog_from_gradients(gradients[:third]),
+        "vog.late": gradient_signals.vog_from_gradients(gradients[len(gradients) - third :]),
+        "vog_prob": gradient_signals.vog_from_gradients(torch.stack(probability)),
     }
 
 

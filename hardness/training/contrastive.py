@@ -6,21 +6,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hardness.augmentation import augment, draw
-from hardness.checkpoint import Checkpoint
-from hardness.datasets import Dataset
-from hardness.dynamics import INIT, EpochRecord, Recording
-from hardness.options import ModelOptions
+from hardness.data.datasets import Dataset
+from hardness.dynamics.checkpoint import Checkpoint
+from hardness.dynamics.record import INIT, EpochRecord, Recording
+from hardness.models.augmentation import augment, draw
+from hardness.models.options import ModelOptions
 from hardness.seeding import Streams
+from hardness.signals.tracking import EmbeddingTracker, snapshots
+from hardness.signals.views import Objective
 from hardness.training.contrastive_passes import contrastive_signals
-from hardness.training.embeddings import EmbeddingTracker, snapshots
 from hardness.training.loop import Evaluated, Setup, Trained, arrays, train
 from hardness.training.optimization import batches, check_finite
 from hardness.training.options import Contrastive
 from hardness.training.passes import OF_CONTRASTIVE, due
 from hardness.training.pixels import EVAL_BATCH
 from hardness.training.projection import Projected
-from hardness.view_losses import Objective
 
 VIEWS = 2
 

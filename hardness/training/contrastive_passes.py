@@ -13,14 +13,14 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hardness import view_losses
-from hardness.augmentation import augment, draw
-from hardness.options import Augmentation
+from hardness.models.augmentation import augment, draw
+from hardness.models.options import Augmentation
 from hardness.seeding import Streams
+from hardness.signals import views as view_losses
+from hardness.signals.views import Objective
 from hardness.training.passes import PAIRS_OF_VIEWS
 from hardness.training.pixels import Pixels
 from hardness.training.projection import Projected
-from hardness.view_losses import Objective
 
 # Samples that are scored together, whatever the size of the training's batches.
 BATCH = 256

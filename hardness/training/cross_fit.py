@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hardness import signals
-from hardness.checkpoint import Checkpoint
-from hardness.datasets import Dataset
-from hardness.dynamics import EpochRecord, Recording
-from hardness.options import ModelOptions
+from hardness.data.datasets import Dataset
+from hardness.dynamics.checkpoint import Checkpoint
+from hardness.dynamics.record import EpochRecord, Recording
+from hardness.models.options import ModelOptions
 from hardness.seeding import Streams
+from hardness.signals import logits as logit_signals
 from hardness.training.classification import Evaluation, evaluate, validate
 from hardness.training.classifier_passes import classifier_signals
 from hardness.training.folds import Folds
@@ -97,7 +97,7 @@ class _CrossFit:
             if recording.signals:
                 recorded.put(mine, _eval_signals(evaluation, given) | self._scored(one, trained))
                 seen = folds.rows[(one - 1) % len(folds.rows)]
-                own = signals.loss_from_logits(
+                own = logit_signals.loss_from_logits(
                     evaluate(network, folds.pixels, seen).logits, labels[seen]
                 )
                 recorded.put(seen, {"own_loss": own.float()})
@@ -144,14 +144,14 @@ class _BestValidation:
         """Take a network's losses on these rows if it has never validated better or as well."""
         if val_loss < self.tensors["val_loss"][network]:
             self.tensors["val_loss"][network] = val_loss
-            loss = signals.loss_from_logits(logits, labels).float()
+            loss = logit_signals.loss_from_logits(logits, labels).float()
             self.tensors["holdout_loss"][rows.cpu()] = loss.cpu()
 
 
 def _eval_signals(evaluation: Evaluation, labels: Tensor) -> dict[str, Tensor]:
     emb, logits = evaluation
-    found = signals.from_logits(logits, labels)
-    return {**found, "gradnorm": signals.gradnorm_from_head(emb, logits).float()}
+    found = logit_signals.from_logits(logits, labels)
+    return {**found, "gradnorm": logit_signals.gradnorm_from_head(emb, logits).float()}
 
 
 class _Columns:

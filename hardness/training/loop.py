@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor, nn
 
-from hardness.augmentation import augment, draw
-from hardness.checkpoint import Checkpoint, capture
-from hardness.datasets import Dataset
-from hardness.dynamics import INIT, EpochRecord, Recording
-from hardness.models import Network, build
-from hardness.options import ModelOptions
+from hardness.data.datasets import Dataset
+from hardness.dynamics.checkpoint import Checkpoint, capture
+from hardness.dynamics.record import INIT, EpochRecord, Recording
+from hardness.models.augmentation import augment, draw
+from hardness.models.networks import Network, build
+from hardness.models.options import ModelOptions
 from hardness.seeding import Streams
 from hardness.training.optimization import (
     autocast,
@@ -26,13 +26,7 @@ from hardness.training.optimization import (
     optimizer,
     prepare,
 )
-from hardness.training.options import (
-    Autoencoder,
-    Contrastive,
-    CrossFit,
-    SecondSplit,
-    Supervised,
-)
+from hardness.training.options import Autoencoder, Contrastive, CrossFit, SecondSplit, Supervised
 from hardness.training.passes import Pass, schedule
 from hardness.training.pixels import Pixels
 

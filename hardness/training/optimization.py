@@ -7,7 +7,7 @@ import os
 import torch
 from torch import Tensor, nn
 
-from hardness.dynamics import Diverged
+from hardness.dynamics.record import Diverged
 from hardness.training.options import TrainOptions
 
 

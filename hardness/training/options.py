@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-from hardness.options import Augmentation
+from hardness.models.options import Augmentation
 
 MOST_EPOCHS = 1_000_000
 HALVES = 2

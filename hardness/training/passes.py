@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hardness.dynamics import Recording
+from hardness.dynamics.record import Recording
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,6 @@ def ends_and_between(epochs: int, each: int = 5) -> tuple[int, ...]:
 DROPOUT_DRAWS = 20
 CHECKPOINTS = 10
 PAIRS_OF_VIEWS = 2
-
 OF_CLASSIFIERS: dict[str, Pass] = {
     "grand": Pass(signals=("grand",), epochs=last, forwards=3),
     "odin": Pass(signals=("odin", "odin.unperturbed"), epochs=last, forwards=5),

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from hardness.images import ImageFiles
+from hardness.data.image_files import ImageFiles
 
 # Samples that are evaluated at once, fewer where their images hold more numbers than that: 111 of
 # 224 pixels, whose gradients with respect to the input would else not fit.

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hardness.models import Network
+from hardness.models.networks import Network
 
 
 class Projected(nn.Module):

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hardness import signals
-from hardness.checkpoint import Checkpoint
-from hardness.datasets import Dataset
-from hardness.dynamics import EpochRecord, Recording
-from hardness.options import ModelOptions
+from hardness.data.datasets import Dataset
+from hardness.dynamics.checkpoint import Checkpoint
+from hardness.dynamics.record import EpochRecord, Recording
+from hardness.models.options import ModelOptions
 from hardness.seeding import Streams
+from hardness.signals import logits as logit_signals
 from hardness.training.classification import evaluate, validate
 from hardness.training.folds import Folds
 from hardness.training.loop import Evaluated, Setup, Trained, train
@@ -77,7 +77,7 @@ class _SecondSplit:
             logits = evaluate(network, halves.pixels, seen_first).logits
             total = logits.sum(dtype=torch.float64).item()
             check_finite(total, "the sum of logits", trained.epoch)
-            correct[seen_first] = signals.correct_from_logits(logits, labels[seen_first])
+            correct[seen_first] = logit_signals.correct_from_logits(logits, labels[seen_first])
         validations = [
             validate(network, halves.held_out, halves.held_out_labels)
             for network in halves.networks

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hardness import signals
-from hardness.checkpoint import Checkpoint, weights
-from hardness.datasets import Dataset
-from hardness.dynamics import INIT, EpochRecord, Recording
-from hardness.options import ModelOptions
+from hardness.data.datasets import Dataset
+from hardness.dynamics.checkpoint import Checkpoint, weights
+from hardness.dynamics.record import INIT, EpochRecord, Recording
+from hardness.models.options import ModelOptions
 from hardness.seeding import Streams
-from hardness.signal_names import TRAIN_PHASE
+from hardness.signals import logits as logit_signals
+from hardness.signals.names import TRAIN_PHASE
+from hardness.signals.tracking import EmbeddingTracker, snapshots
 from hardness.training.classification import Evaluation, accuracy, evaluate, validate
 from hardness.training.classifier_passes import check_kept, checkpoint_epochs, classifier_signals
-from hardness.training.embeddings import EmbeddingTracker, snapshots
 from hardness.training.loop import Evaluated, Setup, Trained, arrays, train
 from hardness.training.optimization import check_finite
 from hardness.training.options import Supervised
@@ -110,17 +110,17 @@ class _Supervised:
         if not self.setup.recording.signals:
             return {}
         emb, logits = evaluation
-        found = signals.from_logits(logits, self.labels)
-        found["grand_last_layer"] = signals.grand_last_layer_from_head(
+        found = logit_signals.from_logits(logits, self.labels)
+        found["grand_last_layer"] = logit_signals.grand_last_layer_from_head(
             emb, logits, self.labels
         ).float()
-        found["gradnorm"] = signals.gradnorm_from_head(emb, logits).float()
+        found["gradnorm"] = logit_signals.gradnorm_from_head(emb, logits).float()
         return arrays(found) | self.tracker.update(emb)
 
     def _train_signals(self, trained: Trained) -> dict[str, np.ndarray]:
         """Signals of the presentations, put back into the order of the samples."""
         if not self.setup.recording.signals:
             return {}
-        found = signals.from_logits(torch.cat([*trained.kept]), self.labels[trained.rows])
+        found = logit_signals.from_logits(torch.cat([*trained.kept]), self.labels[trained.rows])
         back = trained.rows.argsort()
         return {f"{name}.train": found[name][back].cpu().numpy() for name in TRAIN_PHASE}

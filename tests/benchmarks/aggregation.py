@@ -11,10 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from hardness.dynamics import (
-    INIT,
+from hardness.dynamics.folder import (
     SPEC,
-    EpochRecord,
     Manifest,
     epoch_file,
     samples_table,
@@ -22,13 +20,16 @@ from hardness.dynamics import (
     write_manifest,
     write_samples,
 )
+from hardness.dynamics.record import INIT, EpochRecord
 from hardness.files import fingerprint
-from hardness.metrics import METRICS
-from hardness.scoring import scorable
-from hardness.signal_names import LOGIT_SIGNALS, TRAIN_PHASE
+from hardness.metrics.registry import METRICS
+from hardness.scoring.runs import scorable
+from hardness.signals.names import LOGIT_SIGNALS, TRAIN_PHASE
 from hardness.training import REGIMENS
-from sweep import aggregate, experiment_file, fanout, standing
-from sweep.spec import RunSpec
+from sweep.aggregation import aggregate, collected_scores
+from sweep.execution import fanout, status
+from sweep.experiment import check
+from sweep.experiment.runs import RunSpec
 from tests.benchmarks import storage
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.memory import Memory
@@ -52,7 +53,7 @@ def measure(_pairs: int, *, core: bool = False) -> list[Figure]:
         started = time.perf_counter()
         with fanout.session():
             up = time.perf_counter()
-            aggregate.quiet()
+            collected_scores.quiet()
             with Memory() as memory:
                 result = aggregate.aggregate(
                     sweep, store, Path(places.storage_path), dataset=None, intervals=False
@@ -125,9 +126,9 @@ def _finished(store, folder, *, core=False):
         "metrics": asked,
         "storage_path": str(folder),
     }
-    checked = experiment_file.check(content, "aggregation")
+    checked = check.check(content, "aggregation")
     spec = dataclasses.replace(checked, dataset_digest="0" * 64)
-    proposal = standing.look(spec, None).proposals[0]
+    proposal = status.look(spec, None).proposals[0]
     parent = store.save_configuration(proposal.configuration, proposal.parameters, 0)
     runs = [RunSpec(configuration=proposal.configuration, seed=s) for s in spec.seeds]
     folders = [folder / "made" / run.run_id for run in runs]
@@ -141,7 +142,7 @@ def _finished(store, folder, *, core=False):
             store.upload(tracking_run, path, path.relative_to(made).as_posix())
         store.log_epoch(tracking_run, EPOCHS - 1, {"val_accuracy": 0.9})
         store.finish(tracking_run)
-    sweep = standing.look(spec, store)
+    sweep = status.look(spec, store)
     assert all(cell.state == "done" for cell in sweep.cells)
     return sweep, float(np.mean(sizes))
 
@@ -188,7 +189,7 @@ def _make(folder, seed):
 
 def _signals(epoch, labels, difficulty, confusion, generator):
     """A logit that grows with the epoch, the slower the harder, against a fixed confusion."""
-    from hardness import signals  # torch, which the measured process does without
+    from hardness.signals import logits as logit_signals
 
     learned = 9 * (1 - difficulty) * (1 - np.exp(-(epoch + 1) / (2 + 30 * difficulty)))
     shrinking = 0.3 + 0.7 * np.cos(np.pi * max(epoch, 0) / (2 * EPOCHS))
@@ -198,8 +199,8 @@ def _signals(epoch, labels, difficulty, confusion, generator):
         (clean + generator.normal(scale=scale * shrinking, size=clean.shape)).astype(np.float32)
         for scale in (0.4, 0.8)
     ]
-    found = signals.from_logits(phases[0], labels)
-    trained = signals.from_logits(phases[1], labels)
+    found = logit_signals.from_logits(phases[0], labels)
+    trained = logit_signals.from_logits(phases[1], labels)
     norm = 1 + learned / 9 + generator.normal(scale=0.05, size=SAMPLES)
     moved = shrinking * (0.1 + difficulty) * generator.gamma(8, 1 / 8, size=SAMPLES)
     return {

@@ -14,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sweep import arenas
+from sweep.scoring import memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Figure:
 
 def measured(name: str, pairs: int, core: bool) -> list[Figure]:
     """Run the benchmark in the module of that name; of aggregation, its core metrics alone."""
-    arenas.share_one()  # as the command line does
+    memory.share_one()  # as the command line does
     measure = importlib.import_module(f"tests.benchmarks.{name}").measure
     return measure(pairs, core=True) if core else measure(pairs)
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from hardness.dynamics import Recording, write_epoch
-from hardness.models import build
-from hardness.options import ModelOptions
+from hardness.dynamics.folder import write_epoch
+from hardness.dynamics.record import Recording
+from hardness.models.networks import build
+from hardness.models.options import ModelOptions
 from hardness.training import REGIMENS
 from hardness.training.options import TrainOptions
 from tests.benchmarks import setting

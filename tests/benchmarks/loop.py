@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import cross_entropy
 
-from hardness.models import build
+from hardness.models.networks import build
 from tests.benchmarks import setting
 from tests.benchmarks.figures import Figure, ratio
 from tests.benchmarks.recording import train

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from hardness.dynamics import Recording
+from hardness.dynamics.record import Recording
 from hardness.training import REGIMENS
 from hardness.training.options import TrainOptions
 from tests.benchmarks import setting

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hardness.datasets import load
-from hardness.options import DatasetOptions, ModelOptions
+from hardness.data.datasets import load
+from hardness.data.options import DatasetOptions
+from hardness.models.options import ModelOptions
 from hardness.training.options import Supervised, TrainOptions
 from hardness.training.supervised import supervised
 from tests.benchmarks import setting

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from hardness.dynamics import Recording
+from hardness.dynamics.record import Recording
 from hardness.training.supervised import supervised
-from sweep.trial import run_pack
+from sweep.execution.trial import run_pack
 from tests.benchmarks import setting, storage
 from tests.benchmarks.figures import Figure, ratio
 

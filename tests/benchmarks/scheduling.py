@@ -5,9 +5,9 @@ import statistics
 import time
 
 from hardness.training.supervised import supervised
-from sweep import fanout
-from sweep.spec import Resources
-from sweep.trial import run_pack
+from sweep.execution import fanout
+from sweep.execution.trial import run_pack
+from sweep.experiment.spec import Resources
 from tests.benchmarks import setting, storage
 from tests.benchmarks.figures import Figure
 

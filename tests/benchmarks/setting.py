@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hardness.datasets import Dataset, Samples, content_digest
-from hardness.options import ModelOptions
+from hardness.data.datasets import Dataset, content_digest
+from hardness.data.source import Samples
+from hardness.models.options import ModelOptions
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.options import Supervised, TrainOptions
-from sweep.spec import Configuration, Pack
+from sweep.experiment.runs import Configuration, Pack
 
 SAMPLES, VALIDATION, CLASSES, PIXELS = 5_000, 1_000, 10, 32
 EPOCHS = 3

@@ -6,8 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from sweep.places import Places
-from sweep.tracking import Store
+from sweep.execution.places import Places
+from sweep.store.mlflow_store import Store
 
 
 @contextlib.contextmanager

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from hardness import signals
-from hardness.dynamics import INIT, Recording
-from hardness.options import ModelOptions
+from hardness.dynamics.record import INIT, Recording
+from hardness.models.options import ModelOptions
 from hardness.seeding import Streams
+from hardness.signals import logits as logit_signals
 from hardness.training import REGIMENS
 from hardness.training.options import TrainOptions
 from tests.trainings import assert_same_bits, few_digits, with_checkpoints
@@ -85,6 +85,6 @@ def test_signals_of_logits_are_those_of_a_cpu():
     generator = torch.Generator().manual_seed(0)
     logits = 30 * torch.randn(5_000, 10, generator=generator)
     labels = torch.randint(10, (5_000,), generator=generator)
-    expected = signals.from_logits(logits, labels)
-    for name, found in signals.from_logits(logits.cuda(), labels.cuda()).items():
+    expected = logit_signals.from_logits(logits, labels)
+    for name, found in logit_signals.from_logits(logits.cuda(), labels.cuda()).items():
         torch.testing.assert_close(found.cpu(), expected[name], msg=f"{name}: {{}}".format)

@@ -19,13 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hardness import checkpoint, datasets
-from hardness.dynamics import (
+from hardness.data import datasets
+from hardness.data.image_files import Cache, ImageFiles, decoded
+from hardness.data.options import DatasetOptions
+from hardness.dynamics import checkpoint as checkpoints
+from hardness.dynamics.folder import (
     MANIFEST,
     SAMPLES,
     SPEC,
     Dynamics,
-    EpochRecord,
     Manifest,
     epoch_file,
     read_summary,
@@ -36,11 +38,10 @@ from hardness.dynamics import (
     write_samples,
     write_spec,
 )
+from hardness.dynamics.importers import import_aum, import_cartography, read_scores
+from hardness.dynamics.record import EpochRecord
+from hardness.dynamics.recorder import Recorder
 from hardness.files import Damaged, fingerprint
-from hardness.foreign import import_aum, import_cartography, read_scores
-from hardness.images import Cache, ImageFiles, decoded
-from hardness.options import DatasetOptions
-from hardness.recorder import Recorder
 from tests.refusals import refused_at_most
 from tests.strategies import few, spoiled
 
@@ -174,14 +175,14 @@ def test_a_summary_that_is_none_is_damaged(tmp_path, summary):
 
 def test_a_spoiled_checkpoint_is_whole_or_none(tmp_path):
     tensors = {"module.weight": torch.arange(20.0)}
-    path = checkpoint.save(checkpoint.Checkpoint(epoch=3, tensors=tensors), tmp_path)
+    path = checkpoints.save(checkpoints.Checkpoint(epoch=3, tensors=tensors), tmp_path)
     whole = path.read_bytes()
 
     @few
     @given(spoiled(whole))
     def check(content):
         path.write_bytes(content)
-        found = checkpoint.load(path)
+        found = checkpoints.load(path)
         assert found is None or isinstance(found.epoch, int)
 
     check()
@@ -430,7 +431,7 @@ def test_no_reader_unpickles_anything(cached, run, tmp_path):
         cached.images.read(torch.arange(2))
 
     torch.save({"module.weight": Marker(marker)}, tmp_path / "epoch=0001.safetensors")
-    assert checkpoint.load(tmp_path / "epoch=0001.safetensors") is None
+    assert checkpoints.load(tmp_path / "epoch=0001.safetensors") is None
 
     metadata = {
         b"ARROW:extension:name": b"arrow.py_extension_type",

@@ -78,13 +78,23 @@ def heavy(*modules):
 
 def test_an_aggregation_loads_torch_and_figures_only_once_it_needs_them():
     # Torch alone would double what the driver takes before the first score is there.
-    assert heavy("sweep.fanout", "sweep.folders", "sweep.aggregate", "sweep.tables") == set()
+    assert (
+        heavy(
+            "sweep.execution.fanout",
+            "sweep.store.recorded_runs",
+            "sweep.aggregation.aggregate",
+            "sweep.report.terminal",
+        )
+        == set()
+    )
 
 
 def test_a_driver_loads_images_and_no_networks():
     # torchvision's networks load torch's compiler, which takes as long as torch itself.
-    assert heavy("sweep.driver") == {"torch"}
+    assert heavy("sweep.execution.driver") == {"torch"}
 
 
 def test_the_look_for_heavy_packages_sees_each():
-    assert heavy("hardness.models", "sweep.bayes", "sweep.report") == HEAVY
+    assert (
+        heavy("hardness.models.networks", "sweep.planning.bayes", "sweep.report.figures") == HEAVY
+    )

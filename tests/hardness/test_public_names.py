@@ -16,9 +16,11 @@ NAMES = [
     "Recorder",
     "ScoreSet",
     "__version__",
+    "agreement",
     "load_dataset",
     "metric",
     "score_folder",
+    "stability",
     "truth_table",
 ]
 HEAVY = ["torch", "ray", "mlflow", "scipy", "sklearn"]

@@ -8,8 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardness.seeding import Streams
-from hardness.stream_names import PURPOSES
+from hardness.seeding import PURPOSES, Streams
 
 seeds = st.integers(0, 2**63)
 purposes = st.sampled_from(PURPOSES)

@@ -3,9 +3,22 @@
 import numpy as np
 import pytest
 
-from hardness import agreement, pairwise, pruning, sequential, stability, truth, variance, weighted
-from hardness.agreement import ScoreSet
-from hardness.rank_biased_overlap import rbo
+from hardness.comparison import (
+    agreement_table,
+    correlation,
+    enough_seeds,
+    intraclass,
+    mean_scores,
+    pairwise,
+    stability,
+    supervised_reference,
+    truth,
+    truth_statistics,
+    variance,
+)
+from hardness.comparison.disjoint_runs import ScoreSet
+from hardness.comparison.rank_biased_overlap import rbo
+from hardness.data import parts
 
 SAMPLES = 8
 LABELS = np.arange(SAMPLES) % 2
@@ -23,22 +36,22 @@ OF_RUNS = {
     "stability": lambda runs: stability.stability(runs, LABELS),
     "stability_and_mean_rank": lambda runs: stability.stability_and_mean_rank(runs, LABELS),
     "mean_normalised_rank": stability.mean_normalised_rank,
-    "mean_over_runs": stability.mean_over_runs,
+    "mean_over_runs": mean_scores.mean_over_runs,
     "spearman_pair_mean": stability.spearman_pair_mean,
     "within": lambda runs: stability.spearman_within_class_pair_mean(runs, LABELS),
     "reliability_of_one": lambda runs: stability.reliability_of_one(runs, LABELS),
     "kendall_w": stability.kendall_w,
     "topk_jaccard": lambda runs: stability.topk_jaccard(runs, 20),
     "topk_overlap_pair_mean": lambda runs: stability.topk_overlap_pair_mean(runs, 20),
-    "icc_c1": stability.icc_c1,
-    "icc_ck": stability.icc_ck,
+    "icc_c1": intraclass.icc_c1,
+    "icc_ck": intraclass.icc_ck,
     "disjoint_halves_m": lambda runs: stability.disjoint_halves_m(runs, 1),
     "variance_components": lambda runs: variance.variance_components([runs, runs]),
-    "look_at": lambda runs: sequential.look_at(runs, 1, (4, 6), 0.9),
-    "supervised_reference": lambda runs: agreement.supervised_reference(
+    "look_at": lambda runs: enough_seeds.look_at(runs, 1, (4, 6), 0.9),
+    "supervised_reference": lambda runs: supervised_reference.supervised_reference(
         {"forgetting_events": runs, "fslt": runs}, without="aum"
     ),
-    "agreement": lambda runs: agreement.agreement(
+    "agreement": lambda runs: agreement_table.agreement(
         [score_set("loss", runs)], [ScoreSet(name="other", scores=OTHER[None])], LABELS, draws=9
     ),
     "truth_table": lambda runs: truth.truth_table(
@@ -49,32 +62,32 @@ OF_RUNS = {
     ),
 }
 OF_SAMPLES = {
-    "spearman": lambda x: agreement.spearman(x, OTHER),
-    "spearman, right": lambda x: agreement.spearman(OTHER, x),
-    "kendall_tau_b": lambda x: agreement.kendall_tau_b(x, OTHER),
-    "topk_overlap": lambda x: agreement.topk_overlap(x, OTHER, 25, draws=9),
-    "spearman_within_class": lambda x: agreement.spearman_within_class(x, OTHER, LABELS),
-    "pearson_of_within_class_ranks": lambda x: agreement.pearson_of_within_class_ranks(
+    "spearman": lambda x: correlation.spearman(x, OTHER),
+    "spearman, right": lambda x: correlation.spearman(OTHER, x),
+    "kendall_tau_b": lambda x: correlation.kendall_tau_b(x, OTHER),
+    "topk_overlap": lambda x: correlation.topk_overlap(x, OTHER, 25, draws=9),
+    "spearman_within_class": lambda x: correlation.spearman_within_class(x, OTHER, LABELS),
+    "pearson_of_within_class_ranks": lambda x: correlation.pearson_of_within_class_ranks(
         x, OTHER, LABELS
     ),
-    "partial_spearman": lambda x: agreement.partial_spearman(x, OTHER, GRADED),
-    "partial_spearman, control": lambda x: agreement.partial_spearman(GRADED, OTHER, x),
+    "partial_spearman": lambda x: correlation.partial_spearman(x, OTHER, GRADED),
+    "partial_spearman, control": lambda x: correlation.partial_spearman(GRADED, OTHER, x),
     "rbo": lambda x: rbo(x, OTHER, draws=9),
     "auroc": lambda x: truth.auroc(x, PLANTED, draws=9),
     "auroc_within_class": lambda x: truth.auroc_within_class(x, PLANTED, LABELS, draws=9),
     "average_precision": lambda x: truth.average_precision(x, PLANTED),
     "precision_at_pi": lambda x: truth.precision_at_pi(x, PLANTED),
     "winner": lambda x: truth.winner({"loss": x, "other": OTHER}, PLANTED),
-    "comparison": lambda x: weighted.comparison(x, GRADED, LABELS, None).values(),
+    "comparison": lambda x: truth_statistics.comparison(x, GRADED, LABELS, None).values(),
     "pairwise_agreement": lambda x: pairwise.pairwise_agreement(
         [ScoreSet(name="x", scores=OTHER[None]), ScoreSet(name="y", scores=GRADED[None])],
         [(0, 1)], IDS, control=x, draws=9,
     ),
-    "ranked_part": lambda x: pruning.ranked_part(x, 0.5, "hardest"),
+    "ranked_part": lambda x: parts.ranked_part(x, 0.5, "hardest"),
 }  # fmt: skip
 TRUTHS = {
     "auroc": lambda truths: truth.auroc(OTHER, truths),
-    "is_binary": weighted.is_binary,
+    "is_binary": truth_statistics.is_binary,
     "winner": lambda truths: truth.winner({"loss": OTHER, "other": GRADED}, truths),
     "truth_table": lambda truths: truth.truth_table(
         {"loss": OTHER[None]}, {"planted": truths}, LABELS, draws=9
@@ -88,8 +101,10 @@ TRUTHS = {
 LABELLED = {
     "stability": lambda labels: stability.stability(OTHER[None], labels),
     "reliability_of_one": lambda labels: stability.reliability_of_one(OTHER[None], labels),
-    "spearman_within_class": lambda labels: agreement.spearman_within_class(OTHER, GRADED, labels),
-    "pearson_of_within_class_ranks": lambda labels: agreement.pearson_of_within_class_ranks(
+    "spearman_within_class": lambda labels: correlation.spearman_within_class(
+        OTHER, GRADED, labels
+    ),
+    "pearson_of_within_class_ranks": lambda labels: correlation.pearson_of_within_class_ranks(
         OTHER, GRADED, labels
     ),
     "auroc_within_class": lambda labels: truth.auroc_within_class(OTHER, PLANTED, labels),
@@ -128,7 +143,7 @@ class TestKinds:
 def test_unsigned_scores_do_not_wrap():
     scores, planted = np.array([0, 1, 2, 200], np.uint8), np.array([0, 0, 1, 1], np.uint8)
     assert truth.auroc(scores, planted).value == 1
-    assert pruning.ranked_part(scores, 0.25, "hardest").tolist() == [3]
+    assert parts.ranked_part(scores, 0.25, "hardest").tolist() == [3]
     assert rbo(scores, np.arange(4.0)).extrapolated == pytest.approx(1)
 
 
@@ -182,7 +197,7 @@ class TestLengths:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda percent: agreement.topk_overlap(OTHER, GRADED, percent),
+        lambda percent: correlation.topk_overlap(OTHER, GRADED, percent),
         lambda percent: stability.topk_jaccard(np.stack([OTHER, GRADED]), percent),
         lambda percent: stability.topk_overlap_pair_mean(np.stack([OTHER, GRADED]), percent),
     ],

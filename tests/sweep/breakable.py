@@ -40,7 +40,7 @@ tracking_uri: {uri}
 WATCH = """
 import os, time
 from pathlib import Path
-import sweep.trial
+import sweep.execution.trial
 
 FOLDER = Path({folder!r})
 HOLD = FOLDER / "hold"
@@ -51,20 +51,20 @@ def held_at(epoch):
     except FileNotFoundError:
         return False
 
-def watched(spool, record, write=sweep.trial.write_epoch):
+def watched(spool, record, write=sweep.execution.trial.write_epoch):
     files = write(spool, record)
     with (FOLDER / "trained").open("a") as log:
         log.write(f"{{spool.name}} {{record.epoch}}\\n")
     return files
 
-def held(checkpoint, folder, save=sweep.trial.save_checkpoint):
+def held(checkpoint, folder, save=sweep.execution.trial.save_checkpoint):
     while held_at(checkpoint.epoch):
         (FOLDER / f"at.{{checkpoint.epoch}}.{{os.getpid()}}").touch()
         time.sleep(0.02)
     save(checkpoint, folder)
 
 if "RAY_RAYLET_PID" in os.environ:
-    sweep.trial.write_epoch, sweep.trial.save_checkpoint = watched, held
+    sweep.execution.trial.write_epoch, sweep.execution.trial.save_checkpoint = watched, held
 """
 
 
@@ -351,7 +351,7 @@ def goes_on(sweep, reference, retrained, before=None):
     before = sweep.ends() if before is None else before
     code, _, err = sweep.run()
     assert code == 0, err
-    same(sweep.tables(), reference)
+    same(sweep.report.terminal(), reference)
     sweep.is_in_order()
     assert sweep.states() == {"done": CELLS}
     assert sweep.again() <= retrained, sweep.trained()

@@ -9,10 +9,11 @@ import urllib.parse
 
 import numpy as np
 
-from hardness.dynamics import EpochRecord, write_epoch
+from hardness.dynamics.folder import write_epoch
+from hardness.dynamics.record import EpochRecord
 from hardness.files import fingerprint
-from sweep.spec import Configuration, RunSpec
-from sweep.tracking import Store
+from sweep.experiment.runs import Configuration, RunSpec
+from sweep.store.mlflow_store import Store
 
 CONFIGURATION = Configuration(
     regimen="supervised",

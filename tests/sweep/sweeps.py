@@ -5,12 +5,15 @@ import io
 
 import numpy as np
 
-from hardness.dynamics import Dynamics
-from sweep import cli, driver, experiment_file, planning, standing
-from sweep.places import Places
-from sweep.spec import Pack, RunSpec
-from sweep.tracking import Store
-from sweep.trial import run_pack
+from hardness.dynamics.folder import Dynamics
+from sweep import cli
+from sweep.execution import driver, status
+from sweep.execution.places import Places
+from sweep.execution.trial import run_pack
+from sweep.experiment import check, yaml_file
+from sweep.experiment.runs import Pack, RunSpec
+from sweep.planning import search
+from sweep.store.mlflow_store import Store
 
 EXPERIMENT = """
 name: {name}
@@ -54,8 +57,8 @@ def by_hand(path, *overrides, checkpoint_seconds=60.0):
 
     What Ray does is another subject of the tests, and a process of its own costs seconds.
     """
-    content = experiment_file.read(path, overrides)
-    spec, dataset = driver.load(experiment_file.check(content, str(path)))
+    content = yaml_file.read(path, overrides)
+    spec, dataset = driver.load(check.check(content, str(path)))
     store = Store.create(driver.places(content, spec)[0], spec.name)
     known = {"dataset_digest": spec.dataset_digest, "dataset_size": spec.dataset_size}
     store.save_sweep({**driver.resolved(content, spec), **known}, {})
@@ -66,7 +69,7 @@ def by_hand(path, *overrides, checkpoint_seconds=60.0):
         recording=spec.needs.recording,
         checkpoint_seconds=checkpoint_seconds,
     )
-    for proposal in planning.proposals(spec, [], {}):
+    for proposal in search.proposals(spec, [], {}):
         parent = store.save_configuration(
             proposal.configuration, proposal.parameters, proposal.number
         )
@@ -94,4 +97,4 @@ def stored(store, tracking_run, names=None):
 
 def cells(name, uri=None):
     """A store and the sweep of that name in it."""
-    return standing.find(name, uri)
+    return status.find(name, uri)

@@ -8,9 +8,11 @@ import pytest
 import torch
 import torchvision
 
-from hardness import scale
-from hardness.metrics import METRICS
-from sweep import driver, experiment_file, planning, standing
+from hardness import limits
+from hardness.metrics.registry import METRICS
+from sweep.execution import driver, status
+from sweep.experiment import check, sections, yaml_file
+from sweep.planning import search, statements
 from tests.photographs import TRAIN, write_imagenet
 from tests.sweep.sweeps import cells, command
 
@@ -40,8 +42,8 @@ def test_a_folder_in_imagenets_layout_is_swept_from_disk(workdir, monkeypatch):
     root = write_imagenet(workdir / "data", train=8, val=2)
     path = experiment(workdir, root, workdir / "cache")
     # As if so few samples were many.
-    monkeypatch.setattr(scale, "LARGE", 95)
-    monkeypatch.setattr(scale, "LOGITS_GIB", 0)
+    monkeypatch.setattr(limits, "LARGE", 95)
+    monkeypatch.setattr(limits, "LOGITS_GIB", 0)
     off = "off: vog, vog_prob, vog_class_z: two input gradients at each of 10 checkpoints, "
     rough = "approximated: prototypicality: k-means in mini-batches, started once"
 
@@ -103,21 +105,21 @@ def sized(size, **changes):
         "regimens": {"supervised": {}, "contrastive": {}},
         **changes,
     }
-    spec = experiment_file.check(content, "big.yaml")
+    spec = check.check(content, "big.yaml")
     return dataclasses.replace(spec, dataset_digest="0" * 64, dataset_size=size)
 
 
 class TestStatements:
     def test_a_small_dataset_needs_none(self):
         spec = sized((50_000, 10, 3, 32, 32))
-        assert planning.statements(spec, []) == []
+        assert statements.statements(spec, []) == []
         assert spec.needs.approximated == {}
         assert spec.needs.ruled_out == set()
         assert spec.needs.metrics == (*METRICS,)
 
     def test_imagenet_says_everything_that_falls_short(self):
         spec = sized(IMAGENET)
-        kinds = [line.split(": ")[:2] for line in planning.statements(spec, [])]
+        kinds = [line.split(": ")[:2] for line in statements.statements(spec, [])]
         assert [kind for kind, _ in kinds] == ["approximated", "approximated", "off", "off", "off"]
         (neighbors, prototypes, vog, pixels, logits) = (names for _, names in kinds)
         assert {"knn_distance", "lid_mle", "lof"} <= {*neighbors.split(", ")}
@@ -136,19 +138,21 @@ class TestStatements:
         spec = sized(IMAGENET, metrics=["vog", "aum"])
         assert spec.needs.metrics == ("vog", "aum")
         assert "vog" in spec.needs.passes["supervised"]
-        assert not any("vog" in line for line in planning.statements(spec, []))
+        assert not any("vog" in line for line in statements.statements(spec, []))
         kept = sized(IMAGENET, keep={"logits": "last"})
         assert kept.needs.ruled_out == set()
         assert "ensemble_mi" in kept.needs.metrics
 
     def test_what_the_regimens_do_not_record_is_not_mentioned(self):
         spec = sized(IMAGENET, regimens={"contrastive": {}})
-        assert not any("vog" in line or "logits" in line for line in planning.statements(spec, []))
+        assert not any(
+            "vog" in line or "logits" in line for line in statements.statements(spec, [])
+        )
 
     def test_it_stays_with_the_sweep(self):
         content = {"name": "big", "dataset": {"name": "digits"}, "regimens": {"supervised": {}}}
         kept = {**content, "dataset_digest": "0" * 64, "dataset_size": [*IMAGENET]}
-        assert experiment_file.check(kept, "stored").dataset_size == IMAGENET
+        assert check.check(kept, "stored").dataset_size == IMAGENET
 
 
 class TestPretrained:
@@ -167,23 +171,23 @@ class TestPretrained:
                 }
             },
         }
-        return experiment_file.check(content, "start.yaml")
+        return check.check(content, "start.yaml")
 
     def test_the_weights_are_said_and_part_of_the_identity(self, spec):
         spec, _ = driver.load(spec)
-        fresh, started = planning.proposals(spec, [], {})
+        fresh, started = search.proposals(spec, [], {})
         assert "pretrained" not in fresh.configuration.model
         assert started.configuration.model["pretrained"] == "IMAGENET1K_V1"
-        assert planning.statements(spec, [fresh]) == []
-        (line,) = planning.statements(spec, [fresh, started])
+        assert statements.statements(spec, [fresh]) == []
+        (line,) = statements.statements(spec, [fresh, started])
         assert line.startswith("pretrained: resnet18 starts from torchvision's IMAGENET1K_V1, ")
 
     def test_they_are_fetched_before_anything_is_trained(self, spec):
         spec, dataset = driver.load(spec)
-        (model,) = planning.pretrained(planning.proposals(spec, [], {}))
+        (model,) = statements.pretrained(search.proposals(spec, [], {}))
         model.weights_file.parent.mkdir(parents=True)
         model.weights_file.write_bytes(b"damaged")
-        with pytest.raises(experiment_file.ExperimentError, match=r"^model: .* to be whole; "):
+        with pytest.raises(sections.ExperimentError, match=r"^model: .* to be whole; "):
             driver.prepare(spec, dataset)
         torch.save(torchvision.models.resnet18().state_dict(), model.weights_file)
         assert driver.prepare(spec, dataset).digest == dataset.digest
@@ -192,12 +196,12 @@ class TestPretrained:
 def test_the_estimate_trains_on_some_of_the_images(tmp_path, monkeypatch):
     root = write_imagenet(tmp_path / "data", classes=3, val=30)
     path = experiment(tmp_path, root, "false")
-    spec, dataset = driver.load(experiment_file.check(experiment_file.read(path), str(path)))
+    spec, dataset = driver.load(check.check(yaml_file.read(path), str(path)))
     monkeypatch.setattr(driver, "MEASURED", 0)
     some, share = driver._some(dataset)
     assert share == pytest.approx(64 / (3 * TRAIN))
     assert len(some.train) == 64
     assert len(some.validation) == 64
     assert {*some.train.labels.tolist()} == {0, 1, 2}
-    sweep = standing.look(spec, None)
+    sweep = status.look(spec, None)
     assert driver.estimate(spec, dataset, sweep.cells) > 0

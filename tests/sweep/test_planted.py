@@ -7,15 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hardness.dynamics import Dynamics
-from hardness.metrics import METRICS
-from hardness.scoring import scorable, score_run
-from sweep import driver, planning
-from sweep.experiment_file import ExperimentError, check
-from sweep.places import Places
-from sweep.spec import Pack, RunSpec
-from sweep.tracking import Store
-from sweep.trial import run_pack
+from hardness.dynamics.folder import Dynamics
+from hardness.metrics.registry import METRICS
+from hardness.scoring.runs import scorable, score_run
+from sweep.execution import driver
+from sweep.execution.places import Places
+from sweep.execution.trial import run_pack
+from sweep.experiment.check import check
+from sweep.experiment.runs import Pack, RunSpec
+from sweep.experiment.sections import ExperimentError
+from sweep.planning import search
+from sweep.store.mlflow_store import Store
 from tests.conftest import SHARED_DATA
 from tests.sweep.sweeps import cells, command, stored
 
@@ -46,7 +48,7 @@ def content(plant=None, **dataset):
 def configuration(plant=None, **dataset):
     """The one configuration of a small sweep, and the dataset that it trains on."""
     spec, loaded = driver.load(check(content(plant, **dataset), "planted.yaml"))
-    (proposal,) = planning.proposals(spec, [], {})
+    (proposal,) = search.proposals(spec, [], {})
     return proposal.configuration, loaded
 
 

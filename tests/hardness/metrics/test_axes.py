@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from hardness import metrics
-from hardness.metrics import METRICS, aum, cartography_confidence, metric
 from hardness.metrics.axes import checked_axes
+from hardness.metrics.cartography import cartography_confidence
+from hardness.metrics.label_margin import aum
+from hardness.metrics.registry import METRICS, metric
 
 
 def arrays(function):

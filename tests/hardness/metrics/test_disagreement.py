@@ -13,13 +13,15 @@ from hypothesis.extra import numpy as hnp
 from scipy.special import entr, softmax
 from sklearn.metrics import roc_auc_score
 
-from hardness import metrics, signals
-from hardness.datasets import load
-from hardness.dynamics import Recording
-from hardness.metrics import METRICS
+from hardness.data.datasets import load
+from hardness.data.options import DatasetOptions
+from hardness.dynamics.record import Recording
+from hardness.metrics import disagreement
 from hardness.metrics.disagreement import MEMBERS, ensembles
-from hardness.options import DatasetOptions, ModelOptions
+from hardness.metrics.registry import METRICS
+from hardness.models.options import ModelOptions
 from hardness.seeding import Streams
+from hardness.signals import logits as logit_signals
 from hardness.training.options import Supervised, TrainOptions
 from hardness.training.supervised import supervised
 from tests.strategies import histories, numbers
@@ -109,7 +111,7 @@ def test_runs_that_are_sure_of_different_classes_disagree():
         [one_hot(0, 0, 0), one_hot(0, 1, 2), np.zeros((3, 1, 3)), one_hot(0, 0, 1)], axis=1
     )
     of_two = math.log(3) - 2 / 3 * math.log(2)
-    entropy, mi = metrics.ensemble_entropy(logits), metrics.ensemble_mi(logits)
+    entropy, mi = disagreement.ensemble_entropy(logits), disagreement.ensemble_mi(logits)
     np.testing.assert_allclose(entropy, [0, math.log(3), math.log(3), of_two], atol=1e-6)
     np.testing.assert_allclose(mi, [0, math.log(3), 0, of_two], atol=1e-6)
 
@@ -117,7 +119,7 @@ def test_runs_that_are_sure_of_different_classes_disagree():
 @given(logits=members())
 def test_ensembles_agree_with_the_definition(logits):
     p = softmax(logits.astype(np.float64), axis=2)
-    entropy, mi = metrics.ensemble_entropy(logits), metrics.ensemble_mi(logits)
+    entropy, mi = disagreement.ensemble_entropy(logits), disagreement.ensemble_mi(logits)
     total, own = entr(p.mean(axis=0)).sum(axis=1), entr(p).sum(axis=2).mean(axis=0)
     np.testing.assert_allclose(entropy, total, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(mi, np.maximum(total - own, 0), rtol=1e-9, atol=1e-12)
@@ -132,7 +134,7 @@ def test_ensembles_ignore_the_order_of_runs_and_a_constant_in_each_row(logits, d
     wide = logits.astype(np.float64)
     runs, samples = (data.draw(st.permutations(range(n))) for n in logits.shape[:2])
     shift = np.array(data.draw(st.lists(numbers(), min_size=len(runs), max_size=len(runs))))
-    for function in (metrics.ensemble_entropy, metrics.ensemble_mi):
+    for function in (disagreement.ensemble_entropy, disagreement.ensemble_mi):
         moved = function(wide[np.ix_(runs, samples)] + shift[:, None, None])
         np.testing.assert_allclose(moved, function(wide)[samples], rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(function(wide[:, :1]), function(wide)[:1], rtol=1e-9, atol=1e-12)
@@ -141,28 +143,28 @@ def test_ensembles_ignore_the_order_of_runs_and_a_constant_in_each_row(logits, d
 @given(logits=members())
 def test_the_entropy_of_identical_runs_is_that_of_one(logits):
     same = np.repeat(logits[:1], 3, axis=0)
-    alone = signals.entropy_from_logits(logits[0].astype(np.float64))
-    np.testing.assert_allclose(metrics.ensemble_entropy(same), alone, rtol=1e-9, atol=1e-12)
-    mi = metrics.ensemble_mi(same)
+    alone = logit_signals.entropy_from_logits(logits[0].astype(np.float64))
+    np.testing.assert_allclose(disagreement.ensemble_entropy(same), alone, rtol=1e-9, atol=1e-12)
+    mi = disagreement.ensemble_mi(same)
     assert (mi >= 0).all()
     np.testing.assert_allclose(mi, 0, atol=1e-13)
 
 
 def test_a_class_that_is_ruled_out_and_logits_that_overflow_a_softmax():
     logits = np.array([[[0.0, 0.0, -np.inf], [1e30, 0.0, -1e30]]] * 3)
-    np.testing.assert_allclose(metrics.ensemble_entropy(logits), [math.log(2), 0], atol=1e-15)
-    np.testing.assert_allclose(metrics.ensemble_mi(logits), [0, 0], atol=1e-15)
+    np.testing.assert_allclose(disagreement.ensemble_entropy(logits), [math.log(2), 0], atol=1e-15)
+    np.testing.assert_allclose(disagreement.ensemble_mi(logits), [0, 0], atol=1e-15)
 
 
 def test_one_class_leaves_no_doubt_and_no_samples_no_scores():
-    for function in (metrics.ensemble_entropy, metrics.ensemble_mi):
+    for function in (disagreement.ensemble_entropy, disagreement.ensemble_mi):
         assert function(np.ones((3, 2, 1))).tolist() == [0.0, 0.0]
         assert function(np.ones((3, 0, 4))).shape == (0,)
 
 
 def test_a_run_without_a_value_leaves_none_for_that_sample_alone():
     logits = np.random.default_rng(0).standard_normal((4, 5, 3))
-    for function in (metrics.ensemble_entropy, metrics.ensemble_mi):
+    for function in (disagreement.ensemble_entropy, disagreement.ensemble_mi):
         whole, spoiled = function(logits), logits.copy()
         spoiled[2, 3, 0] = np.nan
         found = function(spoiled)
@@ -173,13 +175,13 @@ def test_a_run_without_a_value_leaves_none_for_that_sample_alone():
 @pytest.mark.parametrize("row", [[np.inf, 0.0], [-np.inf, -np.inf], [np.inf, np.inf]])
 def test_infinite_logits_leave_no_value_and_no_warning(row):
     logits = np.array([[row, [0.0, 0.0]]] * 3)
-    np.testing.assert_array_equal(metrics.ensemble_mi(logits), [np.nan, 0])
-    np.testing.assert_allclose(metrics.ensemble_entropy(logits), [np.nan, math.log(2)])
+    np.testing.assert_array_equal(disagreement.ensemble_mi(logits), [np.nan, 0])
+    np.testing.assert_allclose(disagreement.ensemble_entropy(logits), [np.nan, math.log(2)])
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_fewer_than_three_runs_are_no_ensemble(n):
-    for function in (metrics.ensemble_entropy, metrics.ensemble_mi):
+    for function in (disagreement.ensemble_entropy, disagreement.ensemble_mi):
         with pytest.raises(ValueError, match=f"at least 3 members; got {n}"):
             unchecked(function)(np.zeros((n, 2, 3)))
 
@@ -189,7 +191,7 @@ def test_it_is_the_mean_of_probabilities_not_of_logits_nor_over_epochs():
     logits = np.array([[[30.0, 0.0]], [[0.0, 3.0]], [[0.0, 3.0]]])
     of_mean_logits = entr(softmax(logits.mean(axis=0), axis=1)).sum()
     assert of_mean_logits < 0.01
-    assert metrics.ensemble_entropy(logits)[0] > 0.6
+    assert disagreement.ensemble_entropy(logits)[0] > 0.6
 
 
 @pytest.mark.parametrize("key", ENSEMBLE)

@@ -8,12 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hardness.metrics import (
-    METRICS,
-    feature_norm_discrepancy,
-    lgn_discrepancy,
-    msd_discrepancy,
-)
+from hardness.metrics.discrepancy import feature_norm_discrepancy, lgn_discrepancy, msd_discrepancy
+from hardness.metrics.registry import METRICS
 from tests.strategies import histories
 
 FUNCTIONS = (msd_discrepancy, feature_norm_discrepancy, lgn_discrepancy)

@@ -8,16 +8,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardness import signals
-from hardness.metrics import (
-    METRICS,
+from hardness.metrics.displacement import (
     feature_norm_mean,
     feature_norm_std,
     msd_cosine,
     msd_mean,
     msd_std,
 )
-from hardness.training.embeddings import EmbeddingTracker
+from hardness.metrics.registry import METRICS
+from hardness.signals import embeddings as embedding_signals
+from hardness.signals.tracking import EmbeddingTracker
 from tests.strategies import embeddings
 
 EPOCHS = st.integers(1, 5)
@@ -25,7 +25,7 @@ EPOCHS = st.integers(1, 5)
 
 def recorded(emb):
     """The signals as a run records them: no displacement into the first epoch."""
-    norm = np.stack([signals.feature_norm_from_embeddings(epoch) for epoch in emb])
+    norm = np.stack([embedding_signals.feature_norm_from_embeddings(epoch) for epoch in emb])
     msd = np.full(norm.shape, np.nan)
     for e in range(1, len(emb)):
         msd[e] = ((emb[e].astype(np.float64) - emb[e - 1]) ** 2).mean(axis=1)

@@ -8,12 +8,14 @@ from pytorch_ood.detector import ODIN, GradNorm
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from hardness import metrics, signals
-from hardness.datasets import load
-from hardness.metrics import METRICS
-from hardness.models import build
-from hardness.options import DatasetOptions, ModelOptions
+from hardness.data.datasets import load
+from hardness.data.options import DatasetOptions
+from hardness.metrics import distribution
+from hardness.metrics.registry import METRICS
+from hardness.models.networks import build
+from hardness.models.options import ModelOptions
 from hardness.seeding import Streams
+from hardness.signals import logits as logit_signals
 from hardness.training.classifier_passes import classifier_signals
 from hardness.training.options import Supervised, TrainOptions
 from hardness.training.pixels import Pixels
@@ -24,14 +26,14 @@ KEYS = ("odin", "odin.unperturbed", "gradnorm")
 SEEDED = Streams(seed=0)
 
 
-@pytest.mark.parametrize("function", [metrics.odin, metrics.gradnorm])
+@pytest.mark.parametrize("function", [distribution.odin, distribution.gradnorm])
 def test_worked_by_hand(function):
     values = np.array([[0.25, 0.5], [0.75, 1.0]])
     assert function(values).tolist() == [0.75, 1.0]
     assert function(values, over="all").tolist() == [0.5, 0.75]
 
 
-@pytest.mark.parametrize("function", [metrics.odin, metrics.gradnorm])
+@pytest.mark.parametrize("function", [distribution.odin, distribution.gradnorm])
 @given(case=histories(dtype=np.float64, low=0.0))
 def test_the_last_epoch_and_the_mean_of_the_seen_ones(function, case):
     values, seen = case
@@ -46,7 +48,7 @@ def test_scores_that_differ_in_their_last_digits_keep_their_order():
     close = 0.1 + 1e-12 * np.arange(6.0)
     assert len(np.unique(close.astype(np.float32))) == 1
     for over in ("last", "all"):
-        found = metrics.odin(np.stack([close, close, close]), over=over)
+        found = distribution.odin(np.stack([close, close, close]), over=over)
         assert (np.diff(found) > 0).all()
 
 
@@ -79,7 +81,7 @@ class Trained:
         found = classifier_signals(["odin"], self.network, pixels, labels, streams=SEEDED, epoch=0)
         with torch.no_grad():
             emb = self.network.encoder(self.normalised(images))
-            found["gradnorm"] = signals.gradnorm_from_head(emb, self.network.head(emb))
+            found["gradnorm"] = logit_signals.gradnorm_from_head(emb, self.network.head(emb))
         recorded = {name: values[None].numpy() for name, values in found.items()}
         return {key: METRICS[key].sign * METRICS[key].score(recorded) for key in KEYS}
 

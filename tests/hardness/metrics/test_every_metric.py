@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import make_blobs
 
-from hardness import signals
-from hardness.metrics import METRICS
-from hardness.neighbors import neighbors
-from hardness.signal_names import LOGIT_SIGNALS
+from hardness.metrics.registry import METRICS
+from hardness.signals import logits as logit_signals
+from hardness.signals.names import LOGIT_SIGNALS
+from hardness.signals.neighbors import neighbors
 from hardness.training import REGIMENS
 
 EPOCHS = 21  # so that every metric has the epochs that it asks for
@@ -56,7 +56,7 @@ def _recorded(epochs, samples, classes, seed):
     logits = 3 * rng.standard_normal((2, epochs, samples, classes)).astype(np.float32)
     found = {"labels": labels, "n_classes": classes}
     for suffix, history in zip(("", ".train"), logits, strict=True):
-        rows = signals.from_logits(history.reshape(-1, classes), np.tile(labels, epochs))
+        rows = logit_signals.from_logits(history.reshape(-1, classes), np.tile(labels, epochs))
         found |= {f"{name}{suffix}": v.reshape(epochs, samples) for name, v in rows.items()}
     for name in sorted(SPLITS):
         found[name] = rng.random((epochs, samples)) < 0.5

@@ -7,18 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from hardness.metrics import (
-    METRICS,
-    cartography_correctness,
+from hardness.metrics.cartography import cartography_correctness
+from hardness.metrics.forgetting import (
     censored,
     forgetting_events,
     fslt,
     learned_first_epoch,
     never_learned,
-    seed_fsrt,
-    seed_ssft,
-    ssft,
 )
+from hardness.metrics.registry import METRICS
+from hardness.metrics.second_split import seed_fsrt, seed_ssft, ssft
 from tests.strategies import histories
 
 # One row per sample, read from the first epoch to the last.

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from hardness import metrics
-from hardness.datasets import load
-from hardness.dynamics import Recording
-from hardness.metrics import METRICS
-from hardness.options import DatasetOptions, ModelOptions
+from hardness.data.datasets import load
+from hardness.data.options import DatasetOptions
+from hardness.dynamics.record import Recording
+from hardness.metrics import gradients
+from hardness.metrics.registry import METRICS
+from hardness.models.options import ModelOptions
 from hardness.seeding import Streams
 from hardness.training.options import Supervised, TrainOptions
 from hardness.training.supervised import supervised
@@ -43,7 +44,7 @@ def test_the_last_of_the_epochs_that_were_scored_counts(key):
 @given(case=histories(low=0.0))
 def test_the_mean_over_epochs_is_that_of_the_seen_ones(case):
     values, seen = case
-    found = metrics.grand_last_layer(values, seen, over="all")
+    found = gradients.grand_last_layer(values, seen, over="all")
     for i, here in enumerate(seen.T):
         expected = values[here, i].astype(np.float64).mean() if here.any() else np.nan
         np.testing.assert_allclose(found[i], expected, rtol=1e-12)
@@ -70,14 +71,14 @@ def test_class_z_worked_by_hand():
     vog, labels = np.array([[1.0, 2.0, 3.0, 6.0, 8.0]]), np.array([0, 1, 0, 1, 0])
     spread = math.sqrt(26 / 3)
     expected = [-3 / spread, -1.0, -1 / spread, 1.0, 4 / spread]
-    np.testing.assert_allclose(metrics.vog_class_z(vog, labels), expected, rtol=1e-12)
+    np.testing.assert_allclose(gradients.vog_class_z(vog, labels), expected, rtol=1e-12)
 
 
 def test_class_z_has_the_population_spread_of_the_authors():
     """NumPy's default, ``ddof=0``; pandas' would shrink scores of small classes."""
     vog, labels = np.array([[1.0, 2.0, 4.0]]), np.zeros(3, dtype=np.int64)
-    np.testing.assert_allclose(metrics.vog_class_z(vog, labels), stats.zscore(vog[0]), rtol=1e-12)
-    assert not np.allclose(metrics.vog_class_z(vog, labels), stats.zscore(vog[0], ddof=1))
+    np.testing.assert_allclose(gradients.vog_class_z(vog, labels), stats.zscore(vog[0]), rtol=1e-12)
+    assert not np.allclose(gradients.vog_class_z(vog, labels), stats.zscore(vog[0], ddof=1))
 
 
 @given(data=st.data())
@@ -85,7 +86,7 @@ def test_class_z_agrees_with_scipy_and_has_mean_0_and_spread_1(data):
     n = data.draw(st.integers(1, 12))
     values = np.array(data.draw(st.lists(numbers(0.0, 9.0), min_size=n, max_size=n)))
     labels = np.array(data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)))
-    found = metrics.vog_class_z(values[None], labels)
+    found = gradients.vog_class_z(values[None], labels)
     for label in np.unique(labels):
         mine = labels == label
         if mine.sum() == 1:
@@ -97,27 +98,27 @@ def test_class_z_agrees_with_scipy_and_has_mean_0_and_spread_1(data):
             np.testing.assert_allclose(found[mine], stats.zscore(values[mine]), atol=1e-6)
             np.testing.assert_allclose(found[mine].mean(), 0, atol=1e-6)
             np.testing.assert_allclose(found[mine].std(), 1, rtol=1e-6)
-    np.testing.assert_allclose(metrics.vog_class_z(2 * values[None], labels), found, atol=1e-6)
+    np.testing.assert_allclose(gradients.vog_class_z(2 * values[None], labels), found, atol=1e-6)
 
 
 def test_a_class_of_one_sample_or_of_equal_values():
     """No spread is missing; equal values are 0, though rounding leaves some spread of theirs."""
     vog = np.array([[0.1, 0.1, 0.1, 5.0, 2.0, 4.0]])
-    found = metrics.vog_class_z(vog, np.array([3, 3, 3, 1, 0, 0]))
+    found = gradients.vog_class_z(vog, np.array([3, 3, 3, 1, 0, 0]))
     np.testing.assert_array_equal(found, [0, 0, 0, np.nan, -1, 1])
 
 
 def test_a_sample_without_a_value_leaves_its_class_alone():
     vog, labels = np.array([[1.0, np.nan, 3.0, 5.0, 7.0]]), np.array([0, 0, 0, 1, 1])
-    np.testing.assert_array_equal(metrics.vog_class_z(vog, labels), [-1, np.nan, 1, -1, 1])
+    np.testing.assert_array_equal(gradients.vog_class_z(vog, labels), [-1, np.nan, 1, -1, 1])
     seen = np.array([[True, False, True, True, True]])
     vog[0, 1] = 100.0
-    np.testing.assert_array_equal(metrics.vog_class_z(vog, labels, seen), [-1, np.nan, 1, -1, 1])
+    np.testing.assert_array_equal(gradients.vog_class_z(vog, labels, seen), [-1, np.nan, 1, -1, 1])
 
 
 def test_labels_of_other_samples_are_refused():
     with pytest.raises(ValueError, match=r"one label for each of 2 samples; got \(3,\)"):
-        unchecked(metrics.vog_class_z)(np.ones((1, 2)), np.zeros(3, dtype=int))
+        unchecked(gradients.vog_class_z)(np.ones((1, 2)), np.zeros(3, dtype=int))
 
 
 # Planted samples

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch.nn.functional import cross_entropy
 
-from hardness.metrics import METRICS, irreducible_loss, rho_loss
+from hardness.metrics.holdout import irreducible_loss, rho_loss
+from hardness.metrics.registry import METRICS
 from tests.strategies import histories, numbers
 
 HOLDOUT = np.array([0.5, 4.0, 0.0])

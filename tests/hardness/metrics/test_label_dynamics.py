@@ -11,19 +11,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hardness import signals
-from hardness.metrics import (
-    METRICS,
-    aum,
-    aum_pre_decay,
+from hardness.metrics.cartography import (
     cartography_confidence,
     cartography_correctness,
     cartography_variability,
     data_iq_aleatoric,
-    el2n,
-    mean_loss,
 )
+from hardness.metrics.error_norm import el2n
 from hardness.metrics.history import std_seen
+from hardness.metrics.label_margin import aum, aum_pre_decay
+from hardness.metrics.loss import mean_loss
+from hardness.metrics.registry import METRICS
+from hardness.signals import logits as logit_signals
 from hardness.training.optimization import learning_rate
 from hardness.training.options import TrainOptions
 from tests.strategies import histories, numbers
@@ -50,7 +49,7 @@ def test_a_mislabeled_sample_scores_harder(key):
     """Twenty epochs in which logits grow toward the true class; one label is another."""
     growth = np.linspace(0.1, 4.0, 20)[:, None, None]
     logits = growth * np.eye(3)[[0, 0]]
-    rows = [signals.from_logits(epoch, np.array([0, 1])) for epoch in logits]
+    rows = [logit_signals.from_logits(epoch, np.array([0, 1])) for epoch in logits]
     recorded = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     clean, mislabeled = METRICS[key].sign * METRICS[key].score(recorded)
     assert mislabeled > clean
@@ -69,7 +68,7 @@ def test_aum_agrees_with_the_authors_package(tmp_path_factory, case, classes, da
     shape = case[0].shape
     logits = data.draw(hnp.arrays(np.float32, (*shape, classes), elements=numbers()))
     labels = data.draw(hnp.arrays(np.int64, shape[1], elements=st.integers(0, classes - 1)))
-    margins = np.stack([signals.label_margin_from_logits(epoch, labels) for epoch in logits])
+    margins = np.stack([logit_signals.label_margin_from_logits(epoch, labels) for epoch in logits])
     seen = case[1] & (case[1].sum(axis=1, keepdims=True) > 1)
 
     theirs = AUMCalculator(str(tmp_path_factory.getbasetemp()))

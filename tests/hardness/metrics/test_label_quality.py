@@ -9,11 +9,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hardness.metrics import (
-    METRICS,
+from hardness.metrics.label_quality import (
     label_quality_normalized_margin,
     label_quality_self_confidence,
 )
+from hardness.metrics.registry import METRICS
 
 METHODS = {
     "self_confidence": label_quality_self_confidence,

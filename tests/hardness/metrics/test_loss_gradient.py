@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from hardness.metrics import METRICS, lgn_mean, lgn_std
+from hardness.metrics.loss_gradient import lgn_mean, lgn_std
+from hardness.metrics.registry import METRICS
 from tests.strategies import histories
 
 

@@ -11,17 +11,17 @@ from hypothesis.extra import numpy as hnp
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.preprocessing import normalize as sklearn_normalize
 
-from hardness.metrics import (
-    METRICS,
+from hardness.metrics.neighborhood import (
     has_duplicate,
     knn_distance,
     knn_label_disagreement,
     lid_mle,
     lid_mle_harmonic,
     lid_mle_pixels,
-    lof,
 )
-from hardness.neighbors import neighbors, pixel_distances
+from hardness.metrics.outliers import lof
+from hardness.metrics.registry import METRICS
+from hardness.signals.neighbors import neighbors, pixel_distances
 from tests.strategies import embeddings
 
 

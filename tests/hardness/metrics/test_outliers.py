@@ -11,8 +11,9 @@ from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.preprocessing import normalize as sklearn_normalize
 
-from hardness.metrics import METRICS, isolation_forest, lof
-from hardness.neighbors import neighbors
+from hardness.metrics.outliers import isolation_forest, lof
+from hardness.metrics.registry import METRICS
+from hardness.signals.neighbors import neighbors
 from tests.strategies import embeddings
 
 KEYS = ("lof", "isolation_forest")

@@ -12,14 +12,14 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy.stats import entropy
 
-from hardness.metrics import (
-    METRICS,
+from hardness.metrics import pixels as module
+from hardness.metrics.pixels import (
     image_compressed_size,
     image_entropy,
     image_l2_norm,
     total_variation,
 )
-from hardness.metrics import pixels as module
+from hardness.metrics.registry import METRICS
 
 pictures = hnp.arrays(
     np.uint8,

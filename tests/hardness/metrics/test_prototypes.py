@@ -12,13 +12,13 @@ from sklearn.datasets import make_blobs
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import normalize
 
-from hardness.metrics import (
-    METRICS,
+from hardness.comparison.stability import spearman_pair_mean
+from hardness.metrics.prototypes import (
     prototypicality,
     prototypicality_of_random_states,
     prototypicality_supervised,
 )
-from hardness.stability import spearman_pair_mean
+from hardness.metrics.registry import METRICS
 from tests.strategies import embeddings
 
 

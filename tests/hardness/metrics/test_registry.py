@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import hardness.metrics
-from hardness.metrics import METRICS, labels_used, metric
-from hardness.metrics.registry import Metric
+from hardness.metrics.registry import METRICS, Metric, labels_used, metric
 
 KEYS = [
     "aum",

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardness.metrics import (
-    METRICS,
-    fslt,
+from hardness.metrics.forgetting import fslt
+from hardness.metrics.registry import METRICS
+from hardness.metrics.second_split import (
     learned_at_switch,
     seed_changes,
     seed_fsrt,

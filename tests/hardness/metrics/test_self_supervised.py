@@ -5,18 +5,17 @@ import pytest
 import torch
 from hypothesis import given
 
-from hardness import signals
-from hardness.metrics import (
-    METRICS,
-    labels_used,
+from hardness.metrics.registry import METRICS, labels_used
+from hardness.metrics.self_supervised import (
     reconstruction_error,
     ssl_loss_barlow,
     ssl_loss_ntxent,
     ssl_param_grad_norm,
     ssl_perturbation_gain,
 )
+from hardness.signals import embeddings as embedding_signals
+from hardness.signals.views import barlow_alignment, barlow_influence, ntxent_of_samples
 from hardness.training import REGIMENS
-from hardness.view_losses import barlow_alignment, barlow_influence, ntxent_of_samples
 from tests.strategies import histories
 
 FUNCTIONS = (
@@ -97,6 +96,6 @@ def test_a_sample_whose_views_disagree_scores_harder():
 def test_an_image_that_is_drawn_badly_scores_harder():
     images = np.array([[[0.0, 1.0]], [[0.5, 0.5]]])
     again = np.array([[[0.5, 0.5]], [[0.5, 0.25]]])
-    error = signals.reconstruction_error_from_images(again, images)
+    error = embedding_signals.reconstruction_error_from_images(again, images)
     assert error.tolist() == [0.25, 0.03125]
     assert reconstruction_error(error[None]).argmax() == 0

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from hardness import signals
-from hardness.metrics import METRICS, energy, margin, max_softmax, predictive_entropy
+from hardness.metrics.registry import METRICS
+from hardness.metrics.softmax import energy, margin, max_softmax, predictive_entropy
+from hardness.signals import logits as logit_signals
 from tests.strategies import histories
 
 FUNCTIONS = (max_softmax, predictive_entropy, margin, energy)
@@ -22,7 +23,7 @@ def test_worked_by_hand(function):
 @pytest.mark.parametrize("key", KEYS)
 def test_an_undecided_sample_scores_harder(key):
     logits = np.array([[6.0, 0.0, 0.0], [0.2, 0.1, 0.0]])
-    recorded = {k: v[None] for k, v in signals.from_logits(logits, np.array([0, 0])).items()}
+    recorded = {k: v[None] for k, v in logit_signals.from_logits(logits, np.array([0, 0])).items()}
     sure, undecided = METRICS[key].sign * METRICS[key].score(recorded)
     assert undecided > sure
     sure, undecided = METRICS[key].sign * METRICS[f"{key}.mean"].score(recorded)

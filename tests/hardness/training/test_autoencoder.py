@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from hardness import checkpoint as checkpoints
-from hardness.datasets import Dataset, Samples, load
-from hardness.dynamics import INIT, Diverged, Recording
-from hardness.models import build
-from hardness.options import Augmentation, DatasetOptions, ModelOptions
+from hardness.data.datasets import Dataset, load
+from hardness.data.options import DatasetOptions
+from hardness.data.source import Samples
+from hardness.dynamics import checkpoint as checkpoints
+from hardness.dynamics.record import INIT, Diverged, Recording
+from hardness.models.networks import build
+from hardness.models.options import Augmentation, ModelOptions
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.autoencoder import Reconstruction, _halvings, autoencoder

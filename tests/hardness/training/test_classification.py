@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import top_k_accuracy_score
 
-from hardness import signals
-from hardness.models import build
-from hardness.options import ModelOptions
+from hardness.models.networks import build
+from hardness.models.options import ModelOptions
 from hardness.seeding import Streams
+from hardness.signals import logits as logit_signals
 from hardness.training.classification import validate, within_top
 from hardness.training.pixels import Pixels
 
@@ -47,7 +47,7 @@ def test_top5_counts_a_row_with_nan_as_wrong():
 )
 def test_the_largest_logit_is_that_of_the_signal(logits, labels):
     logits, labels = torch.from_numpy(logits), torch.tensor(labels)
-    assert within_top(logits, labels, 1).equal(signals.correct_from_logits(logits, labels))
+    assert within_top(logits, labels, 1).equal(logit_signals.correct_from_logits(logits, labels))
 
 
 @pytest.mark.parametrize(("n_classes", "has"), [(9, False), (10, True)])

@@ -8,14 +8,16 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from hardness import checkpoint as checkpoints
-from hardness.checkpoint import weights
-from hardness.datasets import load
-from hardness.dynamics import INIT, Recording, write_epoch
-from hardness.models import build
-from hardness.options import Augmentation, DatasetOptions, ModelOptions
+from hardness.data.datasets import load
+from hardness.data.options import DatasetOptions
+from hardness.dynamics import checkpoint as checkpoints
+from hardness.dynamics.checkpoint import weights
+from hardness.dynamics.folder import write_epoch
+from hardness.dynamics.record import INIT, Recording
+from hardness.models.networks import build
+from hardness.models.options import Augmentation, ModelOptions
 from hardness.seeding import Streams
-from hardness.signals import mixture_entropy, mutual_information
+from hardness.signals.ensembles import mixture_entropy, mutual_information
 from hardness.training import classifier_passes
 from hardness.training.classifier_passes import check_kept, checkpoint_epochs, classifier_signals
 from hardness.training.options import Supervised, TrainOptions

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from hardness import checkpoint as checkpoints
-from hardness.datasets import Dataset
-from hardness.dynamics import INIT, Diverged, Recording
-from hardness.options import Augmentation, ModelOptions
+from hardness.data.datasets import Dataset
+from hardness.dynamics import checkpoint as checkpoints
+from hardness.dynamics.record import INIT, Diverged, Recording
+from hardness.models.options import Augmentation, ModelOptions
 from hardness.seeding import Streams
 from hardness.training import REGIMENS
 from hardness.training.contrastive import contrastive

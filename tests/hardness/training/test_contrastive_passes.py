@@ -7,11 +7,12 @@ import pytest
 import torch
 from lightly.loss import BarlowTwinsLoss, NTXentLoss
 
-from hardness import checkpoint as checkpoints
-from hardness.augmentation import augment, draw
-from hardness.datasets import load
-from hardness.dynamics import INIT, Recording
-from hardness.options import Augmentation, DatasetOptions, ModelOptions
+from hardness.data.datasets import load
+from hardness.data.options import DatasetOptions
+from hardness.dynamics import checkpoint as checkpoints
+from hardness.dynamics.record import INIT, Recording
+from hardness.models.augmentation import augment, draw
+from hardness.models.options import Augmentation, ModelOptions
 from hardness.seeding import Streams
 from hardness.training.contrastive import _Contrastive, _objective, contrastive
 from hardness.training.contrastive_passes import BATCH, EPSILON, contrastive_signals, fixed_batches

@@ -8,15 +8,19 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import cross_entropy
 
-from hardness import checkpoint as checkpoints
-from hardness import model_signals
-from hardness.datasets import Dataset, Samples, load
-from hardness.dynamics import INIT, Diverged, Recording
-from hardness.metrics import irreducible_loss, label_quality_self_confidence, mean_loss, rho_loss
-from hardness.models import build
-from hardness.options import Augmentation, DatasetOptions, ModelOptions
+from hardness.data.datasets import Dataset, load
+from hardness.data.options import DatasetOptions
+from hardness.data.source import Samples
+from hardness.dynamics import checkpoint as checkpoints
+from hardness.dynamics.record import INIT, Diverged, Recording
+from hardness.metrics.holdout import irreducible_loss, rho_loss
+from hardness.metrics.label_quality import label_quality_self_confidence
+from hardness.metrics.loss import mean_loss
+from hardness.models.networks import build
+from hardness.models.options import Augmentation, ModelOptions
 from hardness.seeding import Streams
-from hardness.signal_names import LOGIT_SIGNALS
+from hardness.signals import gradients as gradient_signals
+from hardness.signals.names import LOGIT_SIGNALS
 from hardness.training import REGIMENS, loop
 from hardness.training.cross_fit import cross_fit
 from hardness.training.folds import deal
@@ -297,7 +301,7 @@ def test_scoring_passes_are_made_by_the_network_that_never_saw_the_sample(digits
     def odin(network, rows):
         network = restored(digits, state, network)
         unit = pixels[rows].float()
-        return model_signals.odin_from_model(lambda x: network(((x - mean) / std).float()), unit)
+        return gradient_signals.odin_from_model(lambda x: network(((x - mean) / std).float()), unit)
 
     for one in range(3):
         mine = fold == one

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
-from hardness.dynamics import Diverged
+from hardness.dynamics.record import Diverged
 from hardness.training.optimization import (
     autocast,
     batches,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardness.dynamics import Recording
-from hardness.metrics import METRICS
+from hardness.dynamics.record import Recording
+from hardness.metrics.registry import METRICS
 from hardness.training import REGIMENS
 from hardness.training.passes import Pass, ends_and_between, evenly, last, schedule
 

@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from hardness import checkpoint as checkpoints
-from hardness.datasets import Dataset, Samples, load
-from hardness.dynamics import INIT, Diverged, Recording
-from hardness.metrics import ssft
-from hardness.models import build
-from hardness.options import Augmentation, DatasetOptions, ModelOptions
+from hardness.data.datasets import Dataset, load
+from hardness.data.options import DatasetOptions
+from hardness.data.source import Samples
+from hardness.dynamics import checkpoint as checkpoints
+from hardness.dynamics.record import INIT, Diverged, Recording
+from hardness.metrics.second_split import ssft
+from hardness.models.networks import build
+from hardness.models.options import Augmentation, ModelOptions
 from hardness.seeding import Streams
 from hardness.training import REGIMENS, loop
 from hardness.training.folds import deal

@@ -1,0 +1,1 @@
+"""Scores against other seeds, other metrics and the truth."""

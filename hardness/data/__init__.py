@@ -1,0 +1,1 @@
+"""Samples with stable ids: images and labels, splits, parts."""

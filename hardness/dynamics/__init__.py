@@ -1,0 +1,1 @@
+"""What a run leaves behind: its records, their folder, checkpoints, recorder, importers."""

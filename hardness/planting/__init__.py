@@ -1,0 +1,1 @@
+"""Known hardness, put into the training samples, and where it is."""

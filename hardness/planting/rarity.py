@@ -1,0 +1,86 @@
+"""Rare subgroups and long tails: samples that are left out."""
+
+import math
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from hardness.data.datasets import Dataset
+from hardness.data.source import first_of_each_class
+from hardness.planting.class_groups import SUPERCLASSES
+from hardness.planting.ground import Draws, Ground, class_number
+from hardness.planting.labels import several_channels
+from hardness.planting.options import LongTail, RareSubgroup
+
+
+def rare_subgroup(ground: Ground, kind: str, options: RareSubgroup) -> None:
+    members = _members(options.groups, ground.dataset)
+    draws = ground.draws(kind, options.seed)
+    order = draws.raw("order", len(ground.classes))
+    step = np.zeros(len(ground.classes), dtype=np.int64)
+    for group, (name, classes) in enumerate(members.items()):
+        if not len(classes):
+            raise ValueError(f"groups: expected classes in {name!r}; got none")
+        ground.groups[classes] = group
+        step[classes] = np.argsort(np.argsort(order[classes]))
+    factor = Fraction(repr(options.factor))
+    counts = np.bincount(ground.given, minlength=len(step))
+    quotas = [math.floor(n * factor ** int(g)) for n, g in zip(counts, step, strict=True)]
+    ground.classes, ground.subgroup = tuple(members), True
+    _thin(ground, draws, counts, np.array(quotas))
+    _mark_rare(ground, kind, -math.log2(options.factor) * step)
+
+
+def long_tail(ground: Ground, kind: str, options: LongTail) -> None:
+    n_classes = several_channels(ground)
+    draws = ground.draws(kind, options.seed)
+    tail = np.argsort(np.argsort(draws.raw("order", n_classes))) / (n_classes - 1)
+    counts = np.bincount(ground.given, minlength=n_classes)
+    _thin(ground, draws, counts, np.floor(counts / options.imbalance**tail).astype(np.int64))
+    _mark_rare(ground, kind, math.log2(options.imbalance) * tail)
+
+
+def _thin(
+    ground: Ground,
+    draws: Draws,
+    counts: Int64[np.ndarray, " classes"],
+    quotas: Int64[np.ndarray, " classes"],
+) -> None:
+    """Keep so many rows of each class, at least one where there is any."""
+    quotas = np.maximum(quotas, np.minimum(counts, 1))
+    ground.keep(first_of_each_class(ground.given, quotas, draws.of_rows("choice")))
+
+
+def _mark_rare(ground: Ground, kind: str, halvings: Float64[np.ndarray, " classes"]) -> None:
+    """Rows count as planted in all classes but the whole ones; the truth is how rare they are."""
+    truth = halvings[ground.given]
+    ground.hits[kind], ground.truth[kind] = truth > 0, truth
+
+
+def _members(
+    groups: Mapping[str, Iterable[str | int]] | None, dataset: Dataset
+) -> dict[str, Int64[np.ndarray, " classes"]]:
+    """The classes of each superclass; every class belongs to one."""
+    chosen = SUPERCLASSES.get(dataset.name) if groups is None else groups
+    if chosen is None:
+        raise ValueError(
+            f"groups: expected superclass to classes; got none, and {dataset.name} has no "
+            f"superclasses of its own, as {' and '.join(SUPERCLASSES)} have"
+        )
+    found = {
+        name: np.array(
+            [class_number(c, dataset.classes, "groups") for c in members], dtype=np.int64
+        )
+        for name, members in chosen.items()
+    }
+    every = np.concatenate([*found.values(), np.array([], dtype=np.int64)])
+    times = np.bincount(every, minlength=len(dataset.classes))
+    if (times != 1).any():
+        wrong = int(np.flatnonzero(times != 1)[0])
+        raise ValueError(
+            f"groups: expected every class in one superclass; got {dataset.classes[wrong]!r} "
+            f"in {times[wrong]}"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""The dynamics of one run, or the images alone, as scores."""

@@ -1,0 +1,1 @@
+"""Numbers for each sample, from logits, embeddings, gradients, views and neighbors."""

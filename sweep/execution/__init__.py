@@ -1,0 +1,1 @@
+"""From a checked spec to trained cells: driver, Ray Tune, packs, progress, status."""

@@ -1,0 +1,76 @@
+"""A user's own metrics: one Python file, read once on the driver and shipped to the workers."""
+
+import hashlib
+import sys
+import traceback
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweep.errors import Mistake
+
+
+class PluginError(Mistake, ValueError):
+    """A plugin that cannot be read or does not load."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugin:
+    """A plugin's text, as the driver read it; never loaded from a tracking store.
+
+    Args:
+        path: Where it was read, for messages and tracebacks.
+        text: Its source.
+    """
+
+    path: str
+    text: str
+
+    @classmethod
+    def read(cls, path: Path, source: str) -> "Plugin":
+        """Read a plugin.
+
+        Raises:
+            PluginError: If it cannot be read, in one line beginning with ``source``.
+        """
+        try:
+            return cls(path=str(path), text=path.read_text(encoding="utf-8-sig"))
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not text"
+            raise PluginError(
+                f"{source}: expected a readable Python file; got {str(path)!r}: {why}"
+            ) from error
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def load(self) -> None:
+        """Run the file once a process; its metrics join ``METRICS`` as it runs.
+
+        Raises:
+            PluginError: If running it fails, naming the file and the error.
+        """
+        name = f"sweep_plugin_{self.digest[:16]}"
+        if name in sys.modules:
+            return
+        module = types.ModuleType(name)
+        module.__file__ = self.path
+        sys.modules[name] = module
+        try:
+            exec(compile(self.text, self.path, "exec"), module.__dict__)  # noqa: S102 - its purpose
+        except BaseException as error:
+            del sys.modules[name]
+            if not isinstance(error, Exception | SystemExit):
+                raise
+            got = " ".join(f"{type(error).__name__}: {error}".split())
+            raise PluginError(
+                f"{self.path}: expected a plugin that loads; got {got}{self._line(error)}"
+            ) from error
+
+    def _line(self, error: BaseException) -> str:
+        """The plugin's line that an error came through last; a syntax error names its own."""
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == self.path]
+        return f" (line {lines[-1]})" if lines else ""

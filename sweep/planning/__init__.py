@@ -1,0 +1,1 @@
+"""Which cells come next, and what they must record."""

@@ -1,0 +1,1 @@
+"""The scores of one run on a Ray worker, and their cache."""

@@ -1,0 +1,157 @@
+"""Copies a sweep from one store into another: what was trained offline, to where all look."""
+
+import contextlib
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from hardness.dynamics.folder import MANIFEST
+from hardness.files import Damaged, fingerprint
+from sweep.errors import Mistake, NoSuchSweep
+from sweep.experiment.runs import Trace
+from sweep.store.mlflow_store import Store
+from sweep.store.run_records import Tracked
+from sweep.store.run_store import manifest_of
+from sweep.store.uploading import patiently
+
+_CARRIED = ("done", "failed", "unfinished")
+_ALREADY, _ASIDE = "there already", "left aside"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synced:
+    """What became of the runs of a sweep.
+
+    Args:
+        line: Says it.
+        whole: Whether the other store now has all that could be given to it.
+    """
+
+    line: str
+    whole: bool
+
+
+def sync(source: Store, target: Store, say: Callable[[str], None]) -> Synced:
+    """Bring whatever a store has of a sweep into another one.
+
+    Once more, it goes on where it was cut off, and what is there already is left alone: a run that
+    is done there stays as it is, whoever trained it, and so does one that failed there unless it is
+    done here. A run that is done is carried file by file, its manifest last. A half-trained one is
+    carried as cut off. Tables are not: the other store's runs may be more than these.
+
+    Args:
+        source: Where the sweep is.
+        target: Where it goes.
+        say: Told of each run that is carried.
+
+    Raises:
+        Mistake: If both are the same store.
+        TrackerError: If one of them fails for good.
+    """
+    parents = _frame(source, target)
+    here, there, adopted = source.traces(), target.traces(), target.adopted()
+    counts, files, nbytes = Counter[str](), 0, 0
+    for number, (run_id, trace) in enumerate(here.items(), start=1):
+        outcome, why = _outcome(trace, there.get(run_id), ours=run_id in adopted)
+        if outcome != _ALREADY:
+            run = source.tracked(trace.tracking_run)
+            if not why:
+                parent = parents[run.tags["configuration_id"]]
+                try:
+                    n, size = patiently(partial(_carry, source, target, trace, run, parent))
+                except Damaged as error:
+                    outcome, why = _ASIDE, str(error)
+                else:
+                    files, nbytes = files + n, nbytes + size
+                    why = f"{n} files, {size / 2**20:.1f} MiB"
+            who = f"{run.tags['regimen']} {run.tags['configuration_id']} {run.name}"
+            say(f"{number}/{len(here)} {who}: {outcome}, {why}")
+        counts[outcome] += 1
+    carried = [f"{counts[state]} {state}" for state in _CARRIED if counts[state]]
+    others = [f"{counts[state]} {state}" for state in (_ALREADY, _ASIDE) if counts[state]]
+    told = f"carried {' and '.join(carried) or 'none'} of {len(here)} runs"
+    return Synced(
+        line="; ".join([f"{told}, {files} files, {nbytes / 2**20:.1f} MiB", *others]),
+        whole=not counts[_ASIDE],
+    )
+
+
+def _frame(source: Store, target: Store) -> Mapping[str, str]:
+    """Have the sweep's own run and its configurations; these by their id."""
+    own, tags = source.sweep_run()
+    # Where the source has them, not where the target does.
+    places = ("tracking_uri", "artifacts")
+    content = {k: v for k, v in source.read_sweep().items() if k not in places}
+    known = None
+    with contextlib.suppress(NoSuchSweep):
+        if target.sweep_run()[0] == own:
+            raise Mistake("--to: expected another store than the one that the sweep is in")
+        known = target.read_sweep()
+    if content != known:
+        target.save_sweep(content, tags)
+    there = {k.configuration.configuration_id: k for k in target.configurations()}
+    parents = {name: k.tracking_run for name, k in there.items()}
+    free = max((k.number for k in there.values()), default=-1) + 1
+    for one in source.configurations():
+        if (name := one.configuration.configuration_id) not in parents:
+            number = max(free, one.number)
+            parents[name] = target.save_configuration(one.configuration, one.parameters, number)
+            free = number + 1
+    return parents
+
+
+def _outcome(here: Trace, there: Trace | None, *, ours: bool) -> tuple[str, str]:
+    """What is to become of a run, and why if it is not carried."""
+    outcome = here.state if here.state in _CARRIED else "unfinished"
+    if there is None:
+        return outcome, ""
+    if there.state == "done" or (there.state == "failed" and outcome != "done"):
+        return _ALREADY, ""
+    if there.state == "running":
+        return _ASIDE, "it is being trained there; sync again once it is not"
+    if outcome == "unfinished" and not ours:
+        return _ASIDE, "it is half-trained here and there"
+    return outcome, ""
+
+
+def _carry(
+    source: Store, target: Store, trace: Trace, run: Tracked, parent: str
+) -> tuple[int, int]:
+    """Copy a run; returns how many files, and their bytes.
+
+    Raises:
+        Damaged: If a file is not what the run's manifest says.
+    """
+    there = trace.tracking_run
+    manifest = manifest_of(source, there) if trace.state == "done" else None
+    adopted = target.adopt(run, parent)
+    sizes = source.files(there)
+    # A manifest makes a run done: that of a run that is not, for want of a file, stays behind.
+    last = [MANIFEST] if manifest else []
+    first = [name for name in sizes if name != MANIFEST]
+    known = target.files(adopted)
+    with tempfile.TemporaryDirectory() as folder:
+
+        def send(name: str) -> None:
+            local = source.local_folder(there)
+            path = local / name if local else source.download(there, name, Path(folder))
+            if manifest and fingerprint(path) != manifest.files.get(name, fingerprint(path)):
+                raise Damaged(f"{name}: its digest differs from the manifest's")
+            target.upload(adopted, path, name)
+            if not local:
+                path.unlink()
+
+        missing = [name for name in first if known.get(name) != sizes[name]]
+        for name in missing:
+            send(name)
+        target.log_points(adopted, run.points)
+        for name in last:
+            send(name)
+    if manifest:
+        manifest_of(target, adopted)
+    target.end_as(adopted, trace.state, run)
+    missing += last
+    return len(missing), sum(sizes[name] for name in missing)
