@@ -136,8 +136,8 @@ def prototypicality_of_random_states(
 ) -> Float64[np.ndarray, "states samples"]:
     """``prototypicality`` of one embedding under several random states of k-means.
 
-    For ``hardness.comparison.stability``, which takes the rows as it takes runs: what the clustering alone
-    adds to the spread over seeds.
+    ``hardness.comparison.stability`` takes these rows as it takes runs. It then says what the
+    clustering alone adds to the spread over seeds.
 
     Args:
         emb: As in ``prototypicality``, like all that follows.

@@ -111,7 +111,7 @@ def reference(tmp_path_factory, worker_id, ray_session):
             assert code == 0, err
             assert sweep.again() == 0
             assert sum(sweep.trained().values()) == CELLS * (EPOCHS + 1)
-            tables.write_bytes(pickle.dumps(sweep.report.terminal()))
+            tables.write_bytes(pickle.dumps(sweep.tables()))
     return pickle.loads(tables.read_bytes())
 
 

@@ -194,7 +194,7 @@ def test_a_soak(tmp_path, cluster, tracker, disk, monkeypatch):
         soak.go([*zip(moments, kinds, strict=True)])
     finally:
         sweep.close()
-    same(sweep.report.terminal(), undisturbed.tables())
+    same(sweep.tables(), undisturbed.tables())
     sweep.is_in_order()
     store, found = cells(sweep.name, tracker.uri)
     lost = [c for c in found.cells if c.state != "done"]
