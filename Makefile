@@ -33,7 +33,7 @@ minimum: $(READY)  ## hardness with the oldest packages that pyproject.toml allo
 	build/minimum/bin/pytest -n 2 -W default tests/hardness
 
 soak: $(READY)  ## 60 cells under random faults, on two nodes and a tracking server, 6 to 25 minutes on two cores
-	SOAK_CELLS=60 $(BIN)/pytest -s "tests/sweep/test_soak.py::test_a_soak"
+	SOAK_CELLS=60 $(BIN)/pytest -s "tests/sweep/execution/test_soak.py::test_a_soak"
 
 check: $(READY)  ## format, lint, types, and which module may import which
 	$(BIN)/ruff format --check .
