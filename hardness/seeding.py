@@ -3,10 +3,13 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import UInt64
+
+if TYPE_CHECKING:
+    import torch
 
 PURPOSES = ("weights", "order", "augmentation", "dropout", "views")
 
@@ -59,8 +62,10 @@ class Streams:
         text = "|".join((self.salt, seed, purpose, str(epoch)))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
-    def generator(self, purpose: str, epoch: int = 0) -> torch.Generator:
+    def generator(self, purpose: str, epoch: int = 0) -> "torch.Generator":
         """A fresh CPU generator at the start of that stream."""
+        import torch  # noqa: PLC0415 - whoever only names streams does without
+
         return torch.Generator().manual_seed(self.integer(purpose, epoch))
 
 

@@ -63,6 +63,7 @@ def with_details(
         ValueError: As ``agreement`` does.
 
     Example:
+        >>> from hardness.comparison.agreement_table import agreement_of_pairs
         >>> scores = (np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 3.0, 2.0]]))
         >>> sets = [ScoreSet(name=name, scores=s) for name, s in zip("xy", scores)]
         >>> pairs, labels = [(0, 1), (1, 0)], np.zeros(3, int)

@@ -60,6 +60,7 @@ def plant(dataset: Dataset, plan: Planting, far: Dataset | None = None) -> Datas
     Example:
         >>> from hardness.data.datasets import load
         >>> from hardness.data.options import DatasetOptions
+        >>> from hardness.planting.options import Drawn
         >>> digits = load(DatasetOptions(name="digits", subset=100), 0.2)
         >>> noisy = plant(digits, Planting(noise_symmetric=Drawn(rate=0.1)))
         >>> wrong = noisy.train.labels.numpy() != noisy.columns["true_label"]

@@ -470,11 +470,11 @@ LIES = """
 import resource, sys
 import torch, torchvision, pandas, pyarrow.parquet
 from pathlib import Path
-from hardness import datasets
-from hardness.datasets import DatasetOptions
-from hardness.dynamics import Dynamics
-from hardness.foreign import read_scores
-from hardness.images import decoded
+from hardness.data import datasets
+from hardness.data.image_files import decoded
+from hardness.data.options import DatasetOptions
+from hardness.dynamics.folder import Dynamics
+from hardness.dynamics.importers import read_scores
 
 now = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).split()[1]) << 10
 resource.setrlimit(resource.RLIMIT_AS, (now + (1 << 30),) * 2)

@@ -136,7 +136,7 @@ def test_the_supervised_regimen_s_logits_give_its_own_signals_to_the_bit(tmp_pat
     names = [*LOGIT_SIGNALS, "feature_norm", "msd", "msd_cosine"]
     found = dynamics.signals(names)
     for name in names:
-        own = np.stack([logit_signals[name] for signals in expected])
+        own = np.stack([signals[name] for signals in expected])
         assert found[name].dtype == own.dtype, name
         assert found[name].tobytes() == own.tobytes(), name
     kept = dynamics.snapshots()

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from hardness.models.networks import build
 from hardness.models.options import ModelOptions
 from hardness.seeding import Streams
+from hardness.signals import blocks
 from hardness.signals import ensembles as ensemble_signals
 from hardness.signals import logits as logit_signals
 from hardness.signals.gradients import (
@@ -318,7 +319,7 @@ def test_closed_forms_in_blocks_in_kind_and_with_a_nan(monkeypatch, block):
         logit_signals.grand_last_layer_from_head(emb, logits, labels),
         logit_signals.gradnorm_from_head(emb, logits),
     )
-    monkeypatch.setattr(logit_signals, "_CPU_BLOCK", block)
+    monkeypatch.setattr(blocks, "_CPU_BLOCK", block)
     emb[5, 2] = logits[8, 0] = np.nan
     spoiled = (
         logit_signals.grand_last_layer_from_head(emb, logits, labels),
@@ -706,7 +707,7 @@ def test_disagreement_in_blocks_and_with_a_nan(monkeypatch, block):
         spoiled = log_probs.copy()
         spoiled[1, 4, 2] = np.nan
         with monkeypatch.context() as patch:
-            patch.setattr(logit_signals, "_CPU_BLOCK", block)
+            patch.setattr(blocks, "_CPU_BLOCK", block)
             raw = function(spoiled)
         assert np.isnan(raw).nonzero()[0].tolist() == [4]
         np.testing.assert_array_equal(np.delete(raw, 4), np.delete(whole, 4))

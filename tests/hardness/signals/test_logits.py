@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.special import entr, logsumexp, softmax
 
+from hardness.signals import blocks
 from hardness.signals import embeddings as embedding_signals
 from hardness.signals import logits as logit_signals
 from hardness.signals.names import LOGIT_SIGNALS
@@ -213,7 +214,7 @@ def test_no_samples():
 def test_blocks_do_not_show(monkeypatch, block):
     z, y = torch.randn(11, 3, generator=torch.manual_seed(0)), torch.arange(11) % 3
     whole = logit_signals.from_logits(z, y)
-    monkeypatch.setattr(logit_signals, "_CPU_BLOCK", block)
+    monkeypatch.setattr(blocks, "_CPU_BLOCK", block)
     for name, values in logit_signals.from_logits(z, y).items():
         assert torch.equal(values, whole[name])
 
@@ -335,7 +336,7 @@ def test_reconstruction_error_worked_by_hand():
 def test_reconstruction_error_does_not_show_its_blocks(monkeypatch):
     images, again = torch.rand(2, 50, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     whole = embedding_signals.reconstruction_error_from_images(again, images)
-    monkeypatch.setattr(logit_signals, "_CPU_BLOCK", 500)
+    monkeypatch.setattr(blocks, "_CPU_BLOCK", 500)
     assert torch.equal(embedding_signals.reconstruction_error_from_images(again, images), whole)
     expected = (again.double() - images.double()).square().flatten(1).mean(1)
     torch.testing.assert_close(whole, expected, rtol=1e-12, atol=0)
@@ -390,7 +391,7 @@ def test_turns_in_blocks_and_with_a_nan(monkeypatch, block):
     now, before = rng.standard_normal((2, 9, 4))
     now[4, 1] = np.nan
     whole = embedding_signals.msd_cosine_from_embeddings(now, before)
-    monkeypatch.setattr(logit_signals, "_CPU_BLOCK", block * 4)
+    monkeypatch.setattr(blocks, "_CPU_BLOCK", block * 4)
     np.testing.assert_array_equal(embedding_signals.msd_cosine_from_embeddings(now, before), whole)
     assert np.isnan(whole).nonzero()[0].tolist() == [4]
 

@@ -92,7 +92,7 @@ def test_a_ray_beyond_loopback_does(monkeypatch):
     assert fanout.unguarded("10.0.0.5:6379") == ""
 
 
-DRIVER = "from sweep import fanout\nwith fanout.session(print):\n    pass\n"
+DRIVER = "from sweep.execution import fanout\nwith fanout.session(print):\n    pass\n"
 
 
 @pytest.mark.slow
