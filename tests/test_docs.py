@@ -171,7 +171,7 @@ def test_every_folder_and_file_at_the_top_of_both_packages_is_named():
         path.relative_to(ROOT).as_posix()
         for package in ("hardness", "sweep")
         for path in (ROOT / package).iterdir()
-        if path.name not in ("__init__.py", "__main__.py", "__pycache__")
+        if path.name not in ("__init__.py", "__main__.py", "__pycache__", "py.typed")
     }
     assert there <= named
     assert {"experiments/results.py", "experiments/small"} <= named

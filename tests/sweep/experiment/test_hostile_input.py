@@ -249,8 +249,8 @@ FORBIDDEN = {
     "pickle.load": (), "pickle.loads": (), "pickle.Unpickler": (), "cloudpickle.load": (),
     "cloudpickle.loads": (), "joblib.load": (), "dill.load": (), "dill.loads": (),
     "marshal.loads": (), "shelve.open": (), "pd.read_pickle": (), "pandas.read_pickle": (),
-    "yaml.load": (), "yaml.unsafe_load": (), "eval": (), "exec": ("sweep/plugins.py",),
-    "compile": ("sweep/plugins.py",), "torch.load": (), "np.load": (), "numpy.load": (),
+    "yaml.load": (), "yaml.unsafe_load": (), "eval": (), "exec": ("sweep/experiment/plugins.py",),
+    "compile": ("sweep/experiment/plugins.py",), "torch.load": (), "np.load": (), "numpy.load": (),
     "__import__": (), "os.system": (), "os.popen": (),
 }  # fmt: skip
 
