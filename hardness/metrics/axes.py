@@ -1,4 +1,4 @@
-"""The axes of a metric's arrays: named in its signature, and checked at each call."""
+"""Check, at each call, of the axes that a function's signature names."""
 
 import functools
 import inspect
@@ -12,16 +12,17 @@ Function = TypeVar("Function", bound=Callable[..., np.ndarray])
 
 
 def checked_axes(function: Function) -> Function:
-    """The function, which now refuses an array of other axes than its signature names.
+    """Make a function refuse arrays with other axes than its signature names.
 
-    Logits ``[epochs, samples, classes]`` would otherwise broadcast against a history without a
-    word. An axis with a star, as in ``"*epochs samples width"``, may be left out.
+    Without this check, logits ``[epochs, samples, classes]`` would broadcast silently against a
+    history. An axis with a star may be left out, as in ``"*epochs samples width"``.
 
     Args:
-        function: A function whose arrays are annotated with jaxtyping; others are not checked.
+        function: Function whose arrays are annotated with jaxtyping; other arguments are not
+            checked.
 
     Returns:
-        The function with the check in front of it, which raises a ``ValueError``.
+        The checked function, which raises ``ValueError`` for a wrong number of axes.
 
     Example:
         >>> from hardness.metrics import aum
@@ -51,7 +52,7 @@ def checked_axes(function: Function) -> Function:
 
 
 def check_labels(labels: Integer[np.ndarray, " labels"], samples: int) -> None:
-    """Refuse labels of other samples than those that are scored.
+    """Refuse labels that do not match the samples.
 
     Raises:
         ValueError: If there is not one label for each sample.
@@ -61,7 +62,7 @@ def check_labels(labels: Integer[np.ndarray, " labels"], samples: int) -> None:
 
 
 def _axes(annotation: Any) -> list[tuple[str, ...]]:
-    """Names of an array's axes, without and with the one that may be left out."""
+    """Accepted lists of an array's axes: without and with the axis that may be left out."""
     for one in (annotation, *get_args(annotation)):
         if text := getattr(one, "dim_str", ""):
             names = text.split()

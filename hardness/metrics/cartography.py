@@ -1,4 +1,4 @@
-"""The axes of data maps: confidence, variability, correctness, and aleatoric uncertainty."""
+"""Data maps: confidence, variability, correctness, and aleatoric uncertainty."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Shaped
@@ -26,12 +26,12 @@ def cartography_confidence(
 ) -> Float64[np.ndarray, " samples"]:
     """Confidence: mean over epochs of the probability of the label.
 
-    Low is hard: the network does not come to believe the label, or comes to late.
+    Low is hard: the network comes to believe the label late or never.
 
     Args:
-        p_label: Signal of that name, one row per epoch.
+        p_label: Signal ``p_label``, one row per epoch.
         seen: Which samples were presented in which epoch; all, if left out.
-        burn_out: Only the first so many epochs.
+        burn_out: Number of first epochs to use; all, if left out.
 
     Returns:
         One value per sample in 0 to 1; NaN where never seen.
@@ -46,7 +46,7 @@ def cartography_confidence(
     References:
         Swayamdipta et al., "Dataset Cartography: Mapping and Diagnosing Datasets with Training
         Dynamics", EMNLP 2020. Agrees with allenai/cartography, train_dy_filtering.py, whose
-        probabilities come from the training step: ``cartography_confidence.train``.
+        probabilities come from the training step, as in ``cartography_confidence.train``.
     """
     p_label, seen = _first_epochs(p_label, seen, burn_out)
     refuse_percent(p_label, seen)
@@ -59,7 +59,7 @@ def cartography_confidence(
     sign_origin="published",
     labels_used="own",
     measures="ambiguity",
-    summary="spread of the probability of the label",
+    summary="standard deviation of the probability of the label",
     paper=SWAYAMDIPTA,
     train_variant=True,
 )
@@ -72,18 +72,19 @@ def cartography_variability(
 ) -> Float64[np.ndarray, " samples"]:
     """Variability: population standard deviation over epochs of the probability of the label.
 
-    High is ambiguous: the network changes its mind. The hardest samples are stably wrong, hence
-    low, so that this is no score of mislabeling.
+    High is ambiguous: the network changes its mind. The hardest samples are stably wrong and score
+    low, so this is no score of mislabeling.
 
     Args:
-        p_label: Signal of that name, one row per epoch.
+        p_label: Signal ``p_label``, one row per epoch.
         seen: Which samples were presented in which epoch; all, if left out.
-        burn_out: Only the first so many epochs.
-        active_bias: Widen the spread to ``sqrt(var + var**2 / (n - 1))`` for the n epochs seen, as
-            for an interval of the variance; the order of samples seen equally often stays.
+        burn_out: Number of first epochs to use; all, if left out.
+        active_bias: Whether to widen the spread to ``sqrt(var + var**2 / (n - 1))`` for n epochs
+            seen, as for an interval of the variance. The order of samples seen equally often stays
+            the same.
 
     Returns:
-        One value per sample in 0 to 0.5, with ``active_bias`` to 0.56; NaN where seen less than
+        One value per sample in 0 to 0.5, or to 0.56 with ``active_bias``; NaN where seen less than
         twice.
 
     Raises:
@@ -95,9 +96,9 @@ def cartography_variability(
 
     References:
         Swayamdipta et al., "Dataset Cartography: Mapping and Diagnosing Datasets with Training
-        Dynamics", EMNLP 2020. Agrees with allenai/cartography, train_dy_filtering.py, save for a
-        single epoch, which there gives 0; its include_ci is ``active_bias``, after Chang et al.,
-        "Active Bias", NeurIPS 2017.
+        Dynamics", EMNLP 2020. Agrees with allenai/cartography, train_dy_filtering.py, except for a
+        single epoch, where that code gives 0. Its include_ci is ``active_bias``, after Chang et
+        al., "Active Bias", NeurIPS 2017.
     """
     p_label, seen = _first_epochs(p_label, seen, burn_out)
     refuse_percent(p_label, seen)
@@ -130,16 +131,16 @@ def cartography_correctness(
     Low is hard: the sample is learned late, or not at all.
 
     Args:
-        correct: Signal of that name, one row per epoch.
+        correct: Signal ``correct``, one row per epoch.
         seen: Which samples were presented in which epoch; all, if left out.
-        burn_out: Only the first so many epochs.
-        share: Divide by the number of epochs in which the sample was seen.
+        burn_out: Number of first epochs to use; all, if left out.
+        share: Whether to divide by the number of epochs in which the sample was seen.
 
     Returns:
-        One count per sample from 0 to the number of epochs, or its share; NaN where never seen.
+        One count per sample from 0 to the number of epochs, or a share; NaN where never seen.
 
     Raises:
-        ValueError: If the arrays disagree in shape or ``correct`` is not of 0 and 1.
+        ValueError: If the arrays disagree in shape or ``correct`` holds other values than 0 and 1.
 
     Example:
         >>> cartography_correctness(np.array([[True, False], [True, True]])).tolist()
@@ -148,7 +149,7 @@ def cartography_correctness(
     References:
         Swayamdipta et al., "Dataset Cartography: Mapping and Diagnosing Datasets with Training
         Dynamics", EMNLP 2020. Agrees with allenai/cartography, train_dy_filtering.py. Data-IQ and
-        H-CAT count a label probability above one half instead, which misses samples that win with
+        H-CAT count a label probability above one half instead, which misses labels that win with
         less.
     """
     correct, seen = answers(*_first_epochs(correct, seen, burn_out))
@@ -164,7 +165,7 @@ def cartography_correctness(
     sign_origin="published",
     labels_used="own",
     measures="ambiguity",
-    summary="mean variance of the label under the predicted probability",
+    summary="mean of p (1 - p) for the label's probability p",
     paper="Seedat et al., NeurIPS 2022",
 )
 def data_iq_aleatoric(
@@ -173,11 +174,11 @@ def data_iq_aleatoric(
 ) -> Float64[np.ndarray, " samples"]:
     """Aleatoric uncertainty: mean over epochs of ``p (1 - p)``, p the probability of the label.
 
-    High is ambiguous: the label stays as likely as not. A sample whose label the network is sure
-    to be wrong scores as low as an easy one, so that this is no score of mislabeling.
+    High is ambiguous: the label stays as likely as not. A sample scores as low as an easy one if
+    the network is sure that its label is wrong, so this is no score of mislabeling.
 
     Args:
-        p_label: Signal of that name, one row per epoch.
+        p_label: Signal ``p_label``, one row per epoch.
         seen: Which samples were presented in which epoch; all, if left out.
 
     Returns:
@@ -192,8 +193,8 @@ def data_iq_aleatoric(
 
     References:
         Seedat et al., "Data-IQ: Characterizing subgroups with heterogeneous outcomes in tabular
-        data", NeurIPS 2022. Agrees with seedatnabeel/Data-IQ, dataiq_class.py, whose network has to
-        return probabilities. Confidence is ``cartography_confidence``.
+        data", NeurIPS 2022. Agrees with seedatnabeel/Data-IQ, dataiq_class.py, whose network must
+        return probabilities. Its confidence is ``cartography_confidence``.
     """
     seen = seen_entries(p_label, seen)
     refuse_percent(p_label, seen)
@@ -204,7 +205,7 @@ def data_iq_aleatoric(
 def _first_epochs(
     values: np.ndarray, seen: np.ndarray | None, burn_out: int | None
 ) -> tuple[np.ndarray, Bool[np.ndarray, "epochs samples"]]:
-    """The epochs before the burn-out, and which of their entries were seen."""
+    """The first ``burn_out`` epochs, and which of their entries were seen."""
     if burn_out is not None and burn_out < 1:
         raise ValueError(f"expected burn_out of at least 1 epoch; got {burn_out}")
     seen = seen_entries(values, seen)

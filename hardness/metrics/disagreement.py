@@ -1,4 +1,4 @@
-"""Uncertainty from several predictions of one sample: dropout's draws, or the runs of a sweep."""
+"""Uncertainty from several predictions of one sample: dropout passes, or the runs of a sweep."""
 
 from typing import Literal
 
@@ -18,7 +18,7 @@ MEMBERS = 3
     sign=1,
     sign_origin="published",
     labels_used="none",
-    summary="entropy of the mean prediction over dropout's draws",
+    summary="entropy of the mean prediction over dropout passes",
     paper=GAL,
     variants=MEAN,
 )
@@ -28,15 +28,15 @@ def mc_dropout_entropy(
     *,
     over: Literal["last", "all"] = "last",
 ) -> Float64[np.ndarray, " samples"]:
-    """Entropy in nats of the mean of 20 predictions, dropout on and batch statistics fixed.
+    """Entropy in nats of the mean of 20 predictions with dropout on and batch statistics fixed.
 
-    High is hard: the predictions are undecided, each or together.
+    High is hard: each prediction is undecided, or they contradict each other.
 
     Args:
-        mc_dropout_entropy: Signal of that name, one row per epoch in which the pass was made; NaN
-            for a network without dropout.
-        seen: Which samples were scored in which of these; all, if left out.
-        over: The last of the epochs, or the mean of all.
+        mc_dropout_entropy: Signal ``mc_dropout_entropy``, one row per scored epoch; NaN for a
+            network without dropout.
+        seen: Which samples were scored in which of these epochs; all, if left out.
+        over: ``last`` for the last of these epochs, ``all`` for their mean.
 
     Returns:
         One value per sample, from 0 to the logarithm of the number of classes; NaN where not seen
@@ -51,7 +51,8 @@ def mc_dropout_entropy(
 
     References:
         Gal and Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016. As in OATML/RHO-Loss,
-        only dropout layers are put into training mode; H-CAT's agreement puts the whole network.
+        only dropout layers are put into training mode; H-CAT's agreement score puts the whole
+        network into it.
     """
     return last_or_mean(mc_dropout_entropy, seen, over)
 
@@ -61,7 +62,7 @@ def mc_dropout_entropy(
     sign=1,
     sign_origin="published",
     labels_used="none",
-    summary="how far dropout's draws disagree",
+    summary="disagreement between dropout passes",
     paper=HOULSBY,
     variants=MEAN,
 )
@@ -73,13 +74,13 @@ def mc_dropout_bald(
 ) -> Float64[np.ndarray, " samples"]:
     """BALD: entropy of the mean of 20 dropout predictions minus the mean of their entropies.
 
-    High is hard: each draw is sure, of different things.
+    High is hard: each prediction is sure, but they contradict each other.
 
     Args:
-        mc_dropout_bald: Signal of that name, one row per epoch in which the pass was made; NaN for
-            a network without dropout.
-        seen: Which samples were scored in which of these; all, if left out.
-        over: The last of the epochs, or the mean of all.
+        mc_dropout_bald: Signal ``mc_dropout_bald``, one row per scored epoch; NaN for a network
+            without dropout.
+        seen: Which samples were scored in which of these epochs; all, if left out.
+        over: ``last`` for the last of these epochs, ``all`` for their mean.
 
     Returns:
         One value per sample in nats, from 0; NaN where not seen in those epochs, and for a network
@@ -113,14 +114,14 @@ def ensemble_entropy(
 ) -> Float64[np.ndarray, " samples"]:
     """Entropy in nats of the mean softmax over the runs of one configuration.
 
-    High is hard: the runs are undecided, each or together.
+    High is hard: each run is undecided, or the runs contradict each other.
 
     Args:
-        logits: Of the last epoch, one member a run, at least three.
+        logits: Logits of the last epoch, one member per run, at least three members.
 
     Returns:
-        One value per sample, from 0 to the logarithm of the number of classes; NaN where any
-        member's logits are or the largest of them is infinite.
+        One value per sample, from 0 to the logarithm of the number of classes; NaN where a member
+        has a NaN logit or its largest logit is infinite.
 
     Raises:
         ValueError: If there are fewer than three members.
@@ -134,7 +135,7 @@ def ensemble_entropy(
         Lakshminarayanan, Pritzel and Blundell, "Simple and Scalable Predictive Uncertainty
         Estimation using Deep Ensembles", NeurIPS 2017. Agrees with OATML/RHO-Loss, utils_bald.py.
     """
-    from hardness.signals import ensembles as ensemble_signals  # noqa: PLC0415 - torch, which no other metric needs
+    from hardness.signals import ensembles as ensemble_signals  # noqa: PLC0415 - loads torch
 
     return ensemble_signals.mixture_entropy(_log_probs(logits))
 
@@ -145,7 +146,7 @@ def ensemble_entropy(
     sign_origin="published",
     scope="seeds",
     labels_used="none",
-    summary="how far the runs of a configuration disagree",
+    summary="disagreement between the runs of a configuration",
     paper="Lakshminarayanan, Pritzel and Blundell, NeurIPS 2017; Houlsby et al., 2011",
 )
 def ensemble_mi(
@@ -153,14 +154,14 @@ def ensemble_mi(
 ) -> Float64[np.ndarray, " samples"]:
     """Mutual information: entropy of the mean over runs minus the mean of their entropies.
 
-    High is hard: each run is sure, of different things.
+    High is hard: each run is sure, but the runs contradict each other.
 
     Args:
-        logits: Of the last epoch, one member a run, at least three.
+        logits: Logits of the last epoch, one member per run, at least three members.
 
     Returns:
-        One value per sample in nats, from 0; NaN where any member's logits are or the
-        largest of them is infinite.
+        One value per sample in nats, from 0; NaN where a member has a NaN logit or its largest
+        logit is infinite.
 
     Raises:
         ValueError: If there are fewer than three members.
@@ -171,22 +172,23 @@ def ensemble_mi(
         True
 
     References:
-        As for ``ensemble_entropy``; agrees with OATML/RHO-Loss, utils_bald.py.
+        The papers of ``ensemble_entropy``, and Houlsby et al., 2011. Agrees with OATML/RHO-Loss,
+        utils_bald.py.
     """
-    from hardness.signals import ensembles as ensemble_signals  # noqa: PLC0415 - torch, which no other metric needs
+    from hardness.signals import ensembles as ensemble_signals  # noqa: PLC0415 - loads torch
 
     return ensemble_signals.mutual_information(_log_probs(logits))
 
 
 def ensembles(runs: int) -> list[range]:
-    """Places of the runs that form one ensemble each.
+    """Positions of the runs that form each ensemble.
 
-    The ensembles share no run and are of one size: their values are then as independent as those
-    of single runs, and comparable. There are as many as can have three members; runs that are left
-    over stay out, and fewer than three runs form none.
+    The ensembles share no run and have one size, so their values are independent and comparable,
+    like those of single runs. There are as many ensembles as can have three members. Runs left over
+    stay out; fewer than three runs form no ensemble.
 
     Args:
-        runs: How many there are of the configuration.
+        runs: Number of runs of the configuration.
 
     Example:
         >>> ensembles(5), ensembles(8), ensembles(2)
@@ -202,6 +204,6 @@ def _log_probs(
 ) -> Float64[np.ndarray, "members samples classes"]:
     if len(logits) < MEMBERS:
         raise ValueError(f"expected at least {MEMBERS} members; got {len(logits)}")
-    from hardness.signals.blocks import as_tensor  # noqa: PLC0415 - as above
+    from hardness.signals.blocks import as_tensor  # noqa: PLC0415 - loads torch
 
     return as_tensor(logits).double().log_softmax(dim=2).numpy()

@@ -1,4 +1,4 @@
-"""What a sample's history loses between the first epochs of training and the last."""
+"""Difference between a sample's history in the first and in the last epochs of training."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -16,7 +16,7 @@ _RATIO = {"ratio": {"ratio": True}}
     sign=-1,
     sign_origin="hypothesis",
     labels_used="none",
-    summary="early less late movement of the embedding",
+    summary="early minus late displacement of the embedding",
     paper=_SOURCE,
     variants=_RATIO,
 )
@@ -27,17 +27,17 @@ def msd_discrepancy(
     k: int = 5,
     ratio: bool = False,
 ) -> Float64[np.ndarray, " samples"]:
-    """Mean displacement in the first k epochs that have one, less the mean in the last k.
+    """Mean displacement in the first k epochs that have one, minus the mean in the last k.
 
-    Low is taken to be hard: what is learned fast moves much at first and comes to rest. A
-    hypothesis, the source's own argument; no measurement has been published.
+    Low is taken to be hard: a sample that is learned fast moves much at first and then rests. This
+    is the source's own argument, a hypothesis; no measurement has been published.
 
     Args:
-        msd: Signal of that name, in row e the displacement into epoch e. The first row is undefined
-            and not read, so that the first epochs are 1 to k.
+        msd: Signal ``msd``, in row e the displacement into epoch e. The first row is undefined and
+            not read, so the first epochs are 1 to k.
         seen: Which samples were evaluated in which epoch; all, if left out.
-        k: Epochs at each end.
-        ratio: The first mean over the last instead of less it.
+        k: Number of epochs at each end.
+        ratio: Whether to divide the early mean by the late mean instead of subtracting.
 
     Returns:
         One value per sample, in squared units of the embedding or, as a ratio, without unit; NaN
@@ -64,7 +64,7 @@ def msd_discrepancy(
     sign=-1,
     sign_origin="hypothesis",
     labels_used="none",
-    summary="early less late mean square of the embedding",
+    summary="early minus late mean square of the embedding",
     paper=_SOURCE,
     variants=_RATIO,
 )
@@ -75,19 +75,19 @@ def feature_norm_discrepancy(
     k: int = 5,
     ratio: bool = False,
 ) -> Float64[np.ndarray, " samples"]:
-    """Mean square of the embedding in the first k epochs after epoch 0, less that in the last k.
+    """Mean square of the embedding in the first k epochs after epoch 0, minus that in the last k.
 
-    The quantity that was published as the discrepancy of the displacement, under a key of its own
-    since it reads another signal. Its sign is that of ``msd_discrepancy``, for which the source
-    took it: a hypothesis that its data do not bear out (Spearman's correlation of the raw value
-    with the number of times a sample is forgotten is +0.041 on CIFAR-10, which is none).
+    It was published as the discrepancy of the displacement, but it reads another signal and so has
+    its own key. Its sign is that of ``msd_discrepancy``, a hypothesis that the published data do
+    not support: on CIFAR-10, Spearman's correlation of the raw value with forgetting counts is
+    +0.041, which is none.
 
     Args:
-        feature_norm: Signal of that name, one row per epoch. The first row is not read, so that
-            the epochs are those of ``msd_discrepancy``.
+        feature_norm: Signal ``feature_norm``, one row per epoch. The first row is not read, so the
+            epochs are those of ``msd_discrepancy``.
         seen: Which samples were evaluated in which epoch; all, if left out.
-        k: Epochs at each end.
-        ratio: The first mean over the last instead of less it.
+        k: Number of epochs at each end.
+        ratio: Whether to divide the early mean by the late mean instead of subtracting.
 
     Returns:
         One value per sample, in squared units of the embedding or, as a ratio, without unit; NaN
@@ -113,7 +113,7 @@ def feature_norm_discrepancy(
     sign=1,
     sign_origin="hypothesis",
     labels_used="none",
-    summary="early less late gradient of the loss in the pixels",
+    summary="early minus late gradient norm of the loss in the pixels",
     paper=_SOURCE,
     variants=_RATIO,
     signal_variants=LGN_VARIANTS,
@@ -125,18 +125,18 @@ def lgn_discrepancy(
     k: int = 5,
     ratio: bool = False,
 ) -> Float64[np.ndarray, " samples"]:
-    """Mean loss gradient norm in the first k epochs that were scored, less the mean in the last k.
+    """Mean loss gradient norm in the first k scored epochs, minus the mean in the last k.
 
-    High is taken to be hard. The source's published column goes with more forgetting (Spearman's
-    correlation +0.209 on CIFAR-10), but nothing that is published gives that column back, so the
-    sign is a hypothesis.
+    High is taken to be hard: high values in the source's published column go with more forgetting
+    (Spearman's correlation +0.209 on CIFAR-10). That column cannot be derived from anything
+    published, so the sign is a hypothesis.
 
     Args:
-        lgn: Signal of that name, one row for each epoch that was scored, the first one included.
+        lgn: Signal ``lgn``, one row per scored epoch, including the first.
         seen: Which samples were scored in which epoch; all, if left out.
-        k: Epochs at each end.
-        ratio: The first mean over the last instead of less it; indifferent to the scale of the
-            loss, which grows in training.
+        k: Number of epochs at each end.
+        ratio: Whether to divide the early mean by the late mean instead of subtracting. The ratio
+            does not depend on the scale of the loss, which grows in training.
 
     Returns:
         One value per sample, in units of the gradient or, as a ratio, without unit; NaN with fewer
@@ -151,7 +151,7 @@ def lgn_discrepancy(
 
     References:
         Defined in Natifick/Unsupervisely-Hard, loss_experiment.ipynb, whose function ignores its
-        argument and returns the discrepancy of the displacement. Follows the definition.
+        argument and returns the discrepancy of the displacement. Ours follows the definition.
     """
     return _early_to_late(lgn, seen_entries(lgn, seen), k, ratio=ratio)
 
@@ -163,13 +163,13 @@ def _early_to_late(
     *,
     ratio: bool,
 ) -> Float64[np.ndarray, " samples"]:
-    """Each sample's own first and last k values, which do not overlap."""
+    """Difference or ratio of the means of each sample's first and last k values."""
     if k < 1:
         raise ValueError(f"expected k of at least 1; got {k}")
     defined = seen & ~np.isnan(values)
-    place, count = defined.cumsum(axis=0, dtype=np.int32), defined.sum(axis=0)
-    early = mean_seen(values, defined & (place <= k))
-    late = mean_seen(values, defined & (place > count - k))
+    position, count = defined.cumsum(axis=0, dtype=np.int32), defined.sum(axis=0)
+    early = mean_seen(values, defined & (position <= k))
+    late = mean_seen(values, defined & (position > count - k))
     if ratio:
         difference = np.divide(early, late, out=np.full(len(count), np.nan), where=late != 0)
     else:

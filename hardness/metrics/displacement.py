@@ -18,7 +18,7 @@ _SOURCE = "Natifick/Unsupervisely-Hard"
     sign_origin="hypothesis",
     labels_used="none",
     signals=("msd",),
-    summary="mean movement of the embedding from epoch to epoch",
+    summary="mean squared displacement of the embedding between epochs",
     paper=_SOURCE,
 )
 def msd_mean(
@@ -27,17 +27,17 @@ def msd_mean(
     *,
     msd: Float[np.ndarray, "epochs samples"] | None = None,
 ) -> Float64[np.ndarray, " samples"]:
-    """Mean squared displacement of the embedding between consecutive epochs, mean over epochs.
+    """Mean over epochs of the embedding's mean squared displacement between epochs.
 
-    High is taken to be hard: easy samples are said to find a stable place early. A hypothesis; no
-    measurement has been published.
+    High is taken to be hard: embeddings of easy samples are said to become stable early. This is a
+    hypothesis; no measurement has been published.
 
     Args:
         emb: Embeddings, one snapshot per epoch.
         seen: Which samples were evaluated in which epoch; all, if left out. A displacement is
-            between consecutive epochs at which the sample was seen.
-        msd: Instead of ``emb``, the signal of that name: in row e the displacement into epoch e.
-            The first row is undefined and not read.
+            measured between consecutive epochs in which the sample was seen.
+        msd: Signal ``msd``, instead of ``emb``: in row e the displacement into epoch e. The first
+            row is undefined and not read.
 
     Returns:
         One value per sample, from 0, in squared units of the embedding; NaN where seen less than
@@ -52,8 +52,8 @@ def msd_mean(
 
     References:
         Defined in Natifick/Unsupervisely-Hard, which never measured it: its buffer of the previous
-        epoch stayed zero, so that what it publishes as MSD is ``feature_norm_mean``. Derived from
-        the definition.
+        epoch stayed zero, so what it publishes as MSD is ``feature_norm_mean``. Ours follows the
+        definition.
     """
     return mean_seen(*_displacements(emb, msd, seen, "msd", _mean_square))
 
@@ -64,7 +64,7 @@ def msd_mean(
     sign_origin="hypothesis",
     labels_used="none",
     signals=("msd",),
-    summary="spread of the movement of the embedding",
+    summary="standard deviation of the embedding's squared displacement",
     paper=_SOURCE,
 )
 def msd_std(
@@ -73,20 +73,20 @@ def msd_std(
     *,
     msd: Float[np.ndarray, "epochs samples"] | None = None,
 ) -> Float64[np.ndarray, " samples"]:
-    """Mean squared displacement of the embedding between consecutive epochs, spread over epochs.
+    """Standard deviation over epochs of the embedding's mean squared displacement.
 
-    High is taken to be hard: the sample moves by leaps. A hypothesis; no measurement has been
-    published.
+    High is taken to be hard: the sample moves in jumps. This is a hypothesis; no measurement has
+    been published.
 
     Args:
         emb: Embeddings, one snapshot per epoch.
         seen: Which samples were evaluated in which epoch; all, if left out. A displacement is
-            between consecutive epochs at which the sample was seen.
-        msd: Instead of ``emb``, the signal of that name: in row e the displacement into epoch e.
-            The first row is undefined and not read.
+            measured between consecutive epochs in which the sample was seen.
+        msd: Signal ``msd``, instead of ``emb``: in row e the displacement into epoch e. The first
+            row is undefined and not read.
 
     Returns:
-        One population standard deviation per sample; NaN with less than two displacements, hence
+        One population standard deviation per sample; NaN with fewer than two displacements, hence
         where seen less than three times.
 
     Raises:
@@ -108,7 +108,7 @@ def msd_std(
     sign_origin="hypothesis",
     labels_used="none",
     signals=("msd_cosine",),
-    summary="mean turn of the embedding from epoch to epoch",
+    summary="mean cosine distance of the embedding between epochs",
     paper=_SOURCE,
     variants={"std": {"spread": True}},
 )
@@ -119,19 +119,19 @@ def msd_cosine(
     msd_cosine: Float[np.ndarray, "epochs samples"] | None = None,
     spread: bool = False,
 ) -> Float64[np.ndarray, " samples"]:
-    """Cosine distance of the embedding between consecutive epochs, mean over epochs.
+    """Mean over epochs of the embedding's cosine distance between consecutive epochs.
 
-    High is taken to be hard, as for ``msd_mean``, of which this is the form to compare by: it does
-    not grow with the length of the embedding. A hypothesis; no measurement has been published.
+    High is taken to be hard, as for ``msd_mean``. Prefer it in comparisons: it does not grow with
+    the length of the embedding. This is a hypothesis; no measurement has been published.
 
     Args:
-        emb: Embeddings, one snapshot per epoch. One of length zero has no direction: it is at
-            distance 1, a right angle, from any other, and at 0 from another of length zero.
-        seen: Which samples were evaluated in which epoch; all, if left out. A turn is between
-            consecutive epochs at which the sample was seen.
-        msd_cosine: Instead of ``emb``, the signal of that name: in row e the turn into epoch e.
+        emb: Embeddings, one snapshot per epoch. An embedding of length zero has no direction: its
+            distance is 1, a right angle, to any other, and 0 to another of length zero.
+        seen: Which samples were evaluated in which epoch; all, if left out. A distance is measured
+            between consecutive epochs in which the sample was seen.
+        msd_cosine: Signal ``msd_cosine``, instead of ``emb``: in row e the distance into epoch e.
             The first row is undefined and not read.
-        spread: The population standard deviation over epochs instead of the mean.
+        spread: Whether to take the population standard deviation over epochs instead of the mean.
 
     Returns:
         One value per sample, in 0 to 2, as a spread in 0 to 1; NaN where seen less than twice, for
@@ -147,7 +147,7 @@ def msd_cosine(
 
     References:
         The displacement of Natifick/Unsupervisely-Hard, which never measured it (see ``msd_mean``),
-        with the length of the embedding taken out.
+        without the effect of the embedding's length.
     """
     moved, defined = _displacements(emb, msd_cosine, seen, "msd_cosine", _turn)
     return std_seen(moved, defined) if spread else mean_seen(moved, defined)
@@ -159,7 +159,7 @@ def msd_cosine(
     sign_origin="measured",
     labels_used="none",
     signals=("feature_norm",),
-    summary="mean square of the embedding over the epochs",
+    summary="mean square of the embedding, mean over epochs",
     paper=_SOURCE,
 )
 def feature_norm_mean(
@@ -168,19 +168,19 @@ def feature_norm_mean(
     *,
     feature_norm: Float[np.ndarray, "epochs samples"] | None = None,
 ) -> Float64[np.ndarray, " samples"]:
-    """Mean square of the embedding over its dimensions, mean over epochs after the first.
+    """Mean over epochs after the first of the embedding's mean square over its dimensions.
 
-    Low is hard: atypical samples excite few features. Measured on CIFAR-10 against the number of
-    times a sample is forgotten; results on CIFAR-10 are therefore exploratory.
+    Low is hard: atypical samples excite few features. The sign was measured on CIFAR-10 against
+    forgetting counts, so results on CIFAR-10 are exploratory.
 
     Args:
         emb: Embeddings, one snapshot per epoch.
         seen: Which samples were evaluated in which epoch; all, if left out.
-        feature_norm: Instead of ``emb``, the signal of that name, one row per epoch.
+        feature_norm: Signal ``feature_norm``, instead of ``emb``, one row per epoch.
 
     Returns:
-        One value per sample, from 0, in squared units of the embedding. The first epoch counts only
-        if there is no other; NaN where not seen in those that count.
+        One value per sample, from 0, in squared units of the embedding; NaN where not seen in the
+        epochs that count. The first epoch counts only if it is the only one.
 
     Raises:
         ValueError: Unless exactly one of ``emb`` and ``feature_norm`` is given, or if shapes
@@ -191,8 +191,8 @@ def feature_norm_mean(
         [2.0]
 
     References:
-        Published as "MSD" in Natifick/Unsupervisely-Hard. The formula of its history from row 1 on,
-        there right after the update on the sample's own batch; its row 0 is zeros, which its mean
+        Published as "MSD" in Natifick/Unsupervisely-Hard, where it is measured right after the
+        update on the sample's own batch. Row 0 of that history is zeros, which the published mean
         sometimes includes.
     """
     return mean_seen(*_norms(emb, feature_norm, seen))
@@ -204,7 +204,7 @@ def feature_norm_mean(
     sign_origin="measured",
     labels_used="none",
     signals=("feature_norm",),
-    summary="spread of the mean square of the embedding",
+    summary="mean square of the embedding, standard deviation over epochs",
     paper=_SOURCE,
 )
 def feature_norm_std(
@@ -213,14 +213,14 @@ def feature_norm_std(
     *,
     feature_norm: Float[np.ndarray, "epochs samples"] | None = None,
 ) -> Float64[np.ndarray, " samples"]:
-    """Mean square of the embedding over its dimensions, spread over epochs after the first.
+    """Standard deviation over epochs after the first of the embedding's mean square.
 
-    Low is hard: as for ``feature_norm_mean``, with which it grows.
+    Low is hard, as for ``feature_norm_mean``, with which it grows.
 
     Args:
         emb: Embeddings, one snapshot per epoch.
         seen: Which samples were evaluated in which epoch; all, if left out.
-        feature_norm: Instead of ``emb``, the signal of that name, one row per epoch.
+        feature_norm: Signal ``feature_norm``, instead of ``emb``, one row per epoch.
 
     Returns:
         One population standard deviation per sample; NaN where seen less than twice after the first
@@ -247,7 +247,7 @@ def _displacements(
     name: str,
     between: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Displacement into each epoch but the first, and which of them are defined."""
+    """Displacement into each epoch except the first, and which entries are defined."""
     if emb is not None and recorded is None:
         seen = seen_entries(emb, seen)
         rows = np.empty((len(emb) - 1, emb.shape[1]))
@@ -272,14 +272,14 @@ def _mean_square(new: np.ndarray, old: np.ndarray) -> np.ndarray:
 def _turn(new: np.ndarray, old: np.ndarray) -> np.ndarray:
     """``1 - cos`` as half the squared distance of unit vectors, exact for small angles."""
     u, v = unit_length(new), unit_length(old)
-    dead, was_dead = ((x == 0).all(axis=1) for x in (new, old))
-    return np.where(dead | was_dead, dead != was_dead, ((u - v) ** 2).sum(axis=1) / 2)
+    zero, was_zero = ((x == 0).all(axis=1) for x in (new, old))
+    return np.where(zero | was_zero, zero != was_zero, ((u - v) ** 2).sum(axis=1) / 2)
 
 
 def _norms(
     emb: np.ndarray | None, feature_norm: np.ndarray | None, seen: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean squares of the epochs that count, and which of them were seen."""
+    """Mean squares of the epochs that count, and which entries were seen."""
     if emb is not None and feature_norm is None:
         rows = np.array([(epoch.astype(np.float64) ** 2).mean(axis=1) for epoch in emb])
         rows = rows.reshape(emb.shape[:2])

@@ -1,4 +1,4 @@
-"""Whether a sample looks as if it came from the distribution that was trained on."""
+"""Whether a sample looks like the distribution that the network was trained on."""
 
 from typing import Literal
 
@@ -27,14 +27,14 @@ def odin(
 ) -> Float64[np.ndarray, " samples"]:
     """ODIN: largest softmax probability at temperature 1000, after a small step of the pixels.
 
-    Low is hard: the step of 0.0014 (pixels in 0 to 1) along the gradient's sign raises the
-    probability less where the network does not know the image. The variant takes no step.
+    Low is hard: a step of 0.0014 per pixel (pixels in 0 to 1) along the gradient's sign raises the
+    probability of an unfamiliar image less. The variant ``unperturbed`` takes no step.
 
     Args:
-        odin: Signal of that name, one row per epoch in which the pass was made, float64: at this
-            temperature all scores lie within a thousandth of one over the number of classes.
-        seen: Which samples were scored in which of these; all, if left out.
-        over: The last of the epochs, or the mean of all.
+        odin: Signal ``odin``, one row per scored epoch, in float64: at this temperature all scores
+            lie within a thousandth of one over the number of classes.
+        seen: Which samples were scored in which of these epochs; all, if left out.
+        over: ``last`` for the last of these epochs, ``all`` for their mean.
 
     Returns:
         One probability per sample; NaN where not seen in those epochs.
@@ -48,8 +48,8 @@ def odin(
 
     References:
         Liang, Li and Srikant, "Enhancing the Reliability of Out-of-Distribution Image Detection in
-        Neural Networks", ICLR 2018. The arithmetic and what it agrees with:
-        ``hardness.model_signals.odin_from_model``.
+        Neural Networks", ICLR 2018. For the arithmetic and the codes it agrees with, see
+        ``hardness.signals.gradients.odin_from_model``.
     """
     return last_or_mean(odin, seen, over)
 
@@ -70,15 +70,15 @@ def gradnorm(
     *,
     over: Literal["last", "all"] = "last",
 ) -> Float64[np.ndarray, " samples"]:
-    """GradNorm: 1-norm of the head's gradient of the distance from the uniform distribution.
+    """GradNorm: 1-norm of the head's gradient when every class is the target at once.
 
-    Low is hard: neither a long embedding nor a decided softmax, as for samples from outside the
+    Low is hard: the embedding is short and the softmax undecided, as for samples from outside the
     distribution.
 
     Args:
-        gradnorm: Signal of that name, one row per epoch.
+        gradnorm: Signal ``gradnorm``, one row per epoch.
         seen: Which samples were evaluated in which epoch; all, if left out.
-        over: The last epoch, or the mean of all.
+        over: ``last`` for the last epoch, ``all`` for the mean over epochs.
 
     Returns:
         One norm per sample, from 0, unbounded; NaN where not seen in those epochs.
@@ -92,7 +92,7 @@ def gradnorm(
 
     References:
         Huang, Geng and Li, "On the Importance of Gradients for Detecting Distributional Shifts in
-        the Wild", NeurIPS 2021. The closed form and what it agrees with:
+        the Wild", NeurIPS 2021. For the closed form and the codes it agrees with, see
         ``hardness.signals.logits.gradnorm_from_head``.
     """
     return last_or_mean(gradnorm, seen, over)

@@ -1,22 +1,22 @@
-"""What metrics of an embedding share: its last epoch, finite rows, neighbors, rows of length 1."""
+"""Steps that the metrics of an embedding share."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
 
 def last_epoch(emb: Float[np.ndarray, "..."]) -> Float[np.ndarray, "samples width"]:
-    """The embedding itself, or its last epoch."""
+    """Embeddings of the last epoch, or the array itself if it holds only one epoch."""
     return emb[-1] if emb.ndim == 3 else emb  # noqa: PLR2004 - epochs, samples, width
 
 
 def finite_rows(
     emb: Float[np.ndarray, "..."], *, normalize: bool
 ) -> tuple[Float64[np.ndarray, "finite width"], Bool[np.ndarray, " samples"]]:
-    """The finite rows of the last epoch, and which samples' they are.
+    """The finite rows of the last epoch, and the mask of their samples.
 
     Args:
-        emb: Embeddings, of the last epoch if there are several.
-        normalize: Scale every row to length 1.
+        emb: Embeddings; the last epoch is used if there are several.
+        normalize: Whether to scale every row to length 1.
     """
     last = last_epoch(emb)
     finite = np.isfinite(last).all(axis=1)
@@ -27,12 +27,12 @@ def finite_rows(
 def nearest_others(
     emb: Float[np.ndarray, "..."], k: int, *, normalize: bool
 ) -> tuple[Float64[np.ndarray, "samples k"], Int64[np.ndarray, "samples k"]]:
-    """Distances to and rows of the k nearest other samples in the last epoch; see ``neighbors``.
+    """Distances and rows of the k nearest other samples in the last epoch; see ``neighbors``.
 
     Raises:
         ValueError: If k is below 1.
     """
-    # Only here: a process that scores recorded histories has no use for torch, and it is large.
+    # Imported here: torch is large, and scoring recorded histories does not need it.
     from hardness.signals.blocks import as_tensor  # noqa: PLC0415
     from hardness.signals.neighbors import neighbors  # noqa: PLC0415
 

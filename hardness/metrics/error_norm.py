@@ -1,4 +1,4 @@
-"""How far the predicted distribution is from the label."""
+"""Distance of the predicted probabilities from the label."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -23,23 +23,23 @@ def el2n(
     *,
     epoch: int = -1,
 ) -> Float64[np.ndarray, " samples"]:
-    """Error L2 norm: distance of the predicted probabilities from the label's corner, at one epoch.
+    """Error L2 norm: distance of the predicted probabilities from the one-hot label, at one epoch.
 
-    High is hard: such samples still move the weights. Meant for an early epoch and a mean over
-    runs; late in training it is what is left of the error on memorized samples.
+    High is hard: such samples still move the weights. It is meant for an early epoch and a mean
+    over runs. Late in training it is only the remaining error on memorized samples.
 
     The variants ``el2n.e1``, ``.e5``, ``.e10`` and ``.e20`` are taken after that many epochs of
-    training, as the paper counts its checkpoints, of which the one at epoch 0 is untrained:
-    ``el2n.e10`` reads the epoch stored as 9.
+    training. As in the paper, epoch 0 is the untrained network: ``el2n.e10`` reads the epoch stored
+    as 9.
 
     Args:
-        el2n: Signal of that name, one row per epoch.
+        el2n: Signal ``el2n``, one row per epoch.
         seen: Which samples were presented in which epoch; all, if left out.
-        epoch: 0-based, from the end if negative; the last, if left out.
+        epoch: 0-based epoch, counted from the end if negative; the last, if left out.
 
     Returns:
         One value per sample in 0 to the root of 2; NaN where not seen in that epoch, and for all
-        samples of a run without it.
+        samples of a run without that epoch.
 
     Raises:
         ValueError: If the arrays disagree in shape.
@@ -52,8 +52,8 @@ def el2n(
 
     References:
         Paul et al., "Deep Learning on a Data Diet: Finding Important Examples Early in Training",
-        NeurIPS 2021. Agrees with mansheej/data_diet, scores.py. H-CAT takes the square, which has
-        the same order within a run but not after averaging runs.
+        NeurIPS 2021. Agrees with mansheej/data_diet, scores.py. H-CAT takes the square, which keeps
+        the order within a run but not after averaging runs.
     """
     seen = seen_entries(el2n, seen)
     if not -len(el2n) <= epoch < len(el2n):

@@ -1,4 +1,4 @@
-"""When a sample is learned, and how often it is lost again."""
+"""When a sample is learned, and how often it is forgotten again."""
 
 import numpy as np
 from jaxtyping import Bool, Float64, Shaped
@@ -15,7 +15,7 @@ def never_learned(
     correct: Shaped[np.ndarray, "epochs samples"],
     seen: Bool[np.ndarray, "epochs samples"] | None = None,
 ) -> Bool[np.ndarray, " samples"]:
-    """Seen at least once and never classified as its label.
+    """Whether a sample was seen but never classified as its label.
 
     Example:
         >>> never_learned(np.array([[True, False], [False, False]])).tolist()
@@ -30,7 +30,7 @@ def censored(
     correct: Shaped[np.ndarray, "epochs samples"],
     seen: Bool[np.ndarray, "epochs samples"] | None = None,
 ) -> Bool[np.ndarray, " samples"]:
-    """Wrong when last seen: training ended before the sample was learned for good.
+    """Whether a sample was wrong when last seen, so training ended before it was learned for good.
 
     Example:
         >>> censored(np.array([[True, False], [False, True]])).tolist()
@@ -55,22 +55,22 @@ def forgetting_events(
     correct: Shaped[np.ndarray, "epochs samples"],
     seen: Bool[np.ndarray, "epochs samples"] | None = None,
 ) -> Float64[np.ndarray, " samples"]:
-    """Forgetting events: presentations at which a sample is wrong that was correct the time before.
+    """Forgetting events: how often a sample turns from correct to wrong.
 
-    High is hard: what the network keeps losing is supported by few other samples, or contradicted
-    by them. Never learned counts as the number of epochs, harder than any count.
+    High is hard: few other samples support what the network keeps forgetting, or they contradict
+    it. A sample that is never learned gets the number of epochs, more than any count.
 
     Args:
-        correct: Signal of that name, one row per epoch.
-        seen: Which samples were presented in which epoch; all, if left out. The time before is the
-            last one at which the sample was seen.
+        correct: Signal ``correct``, one row per epoch.
+        seen: Which samples were presented in which epoch; all, if left out. A turn is counted
+            between consecutive epochs in which the sample was seen.
 
     Returns:
         One count per sample, from 0 to half the epochs, or the number of epochs if never correct;
-        NaN where never seen. Capped by the number of epochs: compare runs of equal length.
+        NaN where never seen. Compare only runs with equally many epochs, which limit the count.
 
     Raises:
-        ValueError: If the arrays disagree in shape or ``correct`` is not of 0 and 1.
+        ValueError: If the arrays disagree in shape or ``correct`` holds other values than 0 and 1.
 
     Example:
         >>> correct = np.array([[True, False, True], [False, False, True], [True, False, True]])
@@ -80,8 +80,8 @@ def forgetting_events(
     References:
         Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network
         Learning", ICLR 2019. Agrees with mtoneva/example_forgetting,
-        order_examples_by_forgetting.py, which sums over runs where we average. Of never learned
-        samples, H-CAT makes 0, data_diet infinity, cartography 1000.
+        order_examples_by_forgetting.py, which sums over runs where we average. Samples that are
+        never learned get 0 in H-CAT, infinity in data_diet, 1000 in cartography.
     """
     correct, seen = answers(correct, seen)
     count = np.zeros(correct.shape[1])
@@ -109,18 +109,18 @@ def learned_first_epoch(
 ) -> Float64[np.ndarray, " samples"]:
     """First epoch, counted from 0, at which a sample is classified as its label.
 
-    High is hard: simple patterns are learned first. Weak alone, since most samples share the first
-    epochs.
+    High is hard: simple patterns are learned first. The metric is weak alone, since most samples
+    are learned in the first few epochs.
 
     Args:
-        correct: Signal of that name, one row per epoch.
+        correct: Signal ``correct``, one row per epoch.
         seen: Which samples were presented in which epoch; all, if left out.
 
     Returns:
         One epoch per sample, the number of epochs if never correct; NaN where never seen.
 
     Raises:
-        ValueError: If the arrays disagree in shape or ``correct`` is not of 0 and 1.
+        ValueError: If the arrays disagree in shape or ``correct`` holds other values than 0 and 1.
 
     Example:
         >>> learned_first_epoch(np.array([[True, False, False], [False, True, False]])).tolist()
@@ -128,8 +128,8 @@ def learned_first_epoch(
 
     References:
         Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network
-        Learning", ICLR 2019; mtoneva/example_forgetting gives NaN for never learned samples,
-        first_learn of devinkwok/nn_example_difficulty the number of epochs, as here.
+        Learning", ICLR 2019. For samples that are never learned, mtoneva/example_forgetting gives
+        NaN, and first_learn of devinkwok/nn_example_difficulty the number of epochs, as here.
     """
     correct, seen = answers(correct, seen)
     learned = correct & seen
@@ -155,16 +155,16 @@ def fslt(
     High is hard: such samples are learned last, or only once the network memorizes.
 
     Args:
-        correct: Signal of that name, one row per epoch.
+        correct: Signal ``correct``, one row per epoch.
         seen: Which samples were presented in which epoch; all, if left out.
 
     Returns:
         One epoch per sample: 1 if always correct, else two more than the 0-based epoch of the last
-        wrong answer; the number of epochs plus one if wrong when last seen (``censored``), even if
-        that was before the last epoch; NaN where never seen.
+        wrong answer. It is the number of epochs plus one if wrong when last seen (``censored``),
+        even if that was before the last epoch; NaN where never seen.
 
     Raises:
-        ValueError: If the arrays disagree in shape or ``correct`` is not of 0 and 1.
+        ValueError: If the arrays disagree in shape or ``correct`` holds other values than 0 and 1.
 
     Example:
         >>> correct = np.array([[True, False, True], [True, True, False]])
@@ -173,7 +173,7 @@ def fslt(
 
     References:
         Maini et al., "Characterizing Datapoints via Second-Split Forgetting", NeurIPS 2022. Agrees
-        with pratyushmaini/ssft, get_first_epoch_where_we_learn_forever, which however evaluates in
+        with pratyushmaini/ssft, get_first_epoch_where_we_learn_forever; that code evaluates in
         training mode and stops early.
     """
     correct, seen = answers(correct, seen)

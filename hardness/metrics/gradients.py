@@ -1,4 +1,4 @@
-"""Norms of the loss's gradient, and how much a sample's input gradient varies over training."""
+"""Gradient norms of a sample's loss, and how much its input gradient varies over training."""
 
 from typing import Literal
 
@@ -27,15 +27,15 @@ def grand(
 ) -> Float64[np.ndarray, " samples"]:
     """GraNd: norm of the gradient of a sample's loss with respect to all trainable parameters.
 
-    High is hard: such samples still move the weights. Meant for an early epoch and a mean over
-    runs.
+    High is hard: such samples still move the weights. It is meant for an early epoch and a mean
+    over runs.
 
     Args:
-        grand: Signal of that name, one row per epoch in which the pass was made; the last counts.
-        seen: Which samples were scored in which of these; all, if left out.
+        grand: Signal ``grand``, one row per scored epoch; the last row counts.
+        seen: Which samples were scored in which of these epochs; all, if left out.
 
     Returns:
-        One norm per sample, from 0, unbounded; NaN where not seen in the last of the epochs.
+        One norm per sample, from 0, unbounded; NaN where not seen in the last of these epochs.
 
     Raises:
         ValueError: If the arrays disagree in shape.
@@ -46,10 +46,10 @@ def grand(
 
     References:
         Paul et al., "Deep Learning on a Data Diet: Finding Important Examples Early in Training",
-        NeurIPS 2021. Agrees with autograd, one sample at a time, batch statistics in eval mode.
-        GraNd at initialization, as first published, came from another checkpoint by a fault of
-        restoring (Kirsch, 2023); at initialization it follows the input's norm, for which
-        ``image_l2_norm`` is the control.
+        NeurIPS 2021. Agrees with autograd on single samples, with batch statistics in eval mode.
+        The paper's GraNd at initialization came from another checkpoint, through a restoring error
+        (Kirsch, 2023). At initialization it follows the input's norm, for which ``image_l2_norm``
+        is the control.
     """
     return last_or_mean(grand, seen, "last")
 
@@ -72,12 +72,12 @@ def grand_last_layer(
 ) -> Float64[np.ndarray, " samples"]:
     """GraNd of the linear head alone, in closed form, in the last epoch.
 
-    High is hard, as for ``grand``; at no cost beyond the evaluation.
+    High is hard, as for ``grand``. It costs nothing beyond the evaluation pass.
 
     Args:
-        grand_last_layer: Signal of that name, one row per epoch.
+        grand_last_layer: Signal ``grand_last_layer``, one row per epoch.
         seen: Which samples were evaluated in which epoch; all, if left out.
-        over: The last epoch, or the mean of all.
+        over: ``last`` for the last epoch, ``all`` for the mean over epochs.
 
     Returns:
         One norm per sample, from 0, unbounded; NaN where not seen in those epochs.
@@ -90,7 +90,7 @@ def grand_last_layer(
         [1.0, 2.0]
 
     References:
-        Paul et al., NeurIPS 2021, for the norm; the closed form is
+        Paul et al., NeurIPS 2021, for the norm; for the closed form see
         ``hardness.signals.logits.grand_last_layer_from_head``.
     """
     return last_or_mean(grand_last_layer, seen, over)
@@ -111,14 +111,14 @@ def vog(
 ) -> Float64[np.ndarray, " samples"]:
     """Variance of gradients: spread over checkpoints of the label logit's gradient in the pixels.
 
-    High is hard: the network keeps changing its mind about what in the image matters. Not yet
-    compared within the class; see ``vog_class_z``.
+    High is hard: the network keeps changing its mind about what matters in the image. Values are
+    not relative to the class; see ``vog_class_z``.
 
     Args:
-        vog: Signal of that name, one row per pass; of a run there is one, at its end. The variants
-            read the same over the first or the last third of the checkpoints, each about their own
+        vog: Signal ``vog``, one row for the one pass at the end of a run. The variants ``early``
+            and ``late`` cover the first or the last third of the checkpoints, each around its own
             mean.
-        seen: Which samples were scored in it; all, if left out.
+        seen: Which samples were scored in that pass; all, if left out.
 
     Returns:
         One value per sample, from 0, unbounded; NaN where not seen, and with fewer than two
@@ -133,8 +133,8 @@ def vog(
 
     References:
         Agarwal, D'souza and Hooker, "Estimating Example Difficulty Using Variance of Gradients",
-        CVPR 2022. Of the logit before the softmax, as in chirag126/VOG, imagenet; its
-        toy_script.py, H-CAT and nn_example_difficulty take the probability, see ``vog_prob``.
+        CVPR 2022. Uses the logit before the softmax, as chirag126/VOG, imagenet, does; its
+        toy_script.py, H-CAT and nn_example_difficulty use the probability, see ``vog_prob``.
     """
     return last_or_mean(vog, seen, "last")
 
@@ -153,11 +153,11 @@ def vog_prob(
 ) -> Float64[np.ndarray, " samples"]:
     """Variance of gradients of the label's softmax probability instead of its logit.
 
-    High is hard, as for ``vog``; the two order samples differently.
+    High is hard, as for ``vog``, but the two order samples differently.
 
     Args:
-        vog_prob: Signal of that name, one row per pass; of a run there is one, at its end.
-        seen: Which samples were scored in it; all, if left out.
+        vog_prob: Signal ``vog_prob``, one row for the one pass at the end of a run.
+        seen: Which samples were scored in that pass; all, if left out.
 
     Returns:
         One value per sample, from 0; NaN where not seen, and with fewer than two checkpoints.
@@ -170,8 +170,8 @@ def vog_prob(
         [0.5, 2.0]
 
     References:
-        Agarwal, D'souza and Hooker, CVPR 2022; the quantity of chirag126/VOG, toy_script.py, apart
-        from that code's gradients, which accumulate over epochs.
+        Agarwal, D'souza and Hooker, CVPR 2022; the quantity of chirag126/VOG, toy_script.py, except
+        that gradients there accumulate over epochs.
     """
     return last_or_mean(vog_prob, seen, "last")
 
@@ -181,7 +181,7 @@ def vog_prob(
     sign=1,
     sign_origin="published",
     labels_used="own",
-    summary="variance of gradients against the others of the class",
+    summary="variance of gradients relative to the class",
     whole=True,
     paper=AGARWAL,
     signals=("vog", "labels"),
@@ -194,17 +194,17 @@ def vog_class_z(
 ) -> Float64[np.ndarray, " samples"]:
     """Variance of gradients in standard deviations from the mean of the given class.
 
-    High is hard: the class's own level of gradients is taken out, as in the paper.
+    High is hard. As in the paper, the class's own level of gradients is removed.
 
     Args:
-        vog: Signal of that name, one row per pass; of a run there is one, at its end.
-        labels: Those trained on.
-        seen: Which samples were scored in it; all, if left out.
+        vog: Signal ``vog``, one row for the one pass at the end of a run.
+        labels: Labels trained on.
+        seen: Which samples were scored in that pass; all, if left out.
 
     Returns:
         One value per sample, unbounded, of mean 0 and population standard deviation 1 in each
-        class; 0 in a class whose values are all equal; NaN where ``vog`` is, and in a class of one
-        sample, which has no spread.
+        class, or 0 in a class of equal values; NaN where ``vog`` is, and in a class of one sample,
+        which has no spread.
 
     Raises:
         ValueError: If the arrays disagree in shape.

@@ -5,14 +5,14 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Shaped
 
-# Arguments of `last_or_mean` for a variant ``key.mean``.
+# The variant ``key.mean`` of metrics that call `last_or_mean`.
 MEAN = {"mean": {"over": "all"}}
-# How far a probability in half precision may be from 0 to 1.
+# How far rounding in half precision may move a probability out of 0 to 1.
 _ROUNDING = 1e-3
 
 
 def seen_entries(values: np.ndarray, seen: np.ndarray | None) -> Bool[np.ndarray, "epochs samples"]:
-    """``seen`` itself, or all True for a history without it.
+    """``seen`` itself, or all True if it is None.
 
     Args:
         values: History ``[epochs, samples, ...]``.
@@ -33,10 +33,10 @@ def seen_entries(values: np.ndarray, seen: np.ndarray | None) -> Bool[np.ndarray
 def answers(
     correct: np.ndarray, seen: np.ndarray | None = None
 ) -> tuple[Bool[np.ndarray, "epochs samples"], Bool[np.ndarray, "epochs samples"]]:
-    """``correct`` as booleans, which the authors' codes keep as numbers, and ``seen_entries``.
+    """``correct`` as booleans, which published codes store as numbers, and ``seen_entries``.
 
     Raises:
-        ValueError: As ``seen_entries`` does, or if a seen entry is neither 0 nor 1.
+        ValueError: If ``seen_entries`` raises it, or if a seen entry is neither 0 nor 1.
 
     Example:
         >>> answers(np.array([[1.0, 0.0]]))[0].tolist()
@@ -46,7 +46,7 @@ def answers(
     if correct.dtype == np.bool_:
         return correct, seen
     right = correct == 1
-    # What is not seen may be anything, NaN among it.
+    # Entries that were not seen may be anything, even NaN.
     strange = correct[seen & ~right & (correct != 0)]
     if len(strange):
         raise ValueError(f"expected correct of 0 and 1; got {strange[0]}")
@@ -54,14 +54,14 @@ def answers(
 
 
 def refuse_percent(values: np.ndarray, seen: np.ndarray | Literal[True] = True) -> None:
-    """Refuse numbers that are no probabilities.
+    """Refuse numbers that are not probabilities, such as percent.
 
     Args:
         values: Numbers in 0 to 1, or NaN.
-        seen: Which of them count; the others may be anything.
+        seen: Mask of the values to check; all, if left out.
 
     Raises:
-        ValueError: If one that counts is below 0 or above 1 by more than rounding.
+        ValueError: If a checked value is below 0 or above 1 by more than rounding.
     """
     strange = values[seen & ((values < -_ROUNDING) | (values > 1 + _ROUNDING))]
     if len(strange):
@@ -71,9 +71,9 @@ def refuse_percent(values: np.ndarray, seen: np.ndarray | Literal[True] = True) 
 def mean_seen(
     values: Shaped[np.ndarray, "epochs samples"], seen: Bool[np.ndarray, "epochs samples"]
 ) -> Float64[np.ndarray, " samples"]:
-    """Mean over the seen entries; NaN without any."""
+    """Mean over the seen entries; NaN if there is none."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        if seen.all():  # the same in half the time
+        if seen.all():  # the same, twice as fast
             return np.asarray(np.sum(values, axis=0, dtype=np.float64) / len(values))
         return np.sum(values, axis=0, dtype=np.float64, where=seen) / seen.sum(axis=0)
 
@@ -83,7 +83,7 @@ def last_or_mean(
     seen: Bool[np.ndarray, "epochs samples"] | None,
     over: Literal["last", "all"],
 ) -> Float64[np.ndarray, " samples"]:
-    """The last epoch's value, or the mean over the seen entries; NaN where not seen in those."""
+    """The last epoch's value, or the mean over the seen entries; NaN if there is none."""
     seen = seen_entries(values, seen)
     first = 0 if over == "all" else len(values) - 1
     return mean_seen(values[first:], seen[first:])
@@ -92,7 +92,7 @@ def last_or_mean(
 def std_seen(
     values: Shaped[np.ndarray, "epochs samples"], seen: Bool[np.ndarray, "epochs samples"]
 ) -> Float64[np.ndarray, " samples"]:
-    """Population standard deviation over the seen entries, in two passes; NaN below two."""
+    """Population standard deviation over the seen entries, in two passes; NaN below two entries."""
     with np.errstate(invalid="ignore"):
         square = (values - mean_seen(values, seen)) ** 2
     # One entry has no spread; the formula would give a false 0.
@@ -102,6 +102,6 @@ def std_seen(
 def last_seen(
     seen: Bool[np.ndarray, "epochs samples"],
 ) -> Int[np.ndarray, " samples"]:
-    """Epoch of the last seen entry; -1 without any."""
+    """Epoch of the last seen entry; -1 if there is none."""
     epochs = len(seen)
     return np.where(seen.any(axis=0), epochs - 1 - np.argmax(seen[::-1], axis=0), -1)

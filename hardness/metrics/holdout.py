@@ -1,4 +1,4 @@
-"""The loss of a sample under a network that was trained without it, and what training takes off."""
+"""Loss of a sample under a network trained without it, and how much training lowers it."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -14,7 +14,7 @@ from hardness.metrics.registry import metric
     labels_used="own",
     measures="utility",
     signals={"loss": "own_loss", "holdout_loss": "holdout_loss"},
-    summary="mean loss while trained on, less the loss of a model that is not",
+    summary="mean loss in training minus the loss of a model trained without the sample",
     paper="Mindermann et al., ICML 2022",
     variants={"e5": {"epoch": 4}},
 )
@@ -25,28 +25,29 @@ def rho_loss(
     *,
     epoch: int | None = None,
 ) -> Float64[np.ndarray, " samples"]:
-    """Reducible holdout loss: a sample's loss in training less its `irreducible_loss`.
+    """Reducible holdout loss: a sample's loss in training minus its ``irreducible_loss``.
 
-    High is useful to train on: not yet learned, yet what others teach would predict the label.
-    A mislabeled sample is low, since its loss is high under both models; an easy one is near 0.
-    It says what training would gain, not how hard a sample is, and its sign is a hypothesis.
+    High is useful to train on: the sample is not yet learned, but other samples would predict its
+    label. A mislabeled sample scores low, since its loss is high under both models; an easy one is
+    near 0. The score says what training would gain, not how hard a sample is. Its sign is a
+    hypothesis.
 
-    The regimen ``cross_fit`` gives both sides: the loss under a network that is being trained on
-    the sample, and that under one which never is. With two folds either sees half the training
-    data only, the sample's own half and the other; with more folds they share what is left.
+    The regimen ``cross_fit`` gives both losses: one under a network that is being trained on the
+    sample, one under a network that never is. With two folds each network sees half of the training
+    data, the sample's own half or the other. With more folds their data overlap.
 
-    The variant ``rho_loss.e5`` is taken after 5 epochs of training, the epoch stored as 4, as
-    ``el2n.e5`` is.
+    The variant ``rho_loss.e5`` is taken after 5 epochs of training, the epoch stored as 4.
 
     Args:
         loss: Signal ``own_loss``, cross-entropy in nats, one row per epoch.
-        holdout_loss: Snapshot of that name; NaN where a model without the sample is not at hand.
+        holdout_loss: Snapshot ``holdout_loss``; NaN where no model was trained without the sample.
         seen: Which samples were evaluated in which epoch; all, if left out.
-        epoch: 0-based, from the end if negative; the mean over all, if left out.
+        epoch: 0-based epoch, counted from the end if negative; the mean over all epochs, if left
+            out.
 
     Returns:
-        One value per sample in nats, often negative and not clipped; NaN where ``holdout_loss`` is
-        or where not seen in those epochs, and for all samples of a run without that epoch.
+        One value per sample in nats, often negative and not clipped; NaN where ``holdout_loss`` is,
+        where not seen in those epochs, and for all samples of a run without that epoch.
 
     Raises:
         ValueError: If the arrays disagree in shape.
@@ -58,9 +59,9 @@ def rho_loss(
 
     References:
         Mindermann et al., "Prioritized Training on Points that are Learnable, Worth Learning, and
-        Not Yet Learnt", ICML 2022. The difference is that of OATML/RHO-Loss,
-        selection_methods.py, which however takes the training loss in train mode by default, with
-        the batch statistics of the candidates; ours is in eval mode on both sides.
+        Not Yet Learnt", ICML 2022. The difference is that of OATML/RHO-Loss, selection_methods.py.
+        By default that code takes the training loss in train mode, with the batch statistics of the
+        candidates; ours uses eval mode for both losses.
     """
     seen = seen_entries(loss, seen)
     if holdout_loss.shape != loss.shape[1:]:
@@ -82,7 +83,7 @@ def rho_loss(
     sign=1,
     sign_origin="published",
     labels_used="own",
-    summary="loss of a model that was not trained on the sample",
+    summary="loss of a model trained without the sample",
     paper="Mindermann et al., ICML 2022",
 )
 def irreducible_loss(
@@ -90,14 +91,14 @@ def irreducible_loss(
 ) -> Float64[np.ndarray, " samples"]:
     """Cross-entropy of the label under a model trained without the sample, at its best epoch.
 
-    High is hard: what other samples teach does not predict this label, as for a mislabeled or an
-    ambiguous sample. The epoch is that of the model's lowest validation loss.
+    High is hard: other samples do not predict this label, as for a mislabeled or an ambiguous
+    sample. The best epoch is that of the model's lowest validation loss.
 
     Args:
-        holdout_loss: Snapshot of that name, in nats.
+        holdout_loss: Snapshot ``holdout_loss``, in nats.
 
     Returns:
-        One value per sample, from 0, unbounded; NaN stays NaN.
+        One value per sample, from 0, unbounded; NaN where ``holdout_loss`` is.
 
     Example:
         >>> irreducible_loss(np.array([0.5, 4.0])).tolist()
@@ -106,7 +107,7 @@ def irreducible_loss(
     References:
         Mindermann et al., "Prioritized Training on Points that are Learnable, Worth Learning, and
         Not Yet Learnt", ICML 2022. The quantity of OATML/RHO-Loss, train_irreducible.py, which
-        chooses the epoch on the test set; so do we under ``validation: test``, while a split of the
-        training samples keeps the test set out of it.
+        chooses the epoch on the test set. So do we under ``validation: test``; a split of the
+        training samples avoids that.
     """
     return holdout_loss.astype(np.float64)

@@ -1,4 +1,4 @@
-"""How far the label's logit stays ahead of the others."""
+"""Lead of the label's logit over the other logits."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -26,7 +26,7 @@ def aum(
     negative.
 
     Args:
-        label_margin: Signal of that name, in logits, one row per epoch.
+        label_margin: Signal ``label_margin``, in logits, one row per epoch.
         seen: Which samples were presented in which epoch; all, if left out.
 
     Returns:
@@ -42,9 +42,9 @@ def aum(
 
     References:
         Pleiss et al., "Identifying Mislabeled Data using the Area Under the Margin Ranking",
-        NeurIPS 2020. Agrees with asappresearch/aum, which fails on a batch of one. Like it, divides
-        by the number of epochs in which the sample was seen. The authors train for it at a constant
-        rate; see ``aum_pre_decay``.
+        NeurIPS 2020. Agrees with asappresearch/aum, which fails on a batch of one. Both divide by
+        the number of epochs in which the sample was seen. The authors train for it at a constant
+        learning rate; see ``aum_pre_decay``.
     """
     return mean_seen(label_margin, seen_entries(label_margin, seen))
 
@@ -65,19 +65,19 @@ def aum_pre_decay(
 ) -> Float64[np.ndarray, " samples"]:
     """Area under the margin over the epochs before the first decay of the learning rate.
 
-    Low is hard, as for ``aum``. Once the rate falls the network memorizes, and the margins of
-    mislabeled samples follow the others. The epochs that count end before the first whose rate is
-    below that of the epoch before: all of them at a constant rate, those of the warm-up and the
-    peak of one that rises first, and the first alone under a cosine, which falls from the start.
+    Low is hard, as for ``aum``. After the decay the network memorizes, and the margins of
+    mislabeled samples rise like the others. The last epoch that counts is the one before the rate
+    first falls. At a constant rate all epochs count, after a warm-up those up to the peak. Under a
+    cosine, which falls from the start, only the first counts.
 
     Args:
-        label_margin: Signal of that name, in logits, one row per epoch.
-        lr: Learning rate at the first step of each epoch, as the epochs' summaries keep it.
+        label_margin: Signal ``label_margin``, in logits, one row per epoch.
+        lr: Learning rate at the first step of each epoch, as the epochs' summaries hold it.
         seen: Which samples were presented in which epoch; all, if left out.
 
     Returns:
         One raw score per sample, in logit units, unbounded; NaN where not seen in those epochs,
-        with a single class, and for all samples if the rate of an epoch is not known (NaN), as in
+        with a single class, and for all samples if the rate of an epoch is unknown (NaN), as in
         runs that did not record it.
 
     Raises:
@@ -90,7 +90,7 @@ def aum_pre_decay(
 
     References:
         Pleiss et al., "Identifying Mislabeled Data using the Area Under the Margin Ranking",
-        NeurIPS 2020, who train for it at a constant rate, or up to the first drop of it.
+        NeurIPS 2020, who train for it at a constant rate, or up to the first drop of the rate.
     """
     seen = seen_entries(label_margin, seen)
     if lr.shape != (len(label_margin),):

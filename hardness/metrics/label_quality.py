@@ -1,4 +1,4 @@
-"""How well out-of-sample probabilities agree with the given label."""
+"""Agreement of out-of-sample probabilities with the given label."""
 
 import numpy as np
 from jaxtyping import Float, Float64, Integer
@@ -9,7 +9,7 @@ from hardness.metrics.registry import metric
 
 _INPUTS = {"probs": "holdout_probs", "labels": "labels"}
 _ADJUSTED = {"adjusted": {"adjusted": True}}
-# Both are cleanlab's: a class that no label names, and the least of a class that one does.
+# Both are cleanlab's: the threshold of a class without labels, and the least of the others.
 _THRESHOLD_WITHOUT_LABELS = 2.0
 _LEAST_THRESHOLD = 2e-6
 
@@ -32,21 +32,22 @@ def label_quality_self_confidence(
 ) -> Float64[np.ndarray, " samples"]:
     """Probability of the given label under a model that was not trained on the sample.
 
-    Low is hard: what other samples teach speaks against this label. In-sample probabilities would
-    make it the confidence of the last epoch, which memorized samples have too.
+    Low is hard: other samples speak against this label. In-sample probabilities would give the
+    confidence of the last epoch, which is high for memorized samples too.
 
     Args:
         probs: Snapshot ``holdout_probs``, out-of-fold probabilities.
         labels: Given class per sample.
-        adjusted: For imbalanced classes: first subtract from each class's probabilities their
-            mean over the samples of that label, then shift and scale to a sum of 1. A score then
-            depends on the other samples.
+        adjusted: Whether to correct for imbalanced classes: subtract from each class's
+            probabilities their mean over the samples of that label, then shift and scale to a sum
+            of 1. A score then depends on the other samples.
 
     Returns:
         One value per sample in 0 to 1; NaN for a row with a NaN.
 
     Raises:
-        ValueError: If the arrays disagree in length, a label is not a class, or there are percent.
+        ValueError: If the arrays disagree in length, a label is not a class, or ``probs`` are
+            percent.
 
     Example:
         >>> probs = np.array([[0.75, 0.25], [0.5, 0.5]])
@@ -68,7 +69,7 @@ def label_quality_self_confidence(
     sign_origin="published",
     labels_used="own",
     signals=_INPUTS,
-    summary="out-of-fold lead of the label over the largest other class",
+    summary="out-of-fold probability of the label minus that of the largest other class",
     paper="Northcutt et al., JAIR 2021",
     variants=_ADJUSTED,
 )
@@ -78,20 +79,22 @@ def label_quality_normalized_margin(
     *,
     adjusted: bool = False,
 ) -> Float64[np.ndarray, " samples"]:
-    """Probability of the given label less that of the largest other class, mapped to 0 to 1.
+    """Probability of the given label minus that of the largest other class, mapped to 0 to 1.
 
     ``(p_y - max_{c != y} p_c + 1) / 2``. Low is hard: another class clearly fits better.
 
     Args:
         probs: Snapshot ``holdout_probs``, out-of-fold probabilities.
         labels: Given class per sample.
-        adjusted: As in `label_quality_self_confidence`.
+        adjusted: Whether to correct for imbalanced classes, as in
+            ``label_quality_self_confidence``.
 
     Returns:
         One value per sample in 0 to 1; NaN for a row with a NaN, and with a single class.
 
     Raises:
-        ValueError: If the arrays disagree in length, a label is not a class, or there are percent.
+        ValueError: If the arrays disagree in length, a label is not a class, or ``probs`` are
+            percent.
 
     Example:
         >>> probs = np.array([[0.75, 0.25], [0.5, 0.5]])
@@ -118,10 +121,10 @@ def _scores_and_own(
     *,
     adjusted: bool,
 ) -> tuple[Float64[np.ndarray, "samples classes"], Float64[np.ndarray, " samples"]]:
-    """Probabilities in float64, adjusted if asked, and those of the labels."""
+    """Probabilities in float64, adjusted if asked for, and those of the labels."""
     samples, classes = probs.shape
     check_labels(labels, samples)
-    # A negative label would not fail: NumPy reads the last class.
+    # NumPy would not refuse a negative label: it counts classes from the end.
     if ((labels < 0) | (labels >= classes)).any():
         raise ValueError(
             f"expected labels in 0 to {classes - 1}; got {labels.min()} to {labels.max()}"
@@ -129,18 +132,18 @@ def _scores_and_own(
     refuse_percent(probs)
     scores = probs.astype(np.float64)
     if adjusted:
-        scores = _less_thresholds(scores, labels)
+        scores = _minus_thresholds(scores, labels)
     return scores, scores[np.arange(samples), labels]
 
 
-def _less_thresholds(
+def _minus_thresholds(
     probs: Float64[np.ndarray, "samples classes"], labels: Integer[np.ndarray, " samples"]
 ) -> Float64[np.ndarray, "samples classes"]:
-    """Subtract each class's mean self-confidence, shift by the largest of these, scale to 1."""
-    whole = ~np.isnan(probs).any(axis=1)
+    """Subtract each class's mean self-confidence, add the largest of them, scale to a sum of 1."""
+    complete = ~np.isnan(probs).any(axis=1)
     thresholds = np.full(probs.shape[1], _THRESHOLD_WITHOUT_LABELS)
-    for label in np.unique(labels[whole]):
-        mean = probs[:, label][whole & (labels == label)].mean()
+    for label in np.unique(labels[complete]):
+        mean = probs[:, label][complete & (labels == label)].mean()
         thresholds[label] = max(mean, _LEAST_THRESHOLD)
     moved = probs - thresholds + thresholds.max()
     return moved / moved.sum(axis=1, keepdims=True)

@@ -26,12 +26,13 @@ def mean_loss(
 ) -> Float64[np.ndarray, " samples"]:
     """Mean cross-entropy of the label over epochs, the cumulative loss of a sample.
 
-    High is hard: the label is learned late or never. The baseline that any other metric must beat.
+    High is hard: the label is learned late or never. It is the baseline that any other metric must
+    beat.
 
     Args:
-        loss: Signal of that name, in nats, one row per epoch.
+        loss: Signal ``loss``, in nats, one row per epoch.
         seen: Which samples were presented in which epoch; all, if left out.
-        over: Epochs to average; the first half leaves out the middle one of an odd number, but
+        over: Epochs to average. ``first_half`` leaves out the middle one of an odd number, but
             never the only one.
 
     Returns:
@@ -47,8 +48,8 @@ def mean_loss(
 
     References:
         Ravikumar et al., on the cumulative sample loss, 2025; Seedat et al., "Dissecting Sample
-        Hardness", ICLR 2024. Agrees with seedatnabeel/H-CAT, hardness.py. By log-sum-exp in
-        float64, where the logarithm of a float32 softmax would be infinite.
+        Hardness", ICLR 2024. Agrees with seedatnabeel/H-CAT, hardness.py. Computed by log-sum-exp
+        in float64, since the logarithm of a float32 softmax may be infinite.
     """
     seen = seen_entries(loss, seen)
     epochs = len(loss)

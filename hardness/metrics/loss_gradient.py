@@ -1,4 +1,4 @@
-"""How strongly a self-supervised loss pulls at a sample's pixels."""
+"""Gradient norm of a self-supervised loss in a sample's pixels."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -7,7 +7,7 @@ from hardness.metrics.history import mean_seen, seen_entries, std_seen
 from hardness.metrics.registry import metric
 
 _SOURCE = "Natifick/Unsupervisely-Hard"
-# Both views side by side, where nothing cancels; and of the sample's own loss, not the batch's.
+# `stacked` joins both views, so that nothing cancels; `own` is of the sample's own loss.
 LGN_VARIANTS = {"stacked": {"lgn": "lgn.stacked"}, "own": {"lgn": "lgn.own"}}
 
 
@@ -16,7 +16,7 @@ LGN_VARIANTS = {"stacked": {"lgn": "lgn.stacked"}, "own": {"lgn": "lgn.own"}}
     sign=-1,
     sign_origin="measured",
     labels_used="none",
-    summary="mean gradient of the loss in the pixels",
+    summary="mean gradient norm of the loss in the pixels",
     paper=_SOURCE,
     signal_variants=LGN_VARIANTS,
 )
@@ -24,13 +24,13 @@ def lgn_mean(
     lgn: Float[np.ndarray, "scored samples"],
     seen: Bool[np.ndarray, "scored samples"] | None = None,
 ) -> Float64[np.ndarray, " samples"]:
-    """Norm of the loss's gradient in the pixels, mean over the epochs that were scored.
+    """Mean over the scored epochs of the loss's gradient norm in the pixels.
 
-    Low is hard. Measured on CIFAR-10 against the number of times a sample is forgotten (Spearman's
-    correlation -0.287); results on CIFAR-10 are therefore exploratory.
+    Low is hard. The sign was measured on CIFAR-10 against forgetting counts (Spearman's correlation
+    -0.287), so results on CIFAR-10 are exploratory.
 
     Args:
-        lgn: Signal of that name, one row for each epoch that was scored.
+        lgn: Signal ``lgn``, one row per scored epoch.
         seen: Which samples were scored in which epoch; all, if left out.
 
     Returns:
@@ -44,8 +44,8 @@ def lgn_mean(
         [2.0, 4.0]
 
     References:
-        Natifick/Unsupervisely-Hard, loss_experiment.ipynb: the formula of its mean over epochs, of
-        gradients that there also vary with the size of the batch.
+        Natifick/Unsupervisely-Hard, loss_experiment.ipynb: the formula of its mean over epochs. Its
+        gradients also vary with the size of the batch.
     """
     return mean_seen(lgn, seen_entries(lgn, seen))
 
@@ -55,7 +55,7 @@ def lgn_mean(
     sign=-1,
     sign_origin="measured",
     labels_used="none",
-    summary="spread of the gradient of the loss in the pixels",
+    summary="standard deviation of the gradient norm of the loss in the pixels",
     paper=_SOURCE,
     signal_variants=LGN_VARIANTS,
 )
@@ -63,12 +63,12 @@ def lgn_std(
     lgn: Float[np.ndarray, "scored samples"],
     seen: Bool[np.ndarray, "scored samples"] | None = None,
 ) -> Float64[np.ndarray, " samples"]:
-    """Norm of the loss's gradient in the pixels, spread over the epochs that were scored.
+    """Standard deviation over the scored epochs of the loss's gradient norm in the pixels.
 
-    Low is hard, as for ``lgn_mean``; measured likewise (Spearman's correlation -0.282).
+    Low is hard, as for ``lgn_mean``; measured in the same way (Spearman's correlation -0.282).
 
     Args:
-        lgn: Signal of that name, one row for each epoch that was scored.
+        lgn: Signal ``lgn``, one row per scored epoch.
         seen: Which samples were scored in which epoch; all, if left out.
 
     Returns:

@@ -7,7 +7,7 @@ from hardness.metrics.axes import check_labels, checked_axes
 from hardness.metrics.embedding import nearest_others
 from hardness.metrics.registry import metric
 
-# Below three distances the maximum-likelihood estimate has no variance to speak of.
+# Fewest positive distances for an estimate: with two, its expected value is infinite.
 _FEWEST = 3
 
 
@@ -49,14 +49,14 @@ def knn_distance(
 ) -> Float64[np.ndarray, " samples"]:
     """Mean Euclidean distance to the k nearest other samples.
 
-    High is hard: nothing else looks like the sample.
+    High is hard: no other sample looks like this one.
 
     Args:
-        emb: Embeddings, of the last epoch if there are several.
-        neighbor_distances: Instead of ``emb``, the distances themselves, nearest first.
-        k: Number of neighbors, cut to the number of other samples or of distances given.
-        kth: The distance to the k-th of them instead of the mean.
-        normalize: Scale embeddings to length 1 first; distances given are taken as they are.
+        emb: Embeddings; the last epoch is used if there are several.
+        neighbor_distances: Distances to the nearest others, in order, instead of ``emb``.
+        k: Number of neighbors, at most the number of other samples or of given distances.
+        kth: Whether to take the distance to the k-th neighbor instead of the mean.
+        normalize: Whether to scale embeddings to length 1 first; given distances stay as they are.
 
     Returns:
         One distance per sample, 0 among duplicates; NaN for a single sample and for embeddings that
@@ -73,8 +73,8 @@ def knn_distance(
     References:
         Angiulli and Pizzuti, "Fast Outlier Detection in High Dimensional Spaces", PKDD 2002, for
         the mean (as a sum); Sun et al., "Out-of-Distribution Detection with Deep Nearest
-        Neighbors", ICML 2022, for the k-th on normalized embeddings. Agrees with scikit-learn's
-        NearestNeighbors on rows scaled to length 1.
+        Neighbors", ICML 2022, for the k-th distance on normalized embeddings. Agrees with
+        scikit-learn's NearestNeighbors on rows scaled to length 1.
     """
     nearest = _distances(emb, neighbor_distances, k, normalize=normalize)
     if not nearest.shape[1]:
@@ -101,23 +101,23 @@ def lid_mle(
     unbiased: bool = False,
     normalize: bool = True,
 ) -> Float64[np.ndarray, " samples"]:
-    """Local intrinsic dimension by maximum likelihood, averaged over neighborhoods of k1 to k2.
+    """Local intrinsic dimension by maximum likelihood, mean over neighborhoods of k1 to k2 samples.
 
     With distances ``T_1 <= ... <= T_k``, ``m_k = (k - 1) / sum_{j<k} ln(T_k / T_j)``. High is taken
-    to be hard: more directions lead away from the sample. A hypothesis.
+    to be hard: more directions lead away from the sample. This is a hypothesis.
 
-    Duplicates say nothing about dimension: of the k2 nearest distances those of 0 are removed, and
-    ``T_1`` is the first of the rest. Where fewer than k2 (or k1) remain, k2 (or both) is what
-    remains. A k whose distances are all equal, to the precision of their type, has no estimate and
-    does not enter the mean.
+    Duplicates say nothing about dimension, so distances of 0 among the k2 nearest are removed
+    first. If fewer than k2 (or k1) distances remain, k2 (or both) is their number. A k whose
+    distances are all equal, to the precision of their type, has no estimate and does not enter the
+    mean.
 
     Args:
-        emb: Embeddings, of the last epoch if there are several.
-        neighbor_distances: Instead of ``emb``, the distances themselves, nearest first.
+        emb: Embeddings; the last epoch is used if there are several.
+        neighbor_distances: Distances to the nearest others, in order, instead of ``emb``.
         k1: Smallest neighborhood, at least 3.
-        k2: Largest neighborhood, cut to the number of other samples or of distances given.
-        unbiased: With k - 2 in place of k - 1.
-        normalize: Scale embeddings to length 1 first; distances given are taken as they are.
+        k2: Largest neighborhood, at most the number of other samples or of given distances.
+        unbiased: Whether to use k - 2 in place of k - 1.
+        normalize: Whether to scale embeddings to length 1 first; given distances stay as they are.
 
     Returns:
         One dimension per sample, positive; NaN with fewer than 3 positive distances, where all of
@@ -134,7 +134,7 @@ def lid_mle(
     References:
         Levina and Bickel, "Maximum Likelihood Estimation of Intrinsic Dimension", NIPS 2004. A
         single ``m_k`` agrees with the pointwise values of scikit-dimension's MLE for k neighbors,
-        save for duplicates, which make that return 0.
+        except for duplicates, where that returns 0.
     """
     _check(k1, k2)
     distances = _distances(emb, neighbor_distances, k2, normalize=normalize)
@@ -164,23 +164,22 @@ def lid_mle_harmonic(
 ) -> Float64[np.ndarray, " samples"]:
     """Local intrinsic dimension by maximum likelihood, harmonic mean over neighborhoods.
 
-    The reciprocal of the mean of ``1 / m_k`` over k1 to k2, with ``m_k`` and everything about
-    duplicates and ties as in ``lid_mle``, which it never exceeds. High is taken to be hard. A
-    hypothesis.
+    The reciprocal of the mean of ``1 / m_k`` over k1 to k2, with ``m_k``, duplicates and ties as in
+    ``lid_mle``, which it never exceeds. High is taken to be hard, a hypothesis.
 
     Args:
-        emb: Embeddings, of the last epoch if there are several.
-        neighbor_distances: Instead of ``emb``, the distances themselves, nearest first.
+        emb: Embeddings; the last epoch is used if there are several.
+        neighbor_distances: Distances to the nearest others, in order, instead of ``emb``.
         k1: Smallest neighborhood, at least 3.
-        k2: Largest neighborhood, cut to the number of other samples or of distances given.
-        unbiased: With k - 2 in place of k - 1.
-        normalize: Scale embeddings to length 1 first; distances given are taken as they are.
+        k2: Largest neighborhood, at most the number of other samples or of given distances.
+        unbiased: Whether to use k - 2 in place of k - 1.
+        normalize: Whether to scale embeddings to length 1 first; given distances stay as they are.
 
     Returns:
         One dimension per sample, positive; NaN where ``lid_mle`` is.
 
     Raises:
-        ValueError: As ``lid_mle`` does.
+        ValueError: On the same conditions as in ``lid_mle``.
 
     Example:
         >>> distances = np.array([[1.0, 1.0, np.e, np.e]])
@@ -191,7 +190,7 @@ def lid_mle_harmonic(
 
     References:
         MacKay and Ghahramani, "Comments on 'Maximum Likelihood Estimation of Intrinsic Dimension'
-        by E. Levina and P. Bickel", 2005: it is ``1 / m`` that should be averaged. They do so over
+        by E. Levina and P. Bickel", 2005: ``1 / m`` should be averaged. They average it over
         samples.
     """
     _check(k1, k2)
@@ -224,21 +223,21 @@ def lid_mle_pixels(
     """Local intrinsic dimension of the images, by maximum likelihood on their pixels.
 
     ``lid_mle`` of Euclidean distances between pixels in 0 to 1, neither centred nor scaled to unit
-    length: an image that is darker than another is another image. The estimate does not depend on
-    the unit of the distances. High is taken to be hard. A hypothesis, and a baseline: it needs no
-    training.
+    length: a darker copy of an image is another image. The estimate does not depend on the unit of
+    the distances. High is taken to be hard, a hypothesis. It is a baseline: it needs no training.
 
     Args:
-        images: As stored, before any normalization.
-        distances: Instead of ``images``, their distances, nearest first.
+        images: Images as stored, before any normalization.
+        distances: Distances to the nearest other images, in order, instead of ``images``.
         k1: Smallest neighborhood, at least 3.
-        k2: Largest neighborhood, cut to the number of other samples or of distances given.
-        unbiased: With k - 2 in place of k - 1.
-        harmonic: The harmonic mean over neighborhoods instead, as in ``lid_mle_harmonic``.
+        k2: Largest neighborhood, at most the number of other samples or of given distances.
+        unbiased: Whether to use k - 2 in place of k - 1.
+        harmonic: Whether to take the harmonic mean over neighborhoods, as ``lid_mle_harmonic``
+            does.
 
     Returns:
         One dimension per sample, positive; NaN with fewer than 3 positive distances and where all
-        of them are equal. Above 200,000 images neighbors come from a fixed subset of that size.
+        of them are equal. Above 200,000 images, neighbors come from a fixed subset of that size.
 
     Raises:
         ValueError: Unless exactly one of ``images`` and ``distances`` is given, or unless
@@ -250,14 +249,14 @@ def lid_mle_pixels(
         [0.716, 0.692, 2.039, 2.802]
 
     References:
-        Levina and Bickel, "Maximum Likelihood Estimation of Intrinsic Dimension", NIPS 2004; see
-        ``lid_mle``, also for duplicates.
+        Levina and Bickel, "Maximum Likelihood Estimation of Intrinsic Dimension", NIPS 2004; for
+        duplicates see ``lid_mle``.
     """
     if (images is None) == (distances is None):
         raise ValueError("expected either images or distances; got both or neither")
     if images is not None:
         _check(k1, k2)
-        # Only here, as in `nearest_others`.
+        # Imported here, as in `nearest_others`.
         from hardness.signals.blocks import as_tensor  # noqa: PLC0415
         from hardness.signals.neighbors import pixel_distances  # noqa: PLC0415
 
@@ -285,15 +284,15 @@ def knn_label_disagreement(
 ) -> Float64[np.ndarray, " samples"]:
     """Share of the k nearest other samples whose label is not the sample's own.
 
-    High is hard: what looks like the sample is called otherwise, so that its label is wrong, or its
+    High is hard: samples that look like this one have other labels. Its label is wrong, or its
     class does not hold together there.
 
     Args:
-        labels: Given class per sample, any integers.
-        emb: Embeddings, of the last epoch if there are several.
-        neighbor_rows: Instead of ``emb``, the rows of the neighbors, nearest first; -1 for none.
-        k: Number of neighbors, cut to the number of other samples or of rows given.
-        normalize: Scale embeddings to length 1 first; rows given are taken as they are.
+        labels: Given class per sample, as any integers.
+        emb: Embeddings; the last epoch is used if there are several.
+        neighbor_rows: Rows of the nearest others, in order, instead of ``emb``; -1 for none.
+        k: Number of neighbors, at most the number of other samples or of given rows.
+        normalize: Whether to scale embeddings to length 1 first; given rows stay as they are.
 
     Returns:
         One share per sample in 0 to 1; NaN for a single sample and for embeddings that are not
@@ -310,8 +309,8 @@ def knn_label_disagreement(
 
     References:
         Smith, Martinez and Giraud-Carrier, "An Instance Level Analysis of Data Complexity", Machine
-        Learning 95, 2014: k-disagreeing neighbors, there in the space of the features. Equal
-        distances are cut off in the order of their rows.
+        Learning 95, 2014: k-disagreeing neighbors, there in the space of the features. Among equal
+        distances, the first rows are taken.
     """
     if k < 1:
         raise ValueError(f"expected k of at least 1; got {k}")
@@ -335,7 +334,7 @@ def _check(k1: int, k2: int) -> None:
 def _inverse_dimensions(
     distances: Float[np.ndarray, "samples neighbors"], k1: int, k2: int, *, unbiased: bool
 ) -> tuple[Float64[np.ndarray, "samples k"], Bool[np.ndarray, "samples k"]]:
-    """``1 / m_k`` of each sample, and which k have an estimate and count."""
+    """``1 / m_k`` of each sample and k, and which k have an estimate."""
     positive = np.sort(np.where(distances > 0, distances, np.nan), axis=1)  # NaN goes last
     logs = np.log(positive.astype(np.float64))
     available = np.isfinite(logs).sum(axis=1)
@@ -348,14 +347,14 @@ def _inverse_dimensions(
             continue
         total = (logs[:, k - 1 : k] - logs[:, : k - 1]).sum(axis=1)
         inverses[asked, k] = total[asked] / (k - 2 if unbiased else k - 1)
-    # Distances equal but for rounding would give a dimension of 1e16.
+    # Distances that differ only by rounding would give a dimension of 1e16.
     return inverses, inverses > 4 * np.finfo(distances.dtype).eps
 
 
 def _distances(
     emb: np.ndarray | None, given: np.ndarray | None, k: int, *, normalize: bool
 ) -> np.ndarray:
-    """The k nearest distances, as many as there are."""
+    """The k nearest distances, or all if there are fewer."""
     if k < 1:
         raise ValueError(f"expected k of at least 1; got {k}")
     if given is not None and emb is None:

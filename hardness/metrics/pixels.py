@@ -1,4 +1,4 @@
-"""What the pixels alone say: the baselines that anything learned must beat."""
+"""Metrics of the pixels alone, the baselines that anything learned must beat."""
 
 import io
 import zlib
@@ -11,7 +11,7 @@ from PIL import Image
 
 from hardness.metrics.registry import metric
 
-# Images in a block, so that float64 copies stay small.
+# Images per block, so that float64 copies stay small.
 _BLOCK = 512
 
 
@@ -30,11 +30,11 @@ def image_entropy(
 ) -> Float64[np.ndarray, " samples"]:
     """Shannon entropy of an image's pixel values, all channels pooled into 256 bins.
 
-    High is taken to be hard: more is going on in the image. A baseline.
+    High is taken to be hard: the image shows more. A baseline.
 
     Args:
-        images: As stored, before any normalization.
-        channel_mean: One histogram per channel and the mean of their entropies instead.
+        images: Images as stored, before any normalization.
+        channel_mean: Whether to take the mean entropy of one histogram per channel instead.
 
     Returns:
         One entropy per sample in 0 to 8 bits.
@@ -48,8 +48,8 @@ def image_entropy(
         [1.0]
 
     References:
-        Shannon, "A Mathematical Theory of Communication", 1948, of the observed shares of the
-        values. Agrees with scikit-image's shannon_entropy of the whole array.
+        Shannon, "A Mathematical Theory of Communication", 1948, applied to the observed shares of
+        the values. Agrees with scikit-image's shannon_entropy of the whole array.
     """
     if not channel_mean:
         return _per_block(images, lambda block: _entropy_bits(block.reshape(len(block), -1)))
@@ -80,16 +80,15 @@ def image_compressed_size(
     High is taken to be hard: texture and noise do not compress. A baseline.
 
     Args:
-        images: As stored, before any normalization.
-        codec: With ``png`` the bytes of Pillow's PNG file at level 9 instead, whose filters see
+        images: Images as stored, before any normalization.
+        codec: ``zlib``, or ``png`` for the bytes of Pillow's PNG file at level 9, which exploits
             that neighboring pixels are alike.
 
     Returns:
         One number of bytes per sample.
 
     Raises:
-        ValueError: If images are not uint8, or a PNG is asked for of images without 1, 3 or 4
-            channels.
+        ValueError: If images are not uint8, or for a PNG do not have 1, 3 or 4 channels.
 
     Example:
         >>> flat = np.zeros((1, 8, 8, 3), dtype=np.uint8)
@@ -99,8 +98,7 @@ def image_compressed_size(
 
     References:
         Deutsch and Gailly, "ZLIB Compressed Data Format Specification", RFC 1950. Deterministic for
-        a given zlib; the size of a PNG depends on its encoder as well, so that it is the second
-        choice.
+        a given zlib. The size of a PNG also depends on its encoder, so PNG is the second choice.
     """
     size = _png_size if codec == "png" else _zlib_size
     return np.array([size(image) for image in _bytes(images)], dtype=np.float64)
@@ -120,10 +118,10 @@ def total_variation(
 ) -> Float64[np.ndarray, " samples"]:
     """Sum over channels of absolute differences between pixels adjacent in a row or a column.
 
-    High is taken to be hard: edges and texture. A baseline.
+    High is taken to be hard: the image has edges and texture. A baseline.
 
     Args:
-        images: As stored, values 0 to 255, before any normalization.
+        images: Images as stored, values 0 to 255, before any normalization.
 
     Returns:
         One sum per sample, from 0; it grows with the size of the image.
@@ -137,9 +135,9 @@ def total_variation(
         [60.0]
 
     References:
-        Rudin, Osher and Fatemi, "Nonlinear Total Variation Based Noise Removal Algorithms",
-        Physica D 1992, there the length of the gradient. The sum of absolute differences, its
-        anisotropic form, is the formula of tf.image.total_variation.
+        Rudin, Osher and Fatemi, "Nonlinear Total Variation Based Noise Removal Algorithms", Physica
+        D 1992, who sum the length of the gradient. The sum of absolute differences, its anisotropic
+        form, is the formula of tf.image.total_variation.
     """
     return _per_block(images, _variation)
 
@@ -158,11 +156,11 @@ def image_l2_norm(
 ) -> Float64[np.ndarray, " samples"]:
     """Euclidean norm of an image's pixel values.
 
-    Low is taken to be hard: dark images show less. A control for gradient norms, which before
-    training follow the norm of the input.
+    Low is taken to be hard: dark images show less. A control for gradient norms, which follow the
+    norm of the input before training.
 
     Args:
-        images: As stored, values 0 to 255, before any normalization.
+        images: Images as stored, values 0 to 255, before any normalization.
 
     Returns:
         One norm per sample, from 0; it grows with the size of the image.
@@ -177,7 +175,7 @@ def image_l2_norm(
     References:
         Kirsch, "Does 'Deep Learning on a Data Diet' reproduce? Overall yes, but GraNd at
         Initialization does not", arXiv:2303.14753, 2023, which names the input's norm as a cheap
-        baseline. What our networks see is normalized; its norm is another number.
+        baseline. Our networks see normalized images, which have another norm.
     """
     return _per_block(
         images,
@@ -186,7 +184,7 @@ def image_l2_norm(
 
 
 def _bytes(images: np.ndarray) -> UInt8[np.ndarray, "samples height width channels"]:
-    """The images themselves, if they are bytes.
+    """The images themselves, if they are uint8.
 
     Raises:
         ValueError: If they are not: pixels in 0 to 1 would all be cut off to 0.

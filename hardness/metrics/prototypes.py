@@ -12,7 +12,7 @@ from hardness.metrics.axes import check_labels, checked_axes
 from hardness.metrics.embedding import finite_rows
 from hardness.metrics.registry import metric
 
-# Samples a step of k-means above LARGE: many a cluster, or their centroids stay where they began.
+# Batch size of k-means above LARGE samples: in small batches some centroids would never move.
 _MINI_BATCH = 16_384
 
 
@@ -35,20 +35,22 @@ def prototypicality(
 ) -> Float64[np.ndarray, " samples"]:
     """Euclidean distance of the normalized embedding to its nearest k-means centroid.
 
-    High is hard: the sample is unlike any of the prototypes. Uses the number of classes, no labels.
+    High is hard: the sample is unlike all prototypes. The metric reads the number of classes, no
+    labels.
 
     Args:
-        emb: Embeddings, of the last epoch if there are several; scaled to length 1, zeros stay.
-        n_classes: Of the dataset.
-        clusters_per_class: Centroids for each of them.
-        random_state: Of k-means, which is itself random: look at the spread over several.
+        emb: Embeddings; the last epoch is used if there are several. Rows are scaled to length 1;
+            rows of zeros stay.
+        n_classes: Number of classes of the dataset.
+        clusters_per_class: Number of centroids per class.
+        random_state: Seed of k-means, whose result is random: compare several seeds.
 
     Returns:
-        One distance per sample in 0 to 2; NaN for embeddings that are not finite, and for all if
-        there are fewer finite ones than clusters.
+        One distance per sample in 0 to 2; NaN for embeddings that are not finite, and for all
+        samples if fewer are finite than there are clusters.
 
     Raises:
-        ValueError: If the embeddings have another number of axes or there is no cluster.
+        ValueError: If the embeddings have the wrong number of axes, or there is no cluster.
 
     Example:
         >>> emb = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
@@ -57,7 +59,7 @@ def prototypicality(
 
     References:
         Sorscher et al., "Beyond Neural Scaling Laws: Beating Power Law Scaling via Data Pruning",
-        NeurIPS 2022. Clustered by scikit-learn's KMeans with n_init=10; above 200,000 samples by
+        NeurIPS 2022. Clustered by scikit-learn's KMeans with n_init=10, above 200,000 samples by
         its MiniBatchKMeans (Sculley, "Web-Scale K-Means Clustering", WWW 2010) with n_init=1.
         nn_example_difficulty does not normalize; H-CAT takes the cosine to the mean of the class.
     """
@@ -88,21 +90,20 @@ def prototypicality_supervised(
 ) -> Float64[np.ndarray, " samples"]:
     """Euclidean distance of the normalized embedding to the mean of its given class.
 
-    High is hard: the sample is unlike the others that bear its label. The mean is of the normalized
-    embeddings and is not scaled to length 1 itself, as a k-means centroid is not, so that with one
-    cluster for each class both metrics measure the same. The sample is part of its mean.
+    High is hard: the sample is unlike the others with its label. The mean is that of the normalized
+    embeddings, the sample's own among them. Like a k-means centroid, it is not scaled to length 1.
 
     Args:
-        emb: Embeddings, of the last epoch if there are several.
-        labels: Given class per sample, any integers.
-        normalize: Scale embeddings to length 1 first; zeros stay.
+        emb: Embeddings; the last epoch is used if there are several.
+        labels: Given class per sample, as any integers.
+        normalize: Whether to scale embeddings to length 1 first; rows of zeros stay.
 
     Returns:
         One distance per sample, in 0 to 2 if normalized: 0 for the only sample of a class, which is
         its own mean; NaN for embeddings that are not finite, which enter no mean.
 
     Raises:
-        ValueError: If the embeddings have another number of axes or there is not one label for
+        ValueError: If the embeddings have the wrong number of axes, or there is not one label for
             each sample.
 
     Example:
@@ -136,14 +137,14 @@ def prototypicality_of_random_states(
 ) -> Float64[np.ndarray, "states samples"]:
     """``prototypicality`` of one embedding under several random states of k-means.
 
-    ``hardness.comparison.stability`` takes these rows as it takes runs. It then says what the
+    ``hardness.comparison.stability`` takes these rows in place of runs. Their spread is what
     clustering alone adds to the spread over seeds.
 
     Args:
-        emb: As in ``prototypicality``, like all that follows.
-        n_classes: Of the dataset.
-        clusters_per_class: Centroids for each of them.
-        states: Random states 0, 1, ..., each a k-means of its own.
+        emb: Embeddings, as in ``prototypicality``.
+        n_classes: Number of classes of the dataset.
+        clusters_per_class: Number of centroids per class.
+        states: Number of random states 0, 1, ..., each a k-means of its own.
 
     Example:
         >>> from hardness.comparison.stability import spearman_pair_mean
@@ -160,7 +161,7 @@ def prototypicality_of_random_states(
 def _distance_to_centroid(
     x: Float64[np.ndarray, "samples width"], clusters: int, random_state: int
 ) -> Float64[np.ndarray, " samples"]:
-    # Only here, as torch in `nearest_others`.
+    # Imported here, as torch is in `nearest_others`.
     from sklearn.cluster import KMeans, MiniBatchKMeans  # noqa: PLC0415
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
     from threadpoolctl import threadpool_limits  # noqa: PLC0415
@@ -176,7 +177,7 @@ def _distance_to_centroid(
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
         nearest = kmeans.fit_predict(x)
     distances = np.empty(len(x))
-    for start in range(0, len(x), _MINI_BATCH):  # a copy of all x would be as large as they are
+    for start in range(0, len(x), _MINI_BATCH):  # in blocks, to save a copy of x
         rows = slice(start, start + _MINI_BATCH)
         centroids = kmeans.cluster_centers_[nearest[rows]]
         distances[rows] = np.linalg.norm(x[rows] - centroids, axis=1)

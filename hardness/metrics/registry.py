@@ -1,4 +1,4 @@
-"""The registry of metrics: what each needs, which way it points, and where that comes from."""
+"""The registry of metrics: the signals, sign and source of each metric."""
 
 import inspect
 import re
@@ -16,9 +16,9 @@ from hardness.signals.names import LOGIT_SIGNALS
 Family: TypeAlias = Literal["supervised", "loss-based", "unsupervised", "uncertainty"]
 LabelsUsed: TypeAlias = Literal["none", "others", "own"]
 Scope: TypeAlias = Literal["run", "seeds", "pixels"]
-# The parameter of a metric, and the signal, that says in which epochs a sample was seen.
+# Name of the parameter, and of the signal, for the epochs in which a sample was seen.
 SEEN = "seen"
-# What training itself has seen of a sample's label, whatever the metric reads.
+# For each regimen, whose labels the network has seen when it scores a sample.
 TRAINED_ON: dict[str, LabelsUsed] = {
     "supervised": "own",
     "second_split": "own",
@@ -34,22 +34,22 @@ class Metric:
     """One entry of ``METRICS``.
 
     Args:
-        key: Its name everywhere: the function's, with a dotted variant if there is one.
-        family: Where its paper belongs.
-        sign: ``hardness = sign * raw``.
-        sign_origin: Who says so.
-        scope: What one value is computed from: a run, several runs, or the images alone.
-        labels_used: By the metric itself; see ``labels_used`` for the regimen's part.
-        measures: What high hardness means.
-        inputs: Parameter of ``function`` to the signal that it is given.
-        summary: One clause.
-        paper: Where it was published.
-        version: Raised when a fix changes its numbers.
-        function: From inputs by keyword to one raw score per sample.
-        flag: An extra boolean column named after it, called with those inputs that it asks for.
-        whole: Whether a sample's score depends on the other samples, so that the function has to
-            see all of a run at once and not a block of it. One that reads a snapshot always does.
-        last_epoch: Whether the last row of each signal is all that it reads.
+        key: Unique name: the function's name, plus a dotted suffix for a variant.
+        family: Branch of the literature that the metric comes from.
+        sign: Factor that makes high values hard: ``hardness = sign * raw``.
+        sign_origin: Source of the sign: the paper, a measurement, or only a hypothesis.
+        scope: Data behind one value: one run, several runs, or the images alone.
+        labels_used: Labels that the metric itself reads; ``labels_used()`` adds those of training.
+        measures: Meaning of a high value of hardness.
+        inputs: Name of a signal for each parameter of ``function``.
+        summary: One clause for lists of metrics.
+        paper: Publication that the metric comes from.
+        version: Version of the scores, raised when a fix changes them.
+        function: Function from inputs by keyword to one raw score per sample.
+        flag: Function for an extra boolean column named after it; it gets the inputs that it names.
+        whole: Whether a sample's score depends on other samples, so that the function needs all
+            samples of a run at once. A metric that reads a snapshot always gets all samples.
+        last_epoch: Whether the function reads only the last row of each signal.
     """
 
     key: str
@@ -70,12 +70,12 @@ class Metric:
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """Names of the signals that it needs."""
+        """Names of the signals that the metric reads."""
         return tuple(self.inputs.values())
 
     @property
     def undefined(self) -> str:
-        """Which samples have no score: the clause about NaN in its function's docstring, or ""."""
+        """Which samples have no score: the NaN clause of the function's docstring, or ""."""
         documented = inspect.getdoc(getattr(self.function, "func", self.function)) or ""
         returned = " ".join(documented.partition("Returns:")[2].partition("\n\n")[0].split())
         clause = re.search(r"NaN[^;.]*", returned)
@@ -83,15 +83,15 @@ class Metric:
 
     @property
     def seen(self) -> str | None:
-        """The signal that says who was seen in which epoch, of its phase; None if it never asks."""
+        """The ``seen`` signal of the metric's phase, or None if its function does not take it."""
         if SEEN not in inspect.signature(self.function).parameters:
             return None
         return f"{SEEN}.train" if any(s.endswith(".train") for s in self.signals) else SEEN
 
     def score(self, signals: Mapping[str, Any]) -> Float64[np.ndarray, " samples"]:
-        """Raw scores from signals by name; those that it does not need are ignored.
+        """Raw scores from signals by name; signals that the metric does not read are ignored.
 
-        Without a signal ``seen`` every sample counts as seen in every epoch.
+        Without a ``seen`` signal, every sample counts as seen in every epoch.
         """
         return self.function(**self._given(signals))
 
@@ -141,23 +141,26 @@ def metric(
         paper: As in ``Metric``.
         scope: As in ``Metric``.
         measures: As in ``Metric``.
-        signals: Parameters to fill with the signals of the same names, or each with the name of
-            its signal; those without a default, if left out.
+        signals: Parameters to fill with the signals of the same names, or the name of a signal for
+            each parameter. If left out, all parameters without a default.
         version: As in ``Metric``.
         flag: As in ``Metric``.
         whole: As in ``Metric``.
-        last_epoch: As in ``Metric``; of ``variants``, whose arguments may ask for others, never.
-        train_variant: Also register ``key.train``, which reads the logit signals of the training
-            step instead of those of the evaluation pass.
-        variants: Also register ``key.name`` with these keyword arguments fixed.
-        signal_variants: Also register ``key.name``, which fills these parameters with other
-            signals.
+        last_epoch: As in ``Metric``. It does not apply to ``variants``, whose arguments may select
+            other epochs.
+        train_variant: Whether to register ``key.train`` too, which reads the logit signals of the
+            training step instead of those of the evaluation pass.
+        variants: Keyword arguments by variant: each name registers ``key.name`` with its arguments
+            fixed.
+        signal_variants: Signals by variant: each name registers ``key.name``, which reads its
+            signals instead.
 
     Raises:
-        ValueError: If another function has the key, or a signal is no parameter of the function.
+        ValueError: If another function has the key, or ``signals`` names something that is not a
+            parameter.
 
     Example:
-        A metric of one's own, in a file named under ``plugins``::
+        Your own metric, in a file named under ``plugins``::
 
             @metric(family="supervised", sign=1, sign_origin="hypothesis", labels_used="own",
                     summary="largest loss of any epoch", paper="none")
@@ -172,7 +175,7 @@ def metric(
         entries: dict[str, tuple[Mapping[str, str], Callable[..., np.ndarray]]] = {}
         entries[key] = inputs, function
         if train_variant:
-            entries[f"{key}.train"] = _of_training(key, inputs), function
+            entries[f"{key}.train"] = _train_inputs(key, inputs), function
         for name, fixed in (variants or {}).items():
             entries[f"{key}.{name}"] = inputs, partial(function, **fixed)
         for name, others in (signal_variants or {}).items():
@@ -203,16 +206,16 @@ def metric(
 
 
 def labels_used(metric: Metric, regimen: str) -> LabelsUsed:
-    """Whose labels a score has seen, by the metric or by the training that it reads.
+    """Whose labels a score has seen, through the metric or through training.
 
     Args:
-        metric: Its own use is the least.
-        regimen: Supervised training has seen a sample's own label; cross-fitting, where the model
-            was trained on the other folds, the labels of others; self-supervised training none.
-            Pixels are read without training, so that the regimen does not matter.
+        metric: Entry of ``METRICS``; the score has seen at least the labels that this entry uses.
+        regimen: Regimen of the training. Supervised training has seen the sample's own label,
+            cross-fitting the labels of other folds, self-supervised training none. Metrics of
+            pixels read no training, so their regimen does not matter.
 
     Raises:
-        ValueError: If there is no such regimen.
+        ValueError: If the regimen is unknown.
 
     Example:
         >>> from hardness.metrics import METRICS
@@ -237,16 +240,16 @@ def _inputs(
             if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
         ]
         return {name: name for name in required}
-    strange = [name for name in signals if name not in parameters]
-    if strange:
+    unknown = [name for name in signals if name not in parameters]
+    if unknown:
         raise ValueError(
             f"{function.__name__}: expected signals among its parameters "
-            f"{', '.join(parameters)}; got {', '.join(strange)}"
+            f"{', '.join(parameters)}; got {', '.join(unknown)}"
         )
     return dict(signals) if isinstance(signals, Mapping) else {name: name for name in signals}
 
 
-def _of_training(key: str, inputs: Mapping[str, str]) -> dict[str, str]:
+def _train_inputs(key: str, inputs: Mapping[str, str]) -> dict[str, str]:
     if not any(signal in LOGIT_SIGNALS for signal in inputs.values()):
         raise ValueError(
             f"{key}: expected a signal of the training step, out of {', '.join(LOGIT_SIGNALS)}; "
@@ -260,9 +263,9 @@ def _refuse_another(key: str, function: Callable[..., Any]) -> None:
         return
     known = METRICS[key].function
     new, old = (inspect.unwrap(f.func if isinstance(f, partial) else f) for f in (function, known))
-    # A plugin is loaded again under another module name, or its copy from another folder.
-    place = new.__code__.co_filename, new.__qualname__
-    if place == (old.__code__.co_filename, old.__qualname__) or new.__code__ == old.__code__:
+    # A plugin may be loaded twice: under another module name, or as a copy in another folder.
+    location = new.__code__.co_filename, new.__qualname__
+    if location == (old.__code__.co_filename, old.__qualname__) or new.__code__ == old.__code__:
         return
     raise ValueError(
         f"expected a new key; got {key!r}, which {old.__module__} has registered: "

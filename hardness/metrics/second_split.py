@@ -1,4 +1,4 @@
-"""How long what was learned first survives training on other samples."""
+"""How long a learned sample survives training on other samples."""
 
 import numpy as np
 from jaxtyping import Bool, Float64, Shaped
@@ -12,7 +12,7 @@ from hardness.metrics.registry import metric
 def learned_at_switch(
     first_split: Shaped[np.ndarray, "first_epochs samples"],
 ) -> Bool[np.ndarray, " samples"]:
-    """Correct at the end of the training on the sample's own half.
+    """Whether a sample was correct at the end of training on its own half.
 
     Example:
         >>> learned_at_switch(np.array([[True, False], [False, True]])).tolist()
@@ -41,26 +41,26 @@ def ssft(
 ) -> Float64[np.ndarray, " samples"]:
     """Second-split forgetting time: the epoch, counted from 1, from which a sample is always wrong.
 
-    Low is hard: once the network trains on other samples it forgets mislabeled ones first, since
-    nothing in the other half supports them. Rare samples are forgotten later, common ones never.
+    Low is hard: once the network trains on other samples, it forgets mislabeled samples first,
+    since nothing in the other half supports them. Rare samples are forgotten later, common ones
+    never.
 
     Args:
-        correct: Signal ``correct_second_split``, one row per epoch on the half that the sample is
-            not in.
+        correct: Signal ``correct_second_split``, one row per epoch on the half without the sample.
         seen: Which samples were evaluated in which epoch; all, if left out.
         first_split: Signal ``correct_first_split``, one row per epoch on the sample's own half.
-        learned_only: Leave out samples that were not learned by the end of the first split
-            (``learned_at_switch``), which otherwise count as forgotten at once.
+        learned_only: Whether to leave out samples that were not learned by the end of the first
+            split (``learned_at_switch``), which otherwise look like samples forgotten at once.
 
     Returns:
         One epoch per sample: 1 if never correct, else two more than the 0-based epoch of the last
-        correct answer; the number of epochs plus one if correct when last seen (never forgotten),
-        even if that was before the last epoch; NaN where never seen. Samples of the two halves are
-        scored by different networks: compare them by their ranks within the half.
+        correct answer. It is the number of epochs plus one if correct when last seen (never
+        forgotten), even if that was before the last epoch; NaN where never seen. Different networks
+        score the two halves: compare ranks within a half.
 
     Raises:
-        ValueError: If the arrays disagree in shape or are not of 0 and 1, or ``learned_only``
-            lacks ``first_split``.
+        ValueError: If the arrays disagree in shape or hold other values than 0 and 1, or
+            ``learned_only`` lacks ``first_split``.
 
     Example:
         >>> correct = np.array([[True, False, True], [False, False, True]])
@@ -71,8 +71,8 @@ def ssft(
 
     References:
         Maini et al., "Characterizing Datapoints via Second-Split Forgetting", NeurIPS 2022. Agrees
-        with pratyushmaini/ssft, get_first_epoch_where_we_forget_forever, which however evaluates
-        in training mode and stops early.
+        with pratyushmaini/ssft, get_first_epoch_where_we_forget_forever; that code evaluates in
+        training mode and stops early.
     """
     correct, seen = answers(correct, seen)
     last_correct = last_seen(seen & correct)
@@ -93,12 +93,12 @@ def ssft(
 def seed_fsrt(first_split: Shaped[np.ndarray, "epochs samples"]) -> Float64[np.ndarray, " samples"]:
     """Last epoch, counted from 0, at which a sample turned from wrong to correct; -1 for none.
 
-    One of three columns of Natifick/Unsupervisely-Hard, calculate_metrics.ipynb, kept for
-    comparison with its table and for nothing else: its -1 stands both for always right and for
-    always wrong, and what happens between epochs 0 and 1 is overlooked. The metric is ``fslt``.
+    One of three columns of Natifick/Unsupervisely-Hard, calculate_metrics.ipynb, kept only for
+    comparison with its table. Its -1 stands both for always right and for always wrong, and a turn
+    between epochs 0 and 1 is ignored. The metric is ``fslt``.
 
     Args:
-        first_split: Correct on the first split, one row per epoch.
+        first_split: Whether the sample was correct on the first split, one row per epoch.
 
     Example:
         >>> seed_fsrt(np.array([[False, False], [True, False], [False, False], [True, False]]))
@@ -111,11 +111,12 @@ def seed_fsrt(first_split: Shaped[np.ndarray, "epochs samples"]) -> Float64[np.n
 def seed_ssft(correct: Shaped[np.ndarray, "epochs samples"]) -> Float64[np.ndarray, " samples"]:
     """Last epoch, counted from 0, at which a sample turned from correct to wrong; -1 for none.
 
-    As ``seed_fsrt``. Also of samples that are learned again, so that it is not the time from which
-    one stays forgotten. The metric is ``ssft``.
+    A column like ``seed_fsrt``. It includes samples that are learned again, so it is not the time
+    from which a sample stays forgotten. The metric is ``ssft``.
 
     Args:
-        correct: Correct on the first split while training on the second, one row per epoch.
+        correct: Whether the sample was correct while training on the second split, one row per
+            epoch.
 
     Example:
         >>> seed_ssft(np.array([[True, True], [False, True], [True, True], [False, True]]))
@@ -129,13 +130,15 @@ def seed_changes(
     first_split: Shaped[np.ndarray, "first_epochs samples"],
     correct: Shaped[np.ndarray, "second_epochs samples"],
 ) -> Float64[np.ndarray, " samples"]:
-    """How often a sample turned from correct to wrong in both stages of training together.
+    """Number of times a sample turned from correct to wrong, over both stages of training.
 
-    As ``seed_fsrt``. Never learned counts as 0. The metric is ``forgetting_events``.
+    A column like ``seed_fsrt``. A sample that is never learned counts 0. The metric is
+    ``forgetting_events``.
 
     Args:
-        first_split: Correct on the first split, one row per epoch.
-        correct: The same while training on the second.
+        first_split: Whether the sample was correct on the first split, one row per epoch.
+        correct: Whether the sample was correct while training on the second split, one row per
+            epoch.
 
     Example:
         >>> stage = np.array([[True], [False], [True], [False]])
@@ -147,7 +150,7 @@ def seed_changes(
 
 
 def _turns(correct: Bool[np.ndarray, "epochs samples"]) -> Bool[np.ndarray, "turns samples"]:
-    """From correct to wrong, into epoch 2 and those after it."""
+    """Whether a sample turns from correct to wrong, into epoch 2 and each later one."""
     return correct[1:-1] & ~correct[2:]
 
 

@@ -1,4 +1,4 @@
-"""What the loss of a training without labels says of a sample, and that loss's gradients."""
+"""What the loss of training without labels says about a sample, and the gradients of that loss."""
 
 from typing import Literal
 
@@ -26,14 +26,14 @@ def ssl_loss_ntxent(
 ) -> Float64[np.ndarray, " samples"]:
     """NT-Xent of a sample's two views among the others of a fixed batch, in the last scored epoch.
 
-    High is hard: the views are not told apart from other samples', as for rare samples and for
-    near-duplicates, which inflate each other's loss. Mean over two pairs of views, in eval mode,
-    of projections; whatever the objective that was trained.
+    High is hard: the views look like those of other samples, as for rare samples and for
+    near-duplicates, which inflate each other's loss. Each value is a mean over two pairs of views,
+    from projections in eval mode, whatever loss was trained.
 
     Args:
-        ssl_loss_ntxent: Signal of that name, in nats, one row for each epoch that was scored.
+        ssl_loss_ntxent: Signal ``ssl_loss_ntxent``, in nats, one row per scored epoch.
         seen: Which samples were scored in which epoch; all, if left out.
-        over: The last epoch that was scored, or the mean of all.
+        over: ``last`` for the last scored epoch, ``all`` for the mean over them.
 
     Returns:
         One value per sample, from 0; NaN where not seen in those epochs.
@@ -47,9 +47,9 @@ def ssl_loss_ntxent(
 
     References:
         Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML
-        2020; that a sample's loss over training marks rare and hard ones: Zhou et al.,
-        "Contrastive Learning with Boosted Memorization", ICML 2022. The arithmetic agrees with
-        lightly's NTXentLoss: ``hardness.view_losses.ntxent_of_samples``.
+        2020. That a sample's loss over training marks rare and hard samples: Zhou et al.,
+        "Contrastive Learning with Boosted Memorization", ICML 2022. Agrees with lightly's
+        NTXentLoss: ``hardness.signals.views.ntxent_of_samples``.
     """
     return last_or_mean(ssl_loss_ntxent, seen, over)
 
@@ -59,7 +59,7 @@ def ssl_loss_ntxent(
     sign=1,
     sign_origin="hypothesis",
     labels_used="none",
-    summary="what the sample adds to the redundancy reduction loss of its batch",
+    summary="the sample's share in the Barlow Twins loss of its batch",
     paper="Zbontar et al., ICML 2021",
     signal_variants={"alignment": {"barlow_influence": "barlow_alignment"}},
 )
@@ -70,20 +70,21 @@ def ssl_loss_barlow(
     """A sample's share in the Barlow Twins loss of a fixed batch, in the last scored epoch.
 
     High is taken to be hard: the batch's cross-correlation would be nearer to the identity without
-    the sample. A hypothesis; what is published is the batch's loss alone. The default is the
-    loss's derivative with respect to the sample's weight in the cross-correlation, which sums to 0
-    over a batch; the variant is the squared distance of its standardised views, whose mean is the
-    loss's linear invariance term. Mean over two pairs of views, in eval mode, of projections;
-    whatever the objective that was trained.
+    the sample. This is a hypothesis; only the batch's loss is published.
+
+    The default is the loss's derivative with respect to the sample's weight in the
+    cross-correlation. It sums to 0 over a batch. The variant ``alignment`` is the squared distance
+    of the standardised views, whose mean is the loss's linear invariance term. Each value is a mean
+    over two pairs of views, from projections in eval mode, whatever loss was trained.
 
     Args:
-        barlow_influence: Signal of that name, one row for each epoch that was scored; that of
-            ``barlow_alignment`` for the variant.
+        barlow_influence: Signal ``barlow_influence``, one row per scored epoch; the variant reads
+            ``barlow_alignment``.
         seen: Which samples were scored in which epoch; all, if left out.
 
     Returns:
-        One value per sample, of either sign, from 0 for the variant; NaN where not seen in the
-        last epoch that was scored.
+        One value per sample, of either sign, from 0 for the variant; NaN where not seen in the last
+        scored epoch.
 
     Raises:
         ValueError: If the arrays disagree in shape.
@@ -94,10 +95,10 @@ def ssl_loss_barlow(
 
     References:
         Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", ICML
-        2021, for the total, which agrees with lightly 1.6: each view is standardised by itself, as
-        in the paper, where lightly 1.5.1 standardised both together, to another total. Sharing the
-        total out among samples is derived here: ``hardness.view_losses.barlow_influence``, which
-        says how near it comes to leaving each sample out, and ``barlow_alignment``.
+        2021, for the total, which agrees with lightly 1.6. As in the paper, each view is
+        standardised by itself; lightly 1.5.1 standardised both together and gets another total. The
+        shares of samples are derived here: ``hardness.signals.views.barlow_influence``, compared
+        there with leaving a sample out, and ``barlow_alignment``.
     """
     return last_or_mean(barlow_influence, seen, "last")
 
@@ -107,7 +108,7 @@ def ssl_loss_barlow(
     sign=1,
     sign_origin="hypothesis",
     labels_used="none",
-    summary="gradient of the sample's own loss in the last projection layer",
+    summary="gradient norm of the sample's own loss in the last projection layer",
     paper="Paul et al., NeurIPS 2021",
     signal_variants={"l1": {"ssl_param_grad_norm": "ssl_param_grad_norm.l1"}},
 )
@@ -115,20 +116,20 @@ def ssl_param_grad_norm(
     ssl_param_grad_norm: Float[np.ndarray, "scored samples"],
     seen: Bool[np.ndarray, "scored samples"] | None = None,
 ) -> Float64[np.ndarray, " samples"]:
-    """Norm of the gradient of a sample's own loss in the last projection layer's weight.
+    """Gradient norm of a sample's own loss in the weight of the last projection layer.
 
-    High is taken to be hard: such samples still move the weights. A hypothesis; there is no
+    High is taken to be hard: such samples still move the weights. This is a hypothesis without a
     published original. The own loss is NT-Xent or, under Barlow Twins, the squared distance of the
-    standardised views; the other samples' projections are constants. Both views' gradients are
+    standardised views. Other samples' projections are held constant. The two views' gradients are
     summed before the norm.
 
     Args:
-        ssl_param_grad_norm: Signal of that name, the Euclidean norm, one row for each epoch that
-            was scored; the variant reads the sum of magnitudes.
+        ssl_param_grad_norm: Signal ``ssl_param_grad_norm``, the 2-norm, one row per scored epoch;
+            the variant ``l1`` reads the 1-norm.
         seen: Which samples were scored in which epoch; all, if left out.
 
     Returns:
-        One norm per sample in the last epoch that was scored, from 0; NaN where not seen there.
+        One norm per sample in the last scored epoch, from 0; NaN where not seen there.
 
     Raises:
         ValueError: If the arrays disagree in shape.
@@ -138,8 +139,8 @@ def ssl_param_grad_norm(
         [0.5, 1.0]
 
     References:
-        Carries GraNd (Paul et al., NeurIPS 2021) and GradNorm (Huang, Geng and Li, NeurIPS 2021)
-        to training without labels. Agrees with autograd, one sample at a time.
+        Applies GraNd (Paul et al., NeurIPS 2021) and GradNorm (Huang, Geng and Li, NeurIPS 2021) to
+        training without labels. Agrees with autograd on single samples.
     """
     return last_or_mean(ssl_param_grad_norm, seen, "last")
 
@@ -156,19 +157,19 @@ def ssl_perturbation_gain(
     ssl_perturbation_gain: Float[np.ndarray, "scored samples"],
     seen: Bool[np.ndarray, "scored samples"] | None = None,
 ) -> Float64[np.ndarray, " samples"]:
-    """What a sample's own loss gains from a step of 1/255 along its gradient's sign in each pixel.
+    """Rise of a sample's own loss after a step of 1/255 per pixel along its gradient's sign.
 
-    High is taken to be hard: the views' agreement hangs on details. A hypothesis; there is no
-    published original. The own loss is that of ``ssl_param_grad_norm``; both views are moved, the
-    other samples' projections stay. Mean over two pairs of views.
+    High is taken to be hard: the agreement of the views depends on details. This is a hypothesis
+    without a published original. The own loss is that of ``ssl_param_grad_norm``. Both views are
+    moved; other samples' projections stay. Mean over two pairs of views.
 
     Args:
-        ssl_perturbation_gain: Signal of that name, one row for each epoch that was scored.
+        ssl_perturbation_gain: Signal ``ssl_perturbation_gain``, one row per scored epoch.
         seen: Which samples were scored in which epoch; all, if left out.
 
     Returns:
-        One difference of losses per sample in the last epoch that was scored, negative only where
-        the loss bends within the step; NaN where not seen there.
+        One difference of losses per sample in the last scored epoch, negative only where the loss
+        bends within the step; NaN where not seen there.
 
     Raises:
         ValueError: If the arrays disagree in shape.
@@ -179,7 +180,7 @@ def ssl_perturbation_gain(
 
     References:
         The step is that of Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial
-        Examples", ICLR 2015, on a loss without labels. Not clipped to the range of pixels.
+        Examples", ICLR 2015, on a loss without labels. Pixels are not clipped to their range.
     """
     return last_or_mean(ssl_perturbation_gain, seen, "last")
 
@@ -199,16 +200,17 @@ def reconstruction_error(
     *,
     over: Literal["last", "all"] = "last",
 ) -> Float64[np.ndarray, " samples"]:
-    """Mean over pixels of the squared error of an autoencoder, on the clean image, last epoch.
+    """Mean over pixels of an autoencoder's squared error on the clean image, in the last epoch.
 
-    High is hard: what the training set has little of is drawn badly. So are contrast and texture,
-    whatever they mean: read it beside its rank correlations with ``image_entropy`` and
-    ``total_variation``, which an agreement table holds whenever those are asked for.
+    High is hard: what is rare in the training set is drawn badly. So are contrast and texture of
+    any kind. Read it beside its rank correlations with ``image_entropy`` and ``total_variation``,
+    which an agreement table holds if these metrics are asked for.
 
     Args:
-        reconstruction_error: Signal of that name, of pixels in 0..1, one row per epoch.
+        reconstruction_error: Signal ``reconstruction_error``, of pixels in 0 to 1, one row per
+            epoch.
         seen: Which samples were evaluated in which epoch; all, if left out.
-        over: The last epoch, or the mean of all.
+        over: ``last`` for the last epoch, ``all`` for the mean over epochs.
 
     Returns:
         One value per sample in 0 to 1; NaN where not seen in those epochs.

@@ -1,4 +1,4 @@
-"""Uncertainty of the predicted distribution, no label needed to score."""
+"""Uncertainty of the predicted distribution, which needs no label to score."""
 
 from typing import Literal
 
@@ -30,9 +30,9 @@ def max_softmax(
     Low is hard: no class wins clearly.
 
     Args:
-        max_softmax: Signal of that name, one row per epoch.
+        max_softmax: Signal ``max_softmax``, one row per epoch.
         seen: Which samples were evaluated in which epoch; all, if left out.
-        over: The last epoch, or the mean of all.
+        over: ``last`` for the last epoch, ``all`` for the mean over epochs.
 
     Returns:
         One value per sample, from one over the number of classes to 1; NaN where not seen in those
@@ -47,7 +47,7 @@ def max_softmax(
 
     References:
         Hendrycks and Gimpel, "A Baseline for Detecting Misclassified and Out-of-Distribution
-        Examples in Neural Networks", ICLR 2017; the quantity of their code.
+        Examples in Neural Networks", ICLR 2017, and their code.
     """
     return last_or_mean(max_softmax, seen, over)
 
@@ -73,9 +73,9 @@ def predictive_entropy(
     High is hard: the probability is spread over several classes.
 
     Args:
-        entropy: Signal of that name, one row per epoch.
+        entropy: Signal ``entropy``, one row per epoch.
         seen: Which samples were evaluated in which epoch; all, if left out.
-        over: The last epoch, or the mean of all.
+        over: ``last`` for the last epoch, ``all`` for the mean over epochs.
 
     Returns:
         One value per sample, from 0 to the logarithm of the number of classes; NaN where not seen
@@ -89,9 +89,9 @@ def predictive_entropy(
         [0.25, 0.375]
 
     References:
-        Shannon, "A Mathematical Theory of Communication", 1948; for choosing samples: Settles,
-        "Active Learning Literature Survey", 2009. Of one run; H-CAT's entropy over epochs is
-        another quantity.
+        Shannon, "A Mathematical Theory of Communication", 1948; Settles, "Active Learning
+        Literature Survey", 2009, for choosing samples. It is the entropy of one run; H-CAT's
+        entropy over epochs is another quantity.
     """
     return last_or_mean(entropy, seen, over)
 
@@ -114,12 +114,13 @@ def margin(
 ) -> Float64[np.ndarray, " samples"]:
     """Largest minus second largest softmax probability, in the last epoch.
 
-    Low is hard: two classes compete. Not AUM's margin, which is that of the label, in logits.
+    Low is hard: two classes compete. Unlike ``aum``, it reads no label and compares probabilities,
+    not logits.
 
     Args:
-        margin: Signal of that name, one row per epoch.
+        margin: Signal ``margin``, one row per epoch.
         seen: Which samples were evaluated in which epoch; all, if left out.
-        over: The last epoch, or the mean of all.
+        over: ``last`` for the last epoch, ``all`` for the mean over epochs.
 
     Returns:
         One value per sample in 0 to 1; NaN where not seen in those epochs and with a single class.
@@ -132,8 +133,8 @@ def margin(
         [1.0, 0.25]
 
     References:
-        Scheffer, Decomain and Wrobel, "Active Hidden Markov Models for Information Extraction",
-        IDA 2001. cleanlab's margin is that of the label.
+        Scheffer, Decomain and Wrobel, "Active Hidden Markov Models for Information Extraction", IDA
+        2001. cleanlab's margin compares the label with the largest other class.
     """
     return last_or_mean(margin, seen, over)
 
@@ -159,13 +160,13 @@ def energy(
     High is hard: no logit is large, as for samples from outside the distribution.
 
     Args:
-        energy: Signal of that name, one row per epoch.
+        energy: Signal ``energy``, one row per epoch.
         seen: Which samples were evaluated in which epoch; all, if left out.
-        over: The last epoch, or the mean of all.
+        over: ``last`` for the last epoch, ``all`` for the mean over epochs.
 
     Returns:
-        One value per sample, in logit units, unbounded; NaN where not seen in those epochs. Moves
-        with any constant added to the logits: compare within a run only.
+        One value per sample, in logit units, unbounded; NaN where not seen in those epochs. A
+        constant added to all logits changes it: compare within a run only.
 
     Raises:
         ValueError: If the arrays disagree in shape.
@@ -175,7 +176,7 @@ def energy(
         [-5.0, -2.0]
 
     References:
-        Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020. The paper's E(x), as
-        in wetliu/energy_ood, test.py; deeplearning-wisc/gradnorm_ood returns the negative.
+        Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020. It is the paper's
+        E(x), as in wetliu/energy_ood, test.py; deeplearning-wisc/gradnorm_ood returns the negative.
     """
     return last_or_mean(energy, seen, over)

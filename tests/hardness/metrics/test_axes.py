@@ -24,9 +24,7 @@ def arrays(function):
     return found
 
 
-FUNCTIONS = {
-    n: getattr(metrics, n) for n in metrics.__all__ if inspect.isfunction(getattr(metrics, n))
-}
+FUNCTIONS = dict(inspect.getmembers(metrics, inspect.isfunction))
 ARRAYS = [(n, name) for n, function in FUNCTIONS.items() for name in arrays(function)]
 
 

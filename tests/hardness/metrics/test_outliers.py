@@ -161,7 +161,9 @@ def test_a_single_sample_has_no_score(function):
 
 def test_arguments_that_make_no_sense_are_refused(emb):
     graph = {k: v for k, v in recorded(emb).items() if k != "emb"}
-    message = "expected emb alone or both neighbor_distances and neighbor_rows"
+    message = (
+        "expected emb alone or both neighbor_distances and neighbor_rows; got neither or a mix"
+    )
     for wrong in ({}, {"emb": emb, **graph}, {"neighbor_rows": graph["neighbor_rows"]}):
         with pytest.raises(ValueError, match=message):
             lof(**wrong)

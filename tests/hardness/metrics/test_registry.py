@@ -101,9 +101,8 @@ def test_the_registered_keys():
     assert all(METRICS[key].key == key for key in ours)
 
 
-def test_everything_public_is_there_and_no_file_hides_it():
-    """A file named like a metric would be replaced by it as an attribute of the package."""
-    assert all(hasattr(hardness.metrics, name) for name in hardness.metrics.__all__)
+def test_no_file_is_named_like_a_metric():
+    """The metric would replace the file as an attribute of the package."""
     files = {module.name for module in pkgutil.iter_modules(hardness.metrics.__path__)}
     assert not files & {key.partition(".")[0] for key in METRICS}
 
