@@ -27,7 +27,7 @@ class Synced:
 
     Args:
         line: Summary for the terminal.
-        whole: Whether no run was skipped for a reason that may pass.
+        whole: Whether no run was left aside.
     """
 
     line: str

@@ -578,15 +578,15 @@ COMMANDS = [
     (
         ["aggregate", "./folder"],
         (
-            "folder: expected folders of a recorder, cartography's dynamics_epoch_0.jsonl or "
-            "AUM's aum_values.csv; got none"
+            "folder: expected folders of a recorder, dynamics_epoch_0.jsonl of cartography or "
+            "aum_values.csv of AUM; got none"
         ),
     ),
     (
         ["aggregate", "./file"],
         (
-            "file: expected folders of a recorder, cartography's dynamics_epoch_0.jsonl or "
-            "AUM's aum_values.csv; got none"
+            "file: expected folders of a recorder, dynamics_epoch_0.jsonl of cartography or "
+            "aum_values.csv of AUM; got none"
         ),
     ),
     (
@@ -616,8 +616,8 @@ COMMANDS = [
     (
         ["aggregate", "./runs", "--output", "runs/seed-0"],
         (
-            "runs: expected folders of a recorder, cartography's dynamics_epoch_0.jsonl or "
-            "AUM's aum_values.csv; got none"
+            "runs: expected folders of a recorder, dynamics_epoch_0.jsonl of cartography or "
+            "aum_values.csv of AUM; got none"
         ),
     ),
     (
@@ -628,7 +628,7 @@ COMMANDS = [
         ["aggregate", "./glue", "--output", "glue"],
         (
             "--output: expected a folder whose runs/ is free for the imported runs; got "
-            "glue/runs with files of its own: say another folder"
+            "glue/runs with other files; give another folder"
         ),
     ),
     (
@@ -659,11 +659,11 @@ COMMANDS = [
     ),
     (
         ["aggregate", "./runs", "--scores", "mine.csv", "--low-is-hard", "yours"],
-        "--low-is-hard: no column 'yours' in --scores; known: mine",
+        "--low-is-hard: unknown column 'yours' in --scores; known: mine",
     ),
     (
         ["aggregate", "./runs", "--low-is-hard", "mine"],
-        "--low-is-hard: no column 'mine' in --scores; known: none",
+        "--low-is-hard: unknown column 'mine' in --scores; known: none",
     ),
     (["aggregate", "./runs", "--scores", "none.csv"], f"--scores: none.csv: {TABLE} no such file"),
     (["aggregate", "./runs", "--scores", "folder"], f"--scores: folder: {TABLE} a folder"),
