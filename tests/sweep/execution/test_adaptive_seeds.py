@@ -202,7 +202,7 @@ def test_a_regimen_without_the_metric_has_the_fewest_seeds():
     whole, without = statements.statements(spec, [])
     assert "looks at 6, 8, 12, 20, until the reliability of el2n is surely 0.9 or more" in whole
     assert "98.75%" in whole
-    assert without == "adaptive seeds: no el2n, so 6 seeds each: contrastive"
+    assert without == "adaptive seeds: 6 seeds without looks, since they lack el2n: contrastive"
 
 
 def test_fixed_seeds_are_due_at_once():

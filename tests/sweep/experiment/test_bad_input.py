@@ -243,20 +243,20 @@ RUN = [
         "tracking_uri: expected http://HOST:PORT; got http://127.0.0.1:99999",
     ),
     (["tracking_uri=sqlite:///folder"], f"{STORE} the folder folder"),
-    (["tracking_uri=sqlite:///file/mlflow.db"], f"{STORE} file/mlflow.db: file is no folder"),
+    (["tracking_uri=sqlite:///file/mlflow.db"], f"{STORE} file/mlflow.db: file is not a folder"),
     (["tracking_uri=sqlite:///junk.db"], f"{STORE} another file, junk.db"),
     (
         ["storage_path=file"],
         (
             "digits.yaml: storage_path: expected a folder that can be written into; got "
-            "file/digits: file is no folder"
+            "file/digits: file is not a folder"
         ),
     ),
     (
         ["storage_path=file/sweeps"],
         (
             "digits.yaml: storage_path: expected a folder that can be written into; got "
-            "file/sweeps/digits: file is no folder"
+            "file/sweeps/digits: file is not a folder"
         ),
     ),
     (
@@ -607,11 +607,11 @@ COMMANDS = [
     ),
     (
         ["aggregate", "./runs", "--output", "file"],
-        "--output: expected a folder that can be written into; got file: file is no folder",
+        "--output: expected a folder that can be written into; got file: file is not a folder",
     ),
     (
         ["aggregate", "./runs", "--output", "file/x"],
-        ("--output: expected a folder that can be written into; got file/x: file is no folder"),
+        ("--output: expected a folder that can be written into; got file/x: file is not a folder"),
     ),
     (
         ["aggregate", "./runs", "--output", "runs/seed-0"],

@@ -100,7 +100,10 @@ def test_a_run_that_was_broken_off_is_missing_and_says_why(tmp_path):
     ("second", "line"),
     [
         ({"seed": 0}, "configuration 'default': expected one run of seed 0; got "),
-        ({"ids": torch.arange(SAMPLES)}, "expected the same sample ids in every run; got others"),
+        (
+            {"ids": torch.arange(SAMPLES)},
+            "expected the same sample ids in every run; got other ids",
+        ),
         (
             {"changed": (7,)},
             "expected the same labels in every run; got another label for sample 14",
@@ -209,7 +212,7 @@ def test_given_scores_are_hard_where_high_unless_said_or_known(tmp_path):
         "trust.mine": [-2.0, -3.0],
         "aum.mine": [-3.0, 1.0],
     }
-    with pytest.raises(Mistake, match="--low-is-hard: unknown column 'vote' in --scores; known: aum, "):
+    with pytest.raises(Mistake, match="unknown column 'vote' in --scores; known: aum, "):
         given_scores([path], ["vote"])
     with pytest.raises(Mistake, match=r"got votes\.mine twice"):
         given_scores([path, path], [])
