@@ -39,5 +39,5 @@ def _plan(spec: RunsSpec) -> list[str]:
         f"{until.reliability:g} or more: lower end of its {1 - ERROR / len(plan):.2%} interval, "
         "95 % over all looks"
     )
-    some = f"{plan[0]} seeds without looks, since they lack {until.metric}: {', '.join(without)}"
+    some = f"{plan[0]} seeds for regimens that lack {until.metric}: {', '.join(without)}"
     return [whole, *([f"adaptive seeds: {some}"] if without else [])]

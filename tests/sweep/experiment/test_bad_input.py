@@ -186,7 +186,7 @@ def refused(finished, monkeypatch):
 
 TABLE = "expected a readable .csv or .parquet file; got"
 SEEDS = "expected a count, a list such as [0, 1, 2] or a range such as 0:10; got"
-STORE = "tracking_uri: expected a SQLite database or a place for one; got"
+STORE = "tracking_uri: expected a SQLite database or a path for a new one; got"
 
 
 def images_of(kind, root, **more):
@@ -201,8 +201,8 @@ RUN = [
     (
         ["seeds=[1"],
         (
-            "'seeds=[1': expected YAML after '='; line 1: expected ',' or ']', but got "
-            "'<stream end>'"
+            "'seeds=[1': expected YAML after '='; got an error in line 1: expected ',' or ']', "
+            "but got '<stream end>'"
         ),
     ),
     (["epochs=3"], "digits.yaml: unknown key 'epochs'; known: artifacts, dataset, keep, …"),
@@ -262,13 +262,13 @@ RUN = [
     (
         ['storage_path="a\\0b"'],
         (
-            "digits.yaml: storage_path: expected text; got 'a\\x00b', which holds what is "
-            "no character"
+            "digits.yaml: storage_path: expected text; got 'a\\x00b', which holds an "
+            "invalid character"
         ),
     ),
     (
         ['name="a\\ud800"'],
-        ("digits.yaml: name: expected text; got 'a\\ud800', which holds what is no character"),
+        ("digits.yaml: name: expected text; got 'a\\ud800', which holds an invalid character"),
     ),
     (
         ["name=../up"],
@@ -529,7 +529,7 @@ RUN = [
 # Whole commands.
 COMMANDS = [
     (["run"], "Missing argument 'FILE'; see sweep run --help"),
-    (["run", "none.yaml"], "none.yaml: expected an experiment file; there is none"),
+    (["run", "none.yaml"], "none.yaml: expected an experiment file; got no file"),
     (
         ["run", "folder"],
         "folder: expected an experiment file that can be read; got: Is a directory",
@@ -537,7 +537,10 @@ COMMANDS = [
     (["run", "latin.yaml"], "latin.yaml: expected a text file; got other bytes"),
     (
         ["run", "open.json"],
-        "open.json: expected YAML; line 1: expected ',' or '}', but got '<stream end>'",
+        (
+            "open.json: expected YAML; got an error in line 1: expected ',' or '}', but got "
+            "'<stream end>'"
+        ),
     ),
     (["run", "list.yaml"], "list.yaml: expected keys and values; got ['a', 'b']"),
     (["run", "file"], "file: expected keys and values; got 'x'"),
