@@ -38,9 +38,7 @@ def hidden(text: str) -> str:
 
 
 def folder_bar(folder: Path) -> str:
-    """The reason why nothing can be written into a folder; empty if there is none.
-
-    The folder need not exist and is not created.
+    """The reason why a folder, which need not exist, cannot be written into; empty if it can.
 
     Example:
         >>> folder_bar(Path("/dev/null/sweeps"))

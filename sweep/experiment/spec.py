@@ -114,8 +114,7 @@ class Until:
 
     Args:
         metric: Key in ``METRICS`` of a metric of scope ``run``.
-        reliability: Reliability of the mean over seeds that the lower end of its interval must
-            reach.
+        reliability: Reliability that the lower end of its interval must pass.
     """
 
     metric: str
@@ -205,7 +204,7 @@ class SweepSpec(RunsSpec):
     """A checked experiment file, with digest and size of its dataset once that is read.
 
     ``seeds`` are the most that a configuration may get; with ``adaptive`` it may get fewer. A
-    pruning sweep searches nothing. Its configurations are the ``arms``, of which two may be equal.
+    pruning sweep searches nothing. Its configurations are the ``arms``; two of them may be equal.
     """
 
     dataset: DatasetOptions

@@ -80,11 +80,7 @@ def sync(source: Store, target: Store, say: Callable[[str], None]) -> Synced:
 
 
 def _frame(source: Store, target: Store) -> Mapping[str, str]:
-    """Create the sweep's run and one parent run per configuration in the target.
-
-    Returns:
-        Tracking runs of the parents, by configuration id.
-    """
+    """Create the sweep's run and one parent run per configuration; returns parents by id."""
     own, tags = source.sweep_run()
     # These two say where the source is, and would be wrong in the target.
     places = ("tracking_uri", "artifacts")

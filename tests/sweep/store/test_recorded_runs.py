@@ -173,7 +173,7 @@ def test_a_good_spec_is_what_those_differ_from(tmp_path):
 def test_a_folder_without_runs_says_what_was_expected(tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "spec.json").write_text("of something else")
-    with pytest.raises(Mistake, match="expected folders of a recorder, cartography's"):
+    with pytest.raises(Mistake, match="expected folders of a recorder, dynamics_epoch_0"):
         gather(tmp_path / "runs", tmp_path / "out")
 
 

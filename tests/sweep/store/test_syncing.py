@@ -240,7 +240,8 @@ def test_a_sweep_without_a_tracker_is_done_once_for_all_trackers(workdir, server
 NODES = """
 import os, sys
 from ray.cluster_utils import Cluster
-from sweep import cli, fanout
+from sweep import cli
+from sweep.execution import fanout
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 os.environ["RAY_ADDRESS"] = cluster.address
