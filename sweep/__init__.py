@@ -4,10 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-# Ray's parts listen on every interface wherever it may form a cluster, and on loopback alone where
-# this says that it may not; `_node_ip_address="127.0.0.1"` is turned back into the machine's own
-# address. Ray reads it while it is imported, so it stands before any import of it. A cluster is
-# asked for by an address, by a job, or by one that was started here with `ray start`.
+# With this variable at 0 Ray forms no cluster and listens on loopback alone; else it listens on
+# every interface. `_node_ip_address="127.0.0.1"` does not help: Ray replaces it by the machine's
+# address. Ray reads the variable on import, so it is set before. A cluster is wanted if there is an
+# address, a job, or a cluster started on this machine with `ray start`.
 _CLUSTER = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")  # noqa: S108
 _ASKED = {"RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"} & {*os.environ} or _CLUSTER.exists()
 if not _ASKED and "ray" not in sys.modules:

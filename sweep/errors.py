@@ -1,4 +1,4 @@
-"""What a user can mend, told in one line that shows no credentials."""
+"""Errors that a user can correct, in one line without credentials."""
 
 import difflib
 import os
@@ -6,21 +6,21 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-# Up to the last @ before a path: one that a password was left unquoted with is part of it.
+# Up to the last @ before a path, since a password may contain an unquoted @.
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 _MOST_NAMES = 20
 
 
 class Mistake(Exception):  # noqa: N818 - the word of the documentation
-    """Says what was expected, what came and what to do; carries no traceback to the terminal."""
+    """A user's mistake: what was expected, what came, what to do; shown without a traceback."""
 
 
 class TrackerError(Mistake, OSError):
-    """The tracker did not answer or refused; trying again may help."""
+    """The tracker did not answer, or refused."""
 
 
 class TrackerAway(TrackerError):  # noqa: N818 - it states where the tracker is
-    """The tracker did not answer, or not now."""
+    """The tracker did not answer; trying again may help."""
 
 
 class NoSuchSweep(Mistake, LookupError):  # noqa: N818 - it states what the store said
@@ -28,7 +28,7 @@ class NoSuchSweep(Mistake, LookupError):  # noqa: N818 - it states what the stor
 
 
 def hidden(text: str) -> str:
-    """A text without the credentials of the addresses in it.
+    """A text with the credentials in its addresses replaced by ``***``.
 
     Example:
         >>> hidden("tracker http://me:secret@tracker:5000 does not answer")
@@ -38,15 +38,15 @@ def hidden(text: str) -> str:
 
 
 def folder_bar(folder: Path) -> str:
-    """What keeps results out of a folder, empty if nothing does; the folder is not made.
+    """The reason why a folder, which need not exist, cannot be written into; empty if it can.
 
     Example:
         >>> folder_bar(Path("/dev/null/sweeps"))
-        '/dev/null is no folder'
+        '/dev/null is not a folder'
     """
     there = next(p for p in (folder, *folder.parents, Path()) if p.exists() or p.is_symlink())
     if not there.is_dir():
-        return f"{there} is no folder"
+        return f"{there} is not a folder"
     return "" if os.access(there, os.W_OK | os.X_OK) else f"{there} cannot be written into"
 
 
@@ -54,8 +54,8 @@ def refuse_unwritable(folder: Path, key: str) -> None:
     """Refuse a folder for results before anything is computed.
 
     Args:
-        folder: There or not.
-        key: What names it, where the user would change it.
+        folder: Folder for results, which need not exist.
+        key: Key or option that names the folder.
 
     Raises:
         Mistake: If nothing can be written there.
@@ -65,7 +65,7 @@ def refuse_unwritable(folder: Path, key: str) -> None:
 
 
 def unknown_metric(name: str, known: Sequence[str]) -> str:
-    """What is said of a name that is none: the names there are or, of many, those like it.
+    """The line about an unknown metric, with all known names, or the most similar of many.
 
     Example:
         >>> unknown_metric("auk", ["aum", "el2n"])

@@ -1,1 +1,1 @@
-"""The experiment file and its overrides, to a checked spec; the identity of runs."""
+"""Turns an experiment file and its overrides into a checked spec; gives runs their identity."""

@@ -5,31 +5,31 @@ from pathlib import Path
 
 from sweep.errors import TrackerError, folder_bar, hidden
 
-# The kinds of address that MLflow itself can write to.
+# Kinds of address to which MLflow itself can write.
 MLFLOW = frozenset(
     {"abfss", "b2", "dbfs", "ftp", "gs", "hdfs", "r2", "s3", "sftp", "viewfs", "wasbs"}
 )
 
 
 def place(value: str) -> str:
-    """The address of a place that an experiment file names.
+    """The address for artifacts that an experiment file names.
 
     Args:
         value: A folder, or an address such as ``s3://bucket/folder``.
 
     Returns:
-        The address as it is, or ``file://`` and the absolute path of the folder.
+        The address unchanged, or ``file://`` and the absolute path of the folder.
 
     Raises:
-        ValueError: If MLflow knows no such kind of address, or it bears a password or options.
+        ValueError: If MLflow knows no such kind of address, or it contains a password or options.
     """
     scheme, separator, rest = value.partition("://")
     if not separator:
         return Path(value).expanduser().absolute().as_uri()
     if ":" in rest.partition("/")[0].rpartition("@")[0] or {*rest} & {"?", "#"}:
         raise ValueError(
-            "expected an address without password and options, which would stand in the store; "
-            "give them by the environment"
+            "expected an address without password and options, which the store would show; got "
+            "one with them; put them into environment variables"
         )
     if scheme not in {*MLFLOW, "file"}:
         raise ValueError(
@@ -40,27 +40,28 @@ def place(value: str) -> str:
 
 
 def below(location: str, name: str) -> str:
-    """A sweep's own part of a place."""
+    """A sweep's own folder at an address."""
     return f"{location.rstrip('/')}/{urllib.parse.quote(name, safe='')}"
 
 
-# No tracker at all: the embedded store, in a place of its own, until it is copied into another.
+# Value of ``tracking_uri`` for a store without a server, to be copied into another one later.
 OFFLINE = "offline"
 SQLITE = "sqlite:///"
 _MAGIC = b"SQLite format 3\0"
 
 
 def default_uri() -> str:
-    """SQLite in the working directory, where ``mlflow ui`` looks too."""
+    """Address of a database in the working directory, where ``mlflow ui`` looks too."""
     return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
 def located(uri: str | None, storage_path: str = "sweeps") -> str:
-    """The address that a ``tracking_uri`` stands for, with a database's place made absolute.
+    """The full address of a ``tracking_uri``, with an absolute path for a database.
 
     Args:
-        uri: As a file or a command names it; None for the database in the working directory.
-        storage_path: Where ``offline`` is.
+        uri: Address from an experiment file or a command; None for the database in the working
+            directory.
+        storage_path: Folder of the database of ``offline``.
     """
     if uri is None:
         return default_uri()
@@ -72,10 +73,10 @@ def located(uri: str | None, storage_path: str = "sweeps") -> str:
 
 
 def checked(uri: str) -> str:
-    """An address that can be one, a SQLite file's made absolute.
+    """Check the address of a tracker; the path of a SQLite file becomes absolute.
 
     Raises:
-        TrackerError: If it is none, or the file is no place for a store.
+        TrackerError: If it is no such address, or the file cannot be a store.
     """
     if not uri.startswith((SQLITE, "http://", "https://")):
         got = hidden(uri) or "nothing"
@@ -100,13 +101,13 @@ def checked(uri: str) -> str:
             got = "" if file.read(len(_MAGIC)) == _MAGIC else f"another file, {path}"
     if got:
         raise TrackerError(
-            f"tracking_uri: expected a SQLite database or a place for one; got {got}"
+            f"tracking_uri: expected a SQLite database or a path for a new one; got {got}"
         )
     return f"{SQLITE}{path}"
 
 
 def _readable(uri: str) -> bool:
-    """Whether an address has the parts that it seems to have."""
+    """Whether an address has a host, a valid port and at most one ``@``."""
     try:
         parts = urllib.parse.urlsplit(uri)
         port = parts.port

@@ -1,4 +1,4 @@
-"""An experiment file plus ``key=value`` overrides, checked, as a ``SweepSpec``."""
+"""Checks the content of an experiment file and turns it into a ``SweepSpec``."""
 
 import dataclasses
 import math
@@ -54,14 +54,14 @@ _GOALS: dict[str, Literal["maximize", "minimize"]] = {
 def check(content: Mapping[str, Any], source: str) -> SweepSpec:
     """Turn the content of an experiment file into a ``SweepSpec``.
 
-    Plugins are loaded first, so that their metrics have names.
+    Plugins are loaded first, so that the file may name their metrics.
 
     Args:
-        content: As ``read`` returns it, or as a sweep's own run keeps it.
-        source: File name that errors begin with.
+        content: Content from ``read``, or from the store's copy of the resolved file.
+        source: File name with which errors begin.
 
     Raises:
-        ExperimentError: One line: file, key, what was expected, what came, known keys.
+        ExperimentError: If the content is not valid.
     """
     _refuse_strange(content, source, ())
     digest, size, arms = _kept(content, source)
@@ -108,7 +108,7 @@ def check(content: Mapping[str, Any], source: str) -> SweepSpec:
 def _kept(
     content: Mapping[str, Any], source: str
 ) -> tuple[str | None, tuple[int, ...] | None, tuple[Proposal, ...]]:
-    """What a sweep's own run keeps beside the file: digest and size of the dataset, arms."""
+    """Keys that only the store's copy of the file has: dataset digest, dataset size, arms."""
     digest, size, arms = (content.get(key) for key in KEPT)
     whole = isinstance(size, Sequence) and all(map(is_whole, size))
     if not isinstance(digest, str | None) or not (size is None or whole):
@@ -122,7 +122,7 @@ def _kept(
 
 
 def _arm(plain: Any, source: str, where: str) -> Proposal:
-    """An arm of a sweep that prunes, checked down to its options."""
+    """A checked arm of a pruning sweep."""
     arm = checked(Proposal, plain, source, where)
     configuration = arm.configuration
     where = f"{where}.configuration"
@@ -143,14 +143,14 @@ class _Split:
 
 
 def _adaptive(file: File, source: str) -> AdaptiveSeeds | None:
-    """Seeds that are added until a metric is reliable; None for a number that is fixed."""
+    """Adaptive seeds; None if the number of seeds is fixed."""
     if not isinstance(file.seeds, Mapping):
         return None
     found = checked(AdaptiveSeeds, file.seeds, source, "seeds")
     if file.method == "bayes":
         raise ExperimentError(
-            f"{source}: seeds: expected a count, a list or a range, since method is bayes, which "
-            "compares means over the same seeds; got min, max and until"
+            f"{source}: seeds: expected a count, a list or a range, since method: bayes compares "
+            "means over the same seeds; got min, max and until"
         )
     key, where = found.until.metric, "seeds.until.metric"
     of_runs = [name for name, metric in METRICS.items() if metric.scope == "run"]
@@ -158,7 +158,7 @@ def _adaptive(file: File, source: str) -> AdaptiveSeeds | None:
     if key not in of_runs:
         why = "the images" if METRICS[key].scope == "pixels" else "several runs at once"
         raise ExperimentError(
-            f"{source}: {where}: expected a metric of single runs, which seeds change; got "
+            f"{source}: {where}: expected a metric of single runs, which depends on the seed; got "
             f"{key!r}, which is computed from {why}"
         )
     return found
@@ -170,7 +170,7 @@ def _score_epochs(
     model: ModelOptions,
     source: str,
 ) -> tuple[int, ...] | None:
-    """Epochs of the scoring passes, which every run of a regimen that has passes must have."""
+    """Epochs of the scoring passes, checked against the shortest run of each regimen."""
     if epochs is None:
         return None
     if not epochs:
@@ -186,7 +186,7 @@ def _score_epochs(
 
 
 def _fewest_epochs(regimen: str, section: RegimenSpec, model: ModelOptions) -> int:
-    """Of all runs that a regimen's search may propose."""
+    """Epochs of the shortest run that a regimen's search may propose."""
 
     def length(values: Mapping[str, Any]) -> int:
         return with_parameters(regimen, section.options, model, values)[0].epochs
@@ -245,7 +245,7 @@ def _refuse_unfit(
     parameter: Parameter,
     source: str,
 ) -> None:
-    """Refuse a parameter that is no option, or one of whose values the option refuses."""
+    """Refuse a parameter that is no option of the regimen, or that has an unfit value."""
     for value in parameter.extremes:
         try:
             with_parameters(regimen, base, model, {key: value})
@@ -261,7 +261,7 @@ def _refuse_unfit(
 def objectives(regimen: str) -> dict[str, Literal["maximize", "minimize"]]:
     """Summary numbers that a search may optimise, each with its natural goal.
 
-    Training without labels is not to be chosen by labels either, so no accuracy there.
+    Regimens without labels get no accuracy, since labels must not choose their configuration.
     """
     labels = REGIMENS[regimen].labels
     return {k: goal for k, goal in _GOALS.items() if labels or "accuracy" not in k}
@@ -281,7 +281,7 @@ def _objective(regimen: str, section: Any, source: str, where: str) -> Objective
 
 
 def _placed(dataset: DatasetOptions, where: str) -> DatasetOptions:
-    """A dataset with its places made absolute."""
+    """A dataset's options with absolute folders."""
     if dataset.root is not None:
         dataset = dataclasses.replace(dataset, root=_folder(dataset.root, f"{where}.root"))
     if isinstance(dataset.cache, str):
@@ -290,7 +290,7 @@ def _placed(dataset: DatasetOptions, where: str) -> DatasetOptions:
 
 
 def _plant(value: Any, source: str) -> Planting | None:
-    """What to plant; nothing where the key is left empty."""
+    """Options of planted hardness; None if the key is empty."""
     content = mapping(value, source, "plant")
     if not content:
         return None
@@ -315,7 +315,7 @@ def _validation(value: Any, source: str) -> Literal["test"] | float | None:
 
 
 def _names(value: Any, key: str, source: str) -> tuple[str, ...] | None:
-    """Names from one or a list of them, none twice; None for ``all``."""
+    """Different names from a name or a list of names; None for ``all``."""
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise ExperimentError(
@@ -345,7 +345,7 @@ def _metrics(value: Any, regimens: Iterable[str], source: str) -> tuple[str, ...
 def _refuse_metric(
     name: str, known: Iterable[str], regimens: Iterable[str], source: str, where: str
 ) -> None:
-    """Refuse a metric that is none, or that no regimen records the signals of."""
+    """Refuse an unknown metric, and one whose signals no regimen records."""
     if name not in METRICS:
         raise ExperimentError(
             f"{source}: {where}: unknown metric {name!r}; known: {', '.join(known)}"
@@ -368,13 +368,13 @@ def _storage(value: str, source: str) -> str:
 
 
 def _artifacts(file: File, source: str) -> str | None:
-    """Where the files of runs lie, if the sweep says so and its tracker leaves it the choice."""
+    """Address of the runs' files; None if left out. An MLflow server chooses it itself."""
     if file.artifacts is None:
         return None
     if (file.tracking_uri or "").startswith("http"):
         raise ExperimentError(
-            f"{source}: artifacts: expected none with an MLflow server, which keeps them itself "
-            "(--artifacts-destination)"
+            f"{source}: artifacts: expected none with an MLflow server, which stores artifacts "
+            "itself (--artifacts-destination); got one"
         )
     if not file.artifacts:
         raise ExperimentError(f"{source}: artifacts: expected a folder or an address; got ''")
@@ -391,7 +391,7 @@ def _folder(value: str, where: str) -> str:
 
 
 def _refuse_strange(value: Any, source: str, path: tuple[str, ...]) -> None:
-    """Let pass what JSON can hold: text, finite numbers, true, false, nothing, lists, keys."""
+    """Refuse values that JSON cannot hold, such as dates and infinite numbers."""
     where = ": ".join([source, ".".join(path)]) if path else source
     if len(path) > _DEEPEST:
         raise ExperimentError(
@@ -410,21 +410,21 @@ def _refuse_strange(value: Any, source: str, path: tuple[str, ...]) -> None:
 
 
 def _strange(value: Any) -> str:
-    """What was expected in place of a value that JSON cannot hold, and what came; else nothing."""
+    """The end of an error line about a value that JSON cannot hold; empty for other values."""
     if isinstance(value, float) and not math.isfinite(value):
         return f"a finite number; got {value}"
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return "a number of at most 18 digits; got a longer one"
     if isinstance(value, str) and not _is_text(value):
-        return f"text; got {shown(value)}, which holds what is no character"
+        return f"text; got {shown(value)}, which holds an invalid character"
     if value is None or isinstance(value, str | int | float):
         return ""
     return (
-        f"text, a number, true or false; got {type(value).__name__} {shown(str(value))}, which "
-        "quotes would make text"
+        f"text, a number, true or false; got {type(value).__name__} {shown(str(value))}; put it "
+        "in quotes to make it text"
     )
 
 
 def _is_text(value: str) -> bool:
-    """Whether it has neither null characters nor halves of characters, which no file name has."""
+    """Whether a text has no null character and no half of a surrogate pair."""
     return "\0" not in value and not any("\ud800" <= one <= "\udfff" for one in value)

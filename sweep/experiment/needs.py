@@ -1,4 +1,4 @@
-"""What the runs of a sweep must record: computed once from its metrics and its dataset's size."""
+"""What the runs of a sweep must record, derived from its metrics and the dataset's size."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from hardness.scoring import runs
 from hardness.training import REGIMENS
 from hardness.training.passes import schedule
 
-# Inputs of metrics that no recording has to keep: what comes with the dataset, what follows from
-# its images, and what every epoch's summary says.
+# Inputs of metrics that need no recording: they come from the dataset, its images or the summary
+# of an epoch.
 GIVEN = frozenset({*runs.GIVEN, "images", "pixel_distances"})
 _SNAPSHOTS = frozenset({"emb", "logits", "holdout_probs"})
 _ALL = ("all",)
@@ -20,9 +20,9 @@ _ALL = ("all",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """What stays of a run beside its per-epoch signals.
+    """Large signals that a run keeps beside its per-epoch signals.
 
-    Logits, if nothing is said, are those of the last epoch unless the dataset is too large for it.
+    If ``logits`` is left out, those of the last epoch are kept unless the dataset is too large.
     """
 
     embedding: Literal["last", "none"] = "last"
@@ -31,12 +31,12 @@ class Keep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortfall:
-    """What a limit of the dataset's size does to one sweep.
+    """Effect of a limit of the dataset's size on one sweep.
 
     Args:
         limit: The limit.
-        metrics: Keys of the metrics concerned.
-        snapshots: Snapshots that are not kept because of it.
+        metrics: Keys of the metrics that the limit turns off or makes approximate.
+        snapshots: Snapshots that are not kept because of the limit.
     """
 
     limit: Limit
@@ -44,7 +44,7 @@ class Shortfall:
     snapshots: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        # A variant is not named beside its metric.
+        # A variant is left out if its metric is named.
         plain = {key for key in self.metrics if "." not in key}
         names = [k for k in self.metrics if k in plain or k.partition(".")[0] not in plain]
         subjects = ", ".join([*(f"last {name}" for name in self.snapshots), *names])
@@ -53,16 +53,16 @@ class Shortfall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What a sweep asks of its runs.
+    """What the runs of a sweep must record.
 
     Args:
         metrics: Keys of the metrics that are computed.
         signals: Signals that the metrics read and a run can record, by regimen.
         passes: Scoring passes that record some of these signals, by regimen.
-        score_epochs: Epochs of the scoring passes; each pass's own, if None.
-        ruled_out: Snapshots that the file does not want kept, or the dataset's size forbids.
-        shortfalls: What the dataset's size leaves out or approximates of what is asked for.
-        adaptive: Regimens that record what adaptive seeds are judged by.
+        score_epochs: Epochs of the scoring passes; if None, each pass has its own.
+        ruled_out: Snapshots that the file turns off or the dataset's size forbids.
+        shortfalls: Effects of the dataset's size on what the file asks for.
+        adaptive: Regimens that record the metric for adaptive seeds.
     """
 
     metrics: tuple[str, ...]
@@ -89,10 +89,10 @@ class Needs:
         Args:
             regimens: Keys of ``REGIMENS``.
             metrics: Keys of ``METRICS``, or ``all`` alone.
-            keep: What the file wants kept.
+            keep: Large signals that the file asks to keep.
             size: Samples, classes and image shape of the dataset; None if it is not known.
-            score_epochs: Epochs of the scoring passes; each pass's own, if None.
-            until: Key of the metric that adaptive seeds are judged by. It is asked for by name.
+            score_epochs: Epochs of the scoring passes; if None, each pass has its own.
+            until: Key of the metric for adaptive seeds, which no limit turns off.
         """
         can_record = {regimen: offered(regimen) for regimen in regimens}
         named = () if until is None else (until,)
@@ -121,7 +121,7 @@ class Needs:
 
     @property
     def recording(self) -> Recording:
-        """What every run of the sweep records, whatever its regimen."""
+        """The recording of every run, the same for all regimens."""
         asked = frozenset().union(*self.signals.values())
         kept = asked | ({"emb", "logits"} - self.ruled_out)
         return Recording(
@@ -131,31 +131,31 @@ class Needs:
         )
 
     def passes_of(self, regimen: str, epochs: int) -> dict[str, tuple[int, ...]]:
-        """The scoring passes of a run of so many epochs, each with the epochs in which it runs."""
+        """Scoring passes of a run with this number of epochs, each with its epochs."""
         recording = Recording(passes=self.passes[regimen], score_epochs=self.score_epochs)
         return schedule(REGIMENS[regimen].passes, recording, epochs)
 
     @property
     def approximated(self) -> dict[str, str]:
-        """Metrics that the dataset's size makes approximate, and what is done instead."""
+        """Metrics that the dataset's size makes approximate, each with its approximation."""
         found = (shortfall for shortfall in self.shortfalls if not shortfall.limit.off)
         return {key: shortfall.limit.why for shortfall in found for key in shortfall.metrics}
 
     @property
     def nameable(self) -> list[str]:
-        """Keys that scores may bear: plain, of the images, and plain with each regimen."""
+        """Possible keys of scores: metrics, pixel metrics, and ``metric.regimen``."""
         pixels = [key for key, metric in METRICS.items() if metric.scope == "pixels"]
         of_regimens = [f"{key}.{regimen}" for regimen in self.signals for key in self.metrics]
         return [*dict.fromkeys([*self.metrics, *pixels, *of_regimens])]
 
 
 def offered(regimen: str) -> frozenset[str]:
-    """What a metric can read of a regimen, and what the dataset gives."""
+    """Inputs that metrics can read from runs of a regimen and from the dataset."""
     return GIVEN.union(REGIMENS[regimen].offered)
 
 
 def _limits(size: Sequence[int] | None, keep: Keep) -> list[Limit]:
-    """Limits of the dataset's size, less what the file wants kept all the same."""
+    """Limits of the dataset's size, without those that the file overrides."""
     if size is None:
         return []
     samples, n_classes, *image_shape = size
@@ -164,14 +164,14 @@ def _limits(size: Sequence[int] | None, keep: Keep) -> list[Limit]:
 
 
 def _asked(metrics: tuple[str, ...], named: tuple[str, ...], off: Iterable[str]) -> tuple[str, ...]:
-    """Keys of the asked metrics; of ``all``, those that are named or that no limit turns off."""
+    """Keys of the asked metrics; ``all`` means named metrics and those that no limit turns off."""
     if metrics != _ALL:
         return (*metrics, *(key for key in named if key not in metrics))
     return tuple(key for key in METRICS if key in named or not _concerned(key, off))
 
 
 def _ruled_out(keep: Keep, off: Iterable[str]) -> frozenset[str]:
-    # Probabilities are as large as the logits that they come from.
+    # Probabilities are as large as the logits.
     names = {"emb": keep.embedding, "logits": keep.logits, "holdout_probs": keep.logits}
     unwanted = {name for name, when in names.items() if when == "none"}
     return _SNAPSHOTS.intersection(off) | unwanted
@@ -180,13 +180,13 @@ def _ruled_out(keep: Keep, off: Iterable[str]) -> frozenset[str]:
 def _needed(
     asked: Iterable[str], named: Iterable[str], everything: frozenset[str], not_kept: Iterable[str]
 ) -> frozenset[str]:
-    """Signals of the metrics that a regimen can record, a snapshot only for who may have it.
+    """Signals that the asked metrics need and a regimen can record.
 
     Args:
         asked: Keys of the metrics.
-        named: Those of them that also get what is not kept.
-        everything: What a metric can read of the regimen.
-        not_kept: Snapshots that are kept for named metrics alone.
+        named: Keys of the metrics that may also use the snapshots in ``not_kept``.
+        everything: Inputs that metrics can read from the regimen.
+        not_kept: Snapshots that are kept only for named metrics.
     """
     kept = everything.difference(not_kept)
     inputs = (
@@ -210,14 +210,14 @@ def _shortfalls(
     *,
     everything: bool,
 ) -> tuple[Shortfall, ...]:
-    """The limits that concern a sweep, with the metrics and snapshots that each of them concerns.
+    """Limits that affect a sweep, each with its metrics and snapshots.
 
     Args:
-        found: The limits of the dataset's size.
+        found: Limits of the dataset's size.
         asked: Keys of the asked metrics.
         named: Keys of the metrics that no limit turns off.
-        recorded: What a metric can read of any of the regimens.
-        everything: Whether the file asks for all metrics. Only then a limit turns metrics off.
+        recorded: Inputs that metrics can read from at least one regimen.
+        everything: Whether the file asks for all metrics. Only then limits turn metrics off.
     """
     shortfalls = []
     for limit in found:
@@ -239,4 +239,5 @@ def _shortfalls(
 
 
 def _concerned(key: str, names: Iterable[str]) -> bool:
+    """Whether one of these names is the metric, its base metric or one of its signals."""
     return not {key, key.partition(".")[0], *METRICS[key].signals}.isdisjoint(names)

@@ -1,4 +1,4 @@
-"""A user's own metrics: one Python file, read once on the driver and shipped to the workers."""
+"""Metrics of the user: Python files, read once by the driver and sent to the workers."""
 
 import hashlib
 import sys
@@ -16,11 +16,11 @@ class PluginError(Mistake, ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plugin:
-    """A plugin's text, as the driver read it; never loaded from a tracking store.
+    """A plugin's source as the driver read it; never loaded from a tracking store.
 
     Args:
-        path: Where it was read, for messages and tracebacks.
-        text: Its source.
+        path: Path of the file, for error lines and tracebacks.
+        text: Source code of the file.
     """
 
     path: str
@@ -31,7 +31,7 @@ class Plugin:
         """Read a plugin.
 
         Raises:
-            PluginError: If it cannot be read, in one line beginning with ``source``.
+            PluginError: If it cannot be read. The line begins with ``source``.
         """
         try:
             return cls(path=str(path), text=path.read_text(encoding="utf-8-sig"))
@@ -47,10 +47,10 @@ class Plugin:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def load(self) -> None:
-        """Run the file once a process; its metrics join ``METRICS`` as it runs.
+        """Run the file, once per process; it registers its metrics in ``METRICS``.
 
         Raises:
-            PluginError: If running it fails, naming the file and the error.
+            PluginError: If the file raises an error.
         """
         name = f"sweep_plugin_{self.digest[:16]}"
         if name in sys.modules:
@@ -70,7 +70,7 @@ class Plugin:
             ) from error
 
     def _line(self, error: BaseException) -> str:
-        """The plugin's line that an error came through last; a syntax error names its own."""
+        """The plugin's last line in the traceback; empty for a syntax error, which names a line."""
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == self.path]
         return f" (line {lines[-1]})" if lines else ""

@@ -1,4 +1,4 @@
-"""Runs, configurations and cells, and the identity of each."""
+"""Runs, configurations, cells and packs, and their identities."""
 
 import hashlib
 import json
@@ -13,10 +13,10 @@ State = Literal["done", "running", "failed", "missing"]
 
 
 def canonical_json(value: object) -> str:
-    """The one text of a value: keys sorted, no spaces, absent fields left out.
+    """JSON with sorted keys, without spaces and without fields that are None.
 
-    A field that is None is left out, so that a later version may add options that are off by
-    default without changing any identity.
+    Since None is left out, a later version may add options that are None by default and keep all
+    identities.
     """
     return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -27,6 +27,7 @@ def identity(value: object) -> str:
 
 
 def plain(value: Any) -> Any:
+    """A value with dataclasses as mappings, tuples as lists, and without fields that are None."""
     if isinstance(value, Configuration):
         return plain(value.content())
     if is_dataclass(value) and not isinstance(value, type):
@@ -44,14 +45,14 @@ class Configuration:
 
     Args:
         regimen: Key of ``REGIMENS``.
-        numerics_version: Version of that regimen's numbers.
-        dataset: Name, digest of the content, ``subset``, ``data_seed`` and ``validation``; no
-            place. ``part`` says on which of the training samples a run trains: ``ids`` is the
-            digest of their positions, ``counts`` are numbers by class, drawn by the run's seed.
+        numerics_version: Version of the regimen's numbers.
+        dataset: Name, digest of the content, ``subset``, ``data_seed`` and ``validation``, without
+            folders. ``part`` selects training samples: ``ids`` is the digest of their positions,
+            ``counts`` are numbers of samples per class, drawn by the run's seed.
         model: ``ModelOptions`` as plain values.
-        options: The regimen's options as plain values.
-        vary: Random streams that follow the seed.
-        plant: Planted hardness; None for none.
+        options: Options of the regimen as plain values.
+        vary: Random streams that depend on the seed.
+        plant: Planted hardness as plain values; None if nothing is planted.
     """
 
     regimen: str
@@ -64,14 +65,13 @@ class Configuration:
 
     @cached_property
     def configuration_id(self) -> str:
-        """16 hex digits; equal for equal numbers."""
+        """16 hex digits; equal configurations have equal ids."""
         return identity(self)
 
-    # In the text, the dataset's part stands beside the dataset and not in it. The first pruned runs
-    # were stored like this, and ids are digests of the text: were the part moved, these runs would
-    # no longer be found and would be trained again.
+    # The text has the dataset's part beside the dataset, not in it. Ids of the first pruned runs
+    # come from such texts: if the part moved, these runs would be trained again.
     def content(self) -> dict[str, Any]:
-        """What the text and the ids are made of."""
+        """Values from which the text and the ids are made."""
         dataset = {**self.dataset}
         part = dataset.pop("part", None)
         values = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -88,7 +88,7 @@ class Configuration:
 
 
 def shown_values(values: Mapping[str, Any]) -> str:
-    """Values by key, as tables and lines show them.
+    """Values by key as one text, for tables and lines.
 
     Example:
         >>> shown_values({"train.lr": 0.1, "model.width": 4})
@@ -102,8 +102,8 @@ class Proposal:
     """A configuration of a sweep and the values that led to it.
 
     Args:
-        configuration: What is trained.
-        parameters: The searched values; of a pruning, the share that is kept and the part's name.
+        configuration: The configuration.
+        parameters: Searched values; in a pruning sweep, the kept share and the part's name.
         number: Place in the order of proposal.
     """
 
@@ -114,24 +114,24 @@ class Proposal:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """One configuration under one seed: the whole identity of a run."""
+    """A configuration and a seed, which together identify a run."""
 
     configuration: Configuration
     seed: int
 
     @cached_property
     def run_id(self) -> str:
-        """16 hex digits of the configuration together with the seed."""
+        """16 hex digits of a digest of configuration and seed."""
         return identity({"configuration": self.configuration, "seed": self.seed})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pack:
-    """One configuration and the seeds that share a process: the unit that is placed.
+    """One configuration and the seeds that one process trains.
 
     Args:
-        configuration: What to train.
-        seeds: In the order of training.
+        configuration: Configuration to train.
+        seeds: Seeds, in the order of training.
         parent_run: Tracking id of the configuration's run.
     """
 
@@ -140,7 +140,7 @@ class Pack:
     parent_run: str = ""
 
     def to_json(self) -> str:
-        """Text that travels to a worker."""
+        """The pack as text, to be sent to a worker."""
         return canonical_json(self)
 
     @classmethod
@@ -159,14 +159,14 @@ class Trace:
     """What the store knows of one run.
 
     Args:
-        tracking_run: Its id there.
-        state: ``running`` also covers a run that was cut off and will be taken up again.
-        reason: Why it failed.
-        final: Whether a failure is to stay; a lost worker's is not.
-        signals: What its manifest lists.
-        passes: The scoring passes that were made, each with its epochs.
+        tracking_run: Id of the run in the store.
+        state: State of the run. ``running`` also covers a run that was cut off and will go on.
+        reason: Reason of the failure or the gap.
+        final: Whether a failure stays. The failure of a lost worker does not.
+        signals: Signals in the run's manifest.
+        passes: Scoring passes that were made, each with its epochs.
         objectives: Last value of each summary number.
-        epochs: How many are stored.
+        epochs: Number of stored epochs.
     """
 
     tracking_run: str
@@ -181,7 +181,7 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One (configuration, seed) of a sweep and how far it is."""
+    """One (configuration, seed) of a sweep and its state."""
 
     run: RunSpec
     trace: Trace | None

@@ -1,4 +1,4 @@
-"""Sections of an experiment file as checked dataclasses."""
+"""Turns sections of an experiment file into checked dataclasses."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +14,9 @@ from hardness.training import REGIMENS
 from sweep.errors import Mistake
 
 T = TypeVar("T")
-# Characters of a line that tells a mistake; a list of all metrics fits.
+# Characters of an error line; a list of all metrics fits.
 _LONGEST = 4000
-# Pydantic's kinds of error in the words of the documentation.
+# Expected values in our words, by pydantic's kind of error.
 EXPECTED = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -32,7 +32,7 @@ _UNKNOWN = "unexpected_keyword_argument"
 
 
 class ExperimentError(Mistake, ValueError):
-    """Something in an experiment file or an override: where, what was expected, what came."""
+    """A mistake in an experiment file or an override, shortened to one line."""
 
     def __init__(self, text: str) -> None:
         line = " ".join(text.split())
@@ -40,28 +40,28 @@ class ExperimentError(Mistake, ValueError):
 
 
 def options(kind: type[T], plain: Mapping[str, Any]) -> T:
-    """Build an options dataclass from plain values, types and ranges checked.
+    """Build an options dataclass from plain values, with checked types and ranges.
 
     Raises:
         pydantic.ValidationError: If a value does not fit.
     """
-    # mypy takes a class of dataclasses for unhashable.
+    # mypy believes that a dataclass type is not hashable.
     return _adapter(kind).validate_json(json.dumps(plain), strict=True)  # type: ignore[arg-type]
 
 
 def with_parameters(
     regimen: str, base: Mapping[str, Any], model: ModelOptions, values: Mapping[str, Any]
 ) -> tuple[Any, ModelOptions]:
-    """A regimen's options and model with searched values put in place.
+    """A regimen's options and model, with searched values filled in.
 
     Args:
         regimen: Key of ``REGIMENS``.
-        base: The regimen's fixed options.
-        model: The sweep's model.
-        values: Dotted key to value; keys that begin with ``model.`` belong to the model.
+        base: Fixed options of the regimen.
+        model: Model of the sweep.
+        values: Searched values by dotted key; keys that begin with ``model.`` go to the model.
 
     Raises:
-        ExperimentError: Naming the key that does not fit.
+        ExperimentError: If a key or value does not fit. The line names the key.
     """
     plain = json.loads(json.dumps(base))
     network = {f.name: getattr(model, f.name) for f in fields(model)}
@@ -79,7 +79,7 @@ def with_parameters(
 
 
 def checked(kind: type[T], content: Any, source: str, where: str) -> T:
-    """Check one section against its dataclass; nothing stands for an empty one."""
+    """Turn a section into its dataclass; an empty section gives the defaults."""
     content = mapping(content, source, where)
     try:
         return options(kind, content)
@@ -96,7 +96,7 @@ def checked(kind: type[T], content: Any, source: str, where: str) -> T:
 
 
 def mapping(content: Any, source: str, where: str) -> Mapping[str, Any]:
-    """A section's keys and values; none where it is left empty."""
+    """A section's keys and values; an empty mapping if the section is empty."""
     if content is None:
         return {}
     if not isinstance(content, Mapping):
@@ -106,7 +106,7 @@ def mapping(content: Any, source: str, where: str) -> Mapping[str, Any]:
 
 
 def refuse_unknown(names: Iterable[str], known: Iterable[str], source: str, where: str) -> None:
-    """Refuse the first key of a section that is not known, and name those that are."""
+    """Refuse unknown keys of a section; the error names the first one and the known keys."""
     known = sorted(known)
     for name in names:
         if name not in known:
@@ -117,7 +117,7 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], source: str, wher
 
 
 def _told(error: Mapping[str, Any], place: Sequence[str | int]) -> str:
-    """One of pydantic's errors in our words."""
+    """The error line for one of pydantic's errors."""
     got = f"got {shown(error['input'])}"
     if error["type"] == "missing" and isinstance(place[-1], str):
         return f"missing key {place[-1]!r}{_inside(place[:-1])}"
@@ -149,7 +149,7 @@ def _inside(place: Iterable[str | int]) -> str:
 
 
 def _keys_at(kind: Any, inside: Iterable[str]) -> list[str]:
-    """The keys of a section, or of one inside of it."""
+    """The keys of a section, or of a section inside it."""
     for key in inside:
         kind = _dataclass_in({f.name: f.type for f in fields(kind)}[key])
     return [f.name for f in fields(kind)]
@@ -162,19 +162,19 @@ def _dataclass_in(annotation: Any) -> Any:
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    # Pydantic takes no configuration for a dataclass alone, but for a type that it is part of.
+    # Pydantic accepts no config for a plain dataclass, but for a union with it.
     return TypeAdapter(kind | None, config=ConfigDict(extra="forbid"))
 
 
 def put(content: dict[str, Any], segments: Sequence[str], value: Any, source: str) -> None:
-    """Set the value of a key that may lie inside of other keys."""
+    """Set the value of a key, which may lie inside other keys."""
     *path, last = segments
     for depth, segment in enumerate(path, start=1):
         inner = {} if content.get(segment) is None else content[segment]
         if not isinstance(inner, dict):
             place = ".".join(path[:depth])
             raise ExperimentError(f"{source}: expected keys in {place!r}; got {shown(inner)}")
-        # A copy, since a YAML alias may stand for the same keys elsewhere.
+        # Copied, since a YAML alias may use the same keys elsewhere.
         inner = {**inner}
         content[segment] = inner
         content = inner
@@ -182,18 +182,18 @@ def put(content: dict[str, Any], segments: Sequence[str], value: Any, source: st
 
 
 def shown(value: object) -> str:
-    """A value as errors quote it, cut where it is long."""
+    """A value as quoted in errors, shortened if it is long."""
     if value is None:
         return "nothing"
     try:
         text = str(value).lower() if isinstance(value, bool) else repr(value)
-    except ValueError:  # of digits that Python does not write out
+    except ValueError:  # a number with too many digits for str()
         return "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004
 
 
 def expanded(value: str, where: str) -> Path:
-    """A path whose ``~`` is the home folder."""
+    """A path with ``~`` replaced by the home folder."""
     try:
         return Path(value).expanduser()
     except RuntimeError as error:

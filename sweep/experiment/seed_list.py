@@ -14,11 +14,11 @@ def seeds(value: Any, where: str) -> tuple[int, ...]:
     """Seeds from ``10``, ``[0, 1, 2]`` or ``"0:10"``.
 
     Args:
-        value: As it was written.
-        where: What errors begin with.
+        value: Value in the experiment file.
+        where: Text with which errors begin.
 
     Raises:
-        ExperimentError: If there are none, or one twice, or a negative one.
+        ExperimentError: If there is no seed, a seed occurs twice, or one is negative.
     """
     start, got = f"{where}: expected", f"got {shown(value)}"
     text = str(value) if is_whole(value) else value
@@ -41,5 +41,5 @@ def seeds(value: Any, where: str) -> tuple[int, ...]:
 
 
 def is_whole(value: object) -> bool:
-    """Whether a value is a whole number; true and false are none."""
+    """Whether a value is a whole number; true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)

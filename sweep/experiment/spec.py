@@ -1,4 +1,4 @@
-"""What a sweep is made of: runs, configurations and their identity, cells, packs."""
+"""A checked experiment file: the spec of a sweep and its sections."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from sweep.experiment.runs import Configuration, Proposal, plain
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """Values that a search may choose from: a list, or an interval with its distribution."""
+    """Values for a search: a list, or an interval with a distribution."""
 
     values: tuple[Any, ...] | None = None
     min: float | None = None
@@ -67,7 +67,7 @@ class Objective:
 
 @dataclass(frozen=True, kw_only=True)
 class RegimenSpec:
-    """One regimen of a sweep: fixed options, and the parameters that vary."""
+    """One regimen of a sweep: fixed options, searched parameters and objective."""
 
     options: Mapping[str, Any]
     parameters: Mapping[str, Parameter]
@@ -76,16 +76,16 @@ class RegimenSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Where and how runs are placed; nothing here changes a number.
+    """Resources of the processes that train; they change no numbers.
 
     Args:
-        cpu: CPUs a pack.
-        gpu: GPUs a pack, also a fraction.
-        seeds_per_pack: Seeds that share a process. Processes are used again by later packs, so
-            one seed a pack costs little and balances best.
-        max_failures: How often a pack whose process was lost is started again.
-        checkpoint_seconds: Least time between two checkpoints of a run.
-        spool_gib: What a pack may keep on disk while the tracker is down or slow; above it,
+        cpu: CPUs per pack.
+        gpu: GPUs per pack; a fraction shares one GPU.
+        seeds_per_pack: Seeds that share a process. Later packs reuse processes, so one seed per
+            pack costs little and spreads the work best.
+        max_failures: Number of times that a pack is started again after its process was lost.
+        checkpoint_seconds: Shortest time between two checkpoints of a run.
+        spool_gib: GiB that a pack may keep on disk while the tracker is down or slow; above it,
             training waits.
     """
 
@@ -110,11 +110,11 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Until:
-    """What ends the adding of seeds.
+    """The condition at which no more seeds are added.
 
     Args:
-        metric: Key of ``METRICS`` of scope ``run``.
-        reliability: Of the mean over seeds, to be passed by the lower end of its interval.
+        metric: Key in ``METRICS`` of a metric of scope ``run``.
+        reliability: Reliability that the lower end of its interval must pass.
     """
 
     metric: str
@@ -129,12 +129,12 @@ class Until:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptiveSeeds:
-    """Seeds that each configuration gets until a metric is reliable enough.
+    """Seeds that are added to a configuration until a metric is reliable enough.
 
     Args:
-        min: Seeds at the first look.
-        max: Seeds at the last one.
-        until: What ends it before that.
+        min: Number of seeds at the first look.
+        max: Number of seeds at the last look.
+        until: Condition that ends the adding earlier.
     """
 
     min: int
@@ -144,34 +144,34 @@ class AdaptiveSeeds:
     def __post_init__(self) -> None:
         if self.min < FEWEST_RUNS_FOR_INTERVAL:
             raise ValueError(
-                f"min: expected at least {FEWEST_RUNS_FOR_INTERVAL}, fewer give no interval; "
-                f"got {self.min}"
+                f"min: expected at least {FEWEST_RUNS_FOR_INTERVAL}, since fewer seeds give no "
+                f"interval; got {self.min}"
             )
         if self.max < self.min:
             raise ValueError(f"max: expected at least the min of {self.min}; got {self.max}")
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """Seeds at each look."""
+        """Number of seeds at each look."""
         return looks(self.min, self.max)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunsSpec:
-    """What the tables of a set of runs depend on, whoever trained the runs.
+    """Settings that the tables of a set of runs depend on, whoever trained the runs.
 
     Args:
         name: Name of the sweep, and of the folder with its tables and figures.
-        storage_path: Folder in which that folder is.
+        storage_path: Parent of the folder ``name``.
         dataset: Dataset of the runs; None if it is unknown.
-        regimens: Regimens of the runs, with the number that a configuration is judged by.
-        metrics: Keys of the metrics that are asked for.
-        plugins: The user's own metrics.
-        keep: What stays of a run beside its per-epoch signals.
-        adaptive: What ends the adding of seeds; None if their number is fixed.
-        dataset_digest: Digest of the dataset's content; None until it is read.
+        regimens: Regimens of the runs, by key of ``REGIMENS``.
+        metrics: Keys of the asked metrics.
+        plugins: Metrics of the user.
+        keep: Large signals that a run keeps beside its per-epoch signals.
+        adaptive: Rule for adding seeds; None if their number is fixed.
+        dataset_digest: Digest of the dataset's content; None until the dataset is read.
         dataset_size: Samples, classes, channels, height and width; None until the dataset is read.
-        score_epochs: Epochs of the scoring passes; each pass's own, if None.
+        score_epochs: Epochs of the scoring passes; if None, each pass has its own.
     """
 
     name: str
@@ -188,7 +188,7 @@ class RunsSpec:
 
     @cached_property
     def needs(self) -> Needs:
-        """What the runs must record, or must have recorded."""
+        """What the runs must record."""
         return Needs.of(
             self.regimens,
             self.metrics,
@@ -201,10 +201,10 @@ class RunsSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSpec(RunsSpec):
-    """An experiment file, read and checked, and what is known of its dataset once that is read.
+    """A checked experiment file, with digest and size of its dataset once that is read.
 
-    ``seeds`` are all that a configuration may get; with ``adaptive`` it may end with fewer. A sweep
-    that prunes searches nothing: its configurations are the ``arms``, two of which may be the same.
+    ``seeds`` are the most that a configuration may get; with ``adaptive`` it may get fewer. A
+    pruning sweep searches nothing. Its configurations are the ``arms``; two of them may be equal.
     """
 
     dataset: DatasetOptions
@@ -222,13 +222,13 @@ class SweepSpec(RunsSpec):
     arms: tuple[Proposal, ...] = ()
 
     def most_seeds(self, regimen: str) -> tuple[int, ...]:
-        """All seeds that a configuration of a regimen may get; without the metric, the fewest."""
+        """The most seeds that a regimen's configuration may get; ``min`` without the metric."""
         if self.adaptive is None or regimen in self.needs.adaptive:
             return self.seeds
         return self.seeds[: self.adaptive.min]
 
     def configuration(self, regimen: str, options: Any, model: ModelOptions) -> Configuration:
-        """The configuration of checked options; needs the dataset's digest."""
+        """The configuration with these options; needs the dataset's digest."""
         assert self.dataset_digest is not None
         dataset = {
             "name": self.dataset.name,

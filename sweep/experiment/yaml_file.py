@@ -1,4 +1,4 @@
-"""An experiment file with its bases and overrides as plain values."""
+"""Reads an experiment file, its bases and overrides into plain values."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ from hardness.training import REGIMENS
 from sweep.experiment.sections import ExperimentError, expanded, put, refuse_unknown, shown
 from sweep.experiment.spec import Parameter
 
-# Of a file, and of what its aliases stand for, each use counted: ten lines can mean billions.
+# Limits of a file. Values count at every use of an alias: ten lines can stand for billions.
 _MOST_CHARACTERS = 1 << 18
 _MOST_VALUES = 100_000
-# What a sweep's own run keeps beside the file.
+# Keys that only the store's copy of the file has.
 KEPT = ("dataset_digest", "dataset_size", "arms")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """The keys of an experiment file; the sections are checked one by one."""
+    """The keys of an experiment file; its sections are checked later."""
 
     name: str
     dataset: dict[str, Any]
@@ -65,10 +65,10 @@ class File:
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a file and put overrides such as ``seeds=0:8`` into it, still unchecked.
+    """Read a file and apply overrides such as ``seeds=0:8``; the content is not checked.
 
-    ``base: other.yaml`` starts from another file, beside this one: sections are joined key by key,
-    lists and values replaced, and a key that is left empty here is as if it were in neither.
+    ``base: other.yaml`` starts from another file, given relative to this one. Sections are joined
+    key by key, lists and values are replaced. A key that is empty here is removed.
 
     Raises:
         ExperimentError: If there is no such file, it is not YAML, or an override has no ``=``.
@@ -84,11 +84,11 @@ def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _with_bases(path: Path, followers: tuple[Path, ...]) -> dict[str, Any]:
-    """One file's keys on top of those of the files that it starts from."""
+    """The keys of a file, joined with those of its bases."""
     try:
         content = _yaml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise ExperimentError(f"{path}: expected an experiment file; there is none") from error
+        raise ExperimentError(f"{path}: expected an experiment file; got no file") from error
     except UnicodeDecodeError as error:
         raise ExperimentError(f"{path}: expected a text file; got other bytes") from error
     except OSError as error:
@@ -96,7 +96,7 @@ def _with_bases(path: Path, followers: tuple[Path, ...]) -> dict[str, Any]:
             f"{path}: expected an experiment file that can be read; got: {error.strerror}"
         ) from error
     except ValueError as error:
-        raise ExperimentError(f"{path}: expected YAML; {error}") from error
+        raise ExperimentError(f"{path}: expected YAML; got {error}") from error
     if not isinstance(content, dict):
         raise ExperimentError(f"{path}: expected keys and values; got {shown(content)}")
     base = content.pop("base", None)
@@ -108,7 +108,7 @@ def _with_bases(path: Path, followers: tuple[Path, ...]) -> dict[str, Any]:
         raise ExperimentError(f"{path}: base: expected a file; got {shown(base)}")
     started = path.parent / expanded(base, f"{path}: base")
     if started.resolve() in (resolved := (*followers, path.resolve())):
-        raise ExperimentError(f"{path}: base: expected files that start somewhere; got a circle")
+        raise ExperimentError(f"{path}: base: expected files without a circle; got a circle")
     return _joined(_with_bases(started, resolved), content)
 
 
@@ -131,11 +131,11 @@ def _assignment(text: str) -> tuple[str, Any]:
     try:
         return key, _yaml(value)
     except ValueError as error:
-        raise ExperimentError(f"{shown(text)}: expected YAML after '='; {error}") from error
+        raise ExperimentError(f"{shown(text)}: expected YAML after '='; got {error}") from error
 
 
 def _segments(key: str) -> list[str]:
-    """Split a dotted key; below ``parameters`` a searched key is one segment."""
+    """Split a dotted key; below ``parameters``, a searched key is a single segment."""
     parts = key.split(".")
     if "parameters" not in parts:
         return parts
@@ -156,39 +156,39 @@ def _yaml(text: str) -> Any:
     """Read YAML 1.2.
 
     Raises:
-        ValueError: Naming the line, if it is not YAML, or more of it than anybody writes.
+        ValueError: If it is not YAML, or too large. The text names the line.
     """
     if len(text) > _MOST_CHARACTERS:
-        raise ValueError(f"it has {len(text)} characters, of at most {_MOST_CHARACTERS}")
+        raise ValueError(f"{len(text)} characters, more than {_MOST_CHARACTERS}")
     try:
         values = _values(YAML(typ="safe", pure=True).compose(text), {})
         if values > _MOST_VALUES:
-            raise ValueError(f"it holds more than {_MOST_VALUES} values, aliases written out")
+            raise ValueError(f"more than {_MOST_VALUES} values, with aliases written out")
         return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark
-        line = f"line {mark.line + 1}: " if mark else ""
+        line = f"an error in line {mark.line + 1}: " if mark else ""
         problem = error.problem or ""
         context = f"{error.context} " if problem.startswith("but ") else ""
         raise ValueError(f"{line}{context}{problem[:200]}") from error
     except YAMLError as error:
         raise ValueError(str(error).partition("\n")[0]) from error
     except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        raise ValueError("values nested too deeply") from error
     except (LookupError, TypeError, OverflowError, AttributeError) as error:
-        # Of tags, keys and escapes that mean nothing.
-        raise ValueError(f"it holds a value that is none: {error}") from error
+        # Raised for invalid tags, keys and escapes.
+        raise ValueError(f"an invalid value: {error}") from error
 
 
 def _values(node: Any, known: dict[int, int]) -> int:
-    """How many values a node stands for, with every alias and every merge written out.
+    """Number of values in a node, with every alias and every merge written out.
 
     Args:
-        node: As composed, not constructed.
-        known: Of the nodes met before; 0 while one is looked into.
+        node: Composed node of the YAML reader.
+        known: Numbers of the nodes counted so far, by id; 0 while a node is being counted.
 
     Raises:
-        ValueError: If an alias stands inside of what it stands for.
+        ValueError: If an alias lies inside the node that it repeats.
     """
     if not isinstance(node, SequenceNode | MappingNode):
         return 1
@@ -199,6 +199,6 @@ def _values(node: Any, known: dict[int, int]) -> int:
         known[id(node)] = 1 + sum(_values(one, known) for one in inner)
     if not known[id(node)]:
         raise ValueError(
-            f"line {node.start_mark.line + 1}: an alias stands inside of what it stands for"
+            f"an alias in line {node.start_mark.line + 1}, inside the value that it repeats"
         )
     return known[id(node)]

@@ -1,1 +1,1 @@
-"""Which cells come next, and what they must record."""
+"""Planning: the next configurations and cells of a sweep, computed from what its store knows."""

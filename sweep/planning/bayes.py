@@ -1,4 +1,4 @@
-"""What a Bayesian search suggests next, from what came of its configurations so far."""
+"""Next values of a Bayesian search, from the results of its configurations so far."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,19 +14,19 @@ from optuna.trial import TrialState
 
 from sweep.experiment.spec import Parameter, RegimenSpec
 
-# Drawn at random before there is anything to learn from.
+# Configurations drawn at random before the search learns from results.
 STARTUP = 4
 
 
 def suggested(
     section: RegimenSpec, known: Sequence[tuple[Mapping[str, Any], float | str]], seed: int
 ) -> Iterator[dict[str, Any]]:
-    """Values one after another, without end; the same for the same arguments.
+    """An endless series of suggested values; the same for the same arguments.
 
     Args:
-        section: The regimen's parameters, and the direction of its objective.
-        known: Values and their objective, or ``failed``.
-        seed: Of the search.
+        section: Regimen with its parameters and its objective.
+        known: Values of earlier configurations, each with its objective or ``failed``.
+        seed: Seed of the search.
     """
     study = optuna.create_study(
         direction=section.metric.goal,

@@ -11,17 +11,17 @@ from sweep.experiment.runs import Cell, Configuration, Pack, RunSpec, Trace
 from sweep.experiment.sections import options
 from sweep.experiment.spec import SweepSpec
 
-# What a look, by its number, says of these finished runs; None if one of them cannot be read.
+# Function of finished runs and a look's number; returns the look, None if a run cannot be read.
 Judge: TypeAlias = Callable[[Sequence[Cell], int], Look | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """The seeds that a configuration should have now.
+    """Seeds that a configuration should have now.
 
     Args:
-        seeds: Which.
-        looks: That led to them, in order; none where seeds are not adaptive.
+        seeds: The seeds.
+        looks: Looks that led to these seeds, in order; empty without adaptive seeds.
     """
 
     seeds: tuple[int, ...]
@@ -36,14 +36,14 @@ def cells(
 ) -> list[Cell]:
     """Every (configuration, seed), seed by seed within a configuration.
 
-    A finished run that lacks a signal that the asked metrics need, or a scoring pass in an epoch
-    that is asked for, counts as missing.
+    A finished run counts as missing if it lacks a needed signal, or a scoring pass in an epoch that
+    needs one.
 
     Args:
         spec: The sweep.
-        configurations: Which.
+        configurations: Configurations of the sweep.
         traces: What the store knows of each run, by run id.
-        due: Seeds by configuration id; all of the sweep's, if left out.
+        due: Due seeds by configuration id; all seeds of the sweep, if left out.
     """
     found = []
     for configuration in configurations:
@@ -69,18 +69,18 @@ def due(
     judge: Judge,
     again: Collection[str] = (),
 ) -> Due:
-    """The seeds of a configuration that are due now: adaptive ones as far as looks have come.
+    """The seeds of a configuration that are due now; with adaptive seeds, up to the next look.
 
-    A look waits until each seed that is due at it is done or has failed for good; the failed ones
-    do not count in it. It sees the seeds due at it and no others, whatever else the store has.
-    So whoever asks, and whenever, takes the same looks in the same order at the same scores.
+    A look waits until each of its seeds is done or has failed for good. Failed seeds do not count
+    in the look, nor do further seeds in the store. So every call takes the same looks in the same
+    order at the same scores.
 
     Args:
         spec: The sweep.
-        configuration: One of its.
+        configuration: A configuration of the sweep.
         traces: What the store knows of each run, by run id.
-        judge: A function of the runs' scores alone.
-        again: Run ids whose failure does not count, since they are to be started again.
+        judge: Function that takes a look; its result depends on the runs' scores alone.
+        again: Ids of failed runs that will be started again, so that a look waits for them.
     """
     if spec.adaptive is None or configuration.regimen not in spec.needs.adaptive:
         return Due(seeds=spec.most_seeds(configuration.regimen))
@@ -100,14 +100,14 @@ def due(
 
 
 def needed_passes(spec: SweepSpec, configuration: Configuration) -> dict[str, tuple[int, ...]]:
-    """The scoring passes of a configuration's runs, and the epochs in which each is made."""
+    """Scoring passes of a configuration's runs, each with its epochs."""
     kind = REGIMENS[configuration.regimen].options
     epochs = options(kind, configuration.options).epochs
     return spec.needs.passes_of(configuration.regimen, epochs)
 
 
 def to_train(cells: Iterable[Cell], *, retry_failed: bool) -> list[Cell]:
-    """The cells that a driver has to train: neither done nor failed for good."""
+    """The cells that a driver must train: neither done nor failed for good."""
     return [
         cell
         for cell in cells
@@ -120,9 +120,9 @@ def packs(cells: Sequence[Cell], seeds_per_pack: int, parents: Mapping[str, str]
     """Group cells of one configuration into packs, in the order of the cells.
 
     Args:
-        cells: Consecutive cells of one configuration stay together.
-        seeds_per_pack: At most so many.
-        parents: Tracking run of each configuration id.
+        cells: Cells to train, sorted by configuration.
+        seeds_per_pack: Maximal number of seeds in a pack.
+        parents: Tracking runs of the configurations, by configuration id.
     """
     found = []
     groups = itertools.groupby(cells, key=lambda c: c.run.configuration.configuration_id)

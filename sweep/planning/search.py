@@ -1,7 +1,7 @@
-"""Which configurations and cells come next: pure functions of a sweep and of what its store knows.
+"""The next configurations of a sweep, as pure functions of its spec and its store's runs.
 
-Nothing is carried between calls. A search that was cut off goes on because its configurations,
-finished or not, stand in the store.
+No state is kept between calls. A search that was cut off goes on from the configurations in the
+store, finished or not.
 """
 
 import dataclasses
@@ -18,27 +18,27 @@ from sweep.experiment.spec import Objective, Parameter, RegimenSpec, SweepSpec
 from sweep.planning.due_cells import cells, to_train
 
 DEFAULT_CONFIGURATIONS = 20
-# Configurations that a Bayesian search proposes at once. Part of its definition, not of the
-# machine: proposals must not depend on which worker happens to be faster.
+# Configurations that a Bayesian search proposes at once. The number is fixed, since proposals must
+# not depend on the machine or on the speed of its workers.
 ROUND = 2
-# Draws for each configuration that is asked for, before a list of values counts as exhausted.
+# Draws per wanted configuration, after which no further one is expected.
 DRAWS = 20
 
 
 def proposals(
     spec: SweepSpec, known: Sequence[Proposal], traces: Mapping[str, Trace]
 ) -> list[Proposal]:
-    """All configurations that should exist now, those known already included.
+    """All configurations that should exist now, including the known ones.
 
     Args:
-        spec: The sweep; its dataset's digest is filled in.
-        known: Configurations in the store, in the order of proposal. Those that the sweep as it
-            is now would not propose, such as an edited file's former ones, are left out.
+        spec: The sweep, with the digest of its dataset.
+        known: Configurations in the store, in the order of proposal. Those that the present
+            experiment file could not propose are left out.
         traces: What the store knows of each run, by run id.
 
     Returns:
-        One entry a configuration, without repetition, regimen by regimen. For a grid or random
-        search the whole list at once; for a Bayesian one at most one unfinished round a regimen.
+        Different configurations, regimen by regimen. A grid or random search returns its whole
+        list at once; a Bayesian one returns at most one unfinished round per regimen.
     """
     if spec.arms:
         return _of_arms(spec.arms)
@@ -55,7 +55,7 @@ def proposals(
 
 
 def _of_arms(arms: Iterable[Proposal]) -> list[Proposal]:
-    """The arms' configurations, numbered; two arms of the same samples share theirs."""
+    """The configurations of arms, numbered; arms with the same samples share one."""
     found: dict[str, Proposal] = {}
     for arm in arms:
         numbered = dataclasses.replace(arm, number=len(found))
@@ -64,7 +64,7 @@ def _of_arms(arms: Iterable[Proposal]) -> list[Proposal]:
 
 
 def _grid(spec: SweepSpec, regimen: str, section: RegimenSpec) -> list[Proposal]:
-    """The product of all values, the last key's fastest."""
+    """All combinations of values; the last key changes fastest."""
     values = [parameter.values or () for parameter in section.parameters.values()]
     drawn = (
         dict(zip(section.parameters, combination, strict=True))
@@ -74,7 +74,7 @@ def _grid(spec: SweepSpec, regimen: str, section: RegimenSpec) -> list[Proposal]
 
 
 def _random(spec: SweepSpec, regimen: str, section: RegimenSpec) -> list[Proposal]:
-    """Different configurations; a greater ``max_configurations`` keeps them and adds more."""
+    """Random configurations; a larger ``max_configurations`` only adds to them."""
     rng = np.random.default_rng([spec.search_seed, *regimen.encode()])
     limit = spec.max_configurations or DEFAULT_CONFIGURATIONS
     drawn = (
@@ -107,7 +107,7 @@ def _draw(parameter: Parameter, rng: np.random.Generator) -> Any:
     if parameter.distribution == "int_uniform":
         return int(rng.integers(low, high, endpoint=True))
     if parameter.distribution == "log_uniform":
-        # The exponential may round to just outside.
+        # Rounding may put the exponential just outside the interval.
         return min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high)
     return float(rng.uniform(low, high))
 
@@ -121,9 +121,9 @@ def _bayes(
 ) -> list[Proposal]:
     """The known configurations and, once all of them are finished, the next round.
 
-    Each is judged by the mean of its objective over the sweep's seeds; one with a failed seed
-    counts as failed. A round is drawn from the rounds before it alone, so that asking again gives
-    the same proposals, also where a driver was lost between the first and the last of a round.
+    A configuration is judged by the mean of its objective over the seeds. It counts as failed if
+    one seed failed. A round depends only on the rounds before it. So a second call gives the same
+    proposals, even if a driver was lost in the middle of a round.
     """
     limit = spec.max_configurations or DEFAULT_CONFIGURATIONS
     outcomes = [_outcome(spec, section.metric, k, traces) for k in known]
@@ -143,15 +143,15 @@ def _round(
     history: Sequence[Proposal],
     outcomes: Sequence[float | str],
 ) -> list[Proposal]:
-    """Up to ``ROUND`` configurations that are not in the history."""
-    from sweep.planning.bayes import suggested  # noqa: PLC0415 - Optuna, for this search alone
+    """Up to ``ROUND`` new configurations."""
+    from sweep.planning.bayes import suggested  # noqa: PLC0415 - Optuna, for this search only
 
     taken = {k.configuration.configuration_id for k in history}
     known = [(k.parameters, outcome) for k, outcome in zip(history, outcomes, strict=True)]
     seed = int(np.random.default_rng([spec.search_seed, len(history)]).integers(2**31))
     asked = itertools.islice(suggested(section, known, seed), DRAWS * ROUND)
     found: list[Proposal] = []
-    # A list of values may be proposed twice; training it again would teach nothing.
+    # Optuna may suggest the same values twice; training them again would teach nothing.
     for values in itertools.chain(asked, _all_values(section)):
         new = _proposal(spec, regimen, section, values, len(history) + len(found))
         if new.configuration.configuration_id not in taken:
@@ -163,7 +163,7 @@ def _round(
 
 
 def _belongs(spec: SweepSpec, regimen: str, section: RegimenSpec, known: Proposal) -> bool:
-    """Whether the sweep, as its file is now, could have proposed a configuration."""
+    """Whether the present experiment file could propose a known configuration."""
     if known.configuration.regimen != regimen or {*known.parameters} != {*section.parameters}:
         return False
     try:
@@ -183,7 +183,7 @@ def _contains(parameter: Parameter, value: Any) -> bool:
 
 
 def _all_values(section: RegimenSpec) -> Iterator[dict[str, Any]]:
-    """Every combination if there are finitely many, else none."""
+    """All combinations of values; none if a parameter is continuous."""
     lists: list[Sequence[Any]] = []
     for parameter in section.parameters.values():
         if parameter.values is not None:
@@ -200,7 +200,7 @@ def _all_values(section: RegimenSpec) -> Iterator[dict[str, Any]]:
 def _outcome(
     spec: SweepSpec, metric: Objective, proposal: Proposal, traces: Mapping[str, Trace]
 ) -> float | str:
-    """Mean over seeds of a configuration's objective, ``open`` or ``failed``."""
+    """Mean objective of a configuration over its seeds, or ``open``, or ``failed``."""
     found = cells(spec, [proposal.configuration], traces)
     values = [c.trace.objectives.get(metric.name) if c.trace else None for c in found]
     if to_train(found, retry_failed=False):
@@ -209,8 +209,8 @@ def _outcome(
         return "failed"
     if None in values:
         raise ExperimentError(
-            f"regimens.{proposal.configuration.regimen}.metric: a finished run has no "
-            f"{metric.name!r}; expected a summary number that it recorded"
+            f"regimens.{proposal.configuration.regimen}.metric: expected a summary number that "
+            f"every run recorded; got {metric.name!r}, which a finished run lacks"
         )
     mean = float(np.mean([v for v in values if v is not None]))
     return mean if math.isfinite(mean) else "failed"

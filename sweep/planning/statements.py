@@ -1,4 +1,4 @@
-"""What a reader of a sweep's numbers has to know beforehand."""
+"""Lines that a reader must know before the numbers of a sweep."""
 
 from collections.abc import Iterable
 
@@ -10,25 +10,25 @@ from sweep.experiment.spec import RunsSpec
 
 
 def pretrained(proposals: Iterable[Proposal]) -> list[ModelOptions]:
-    """The models among these that start from pretrained weights, each once."""
-    # A recorded run does not tell its model.
+    """The different models of these proposals that start from pretrained weights."""
+    # A recorded run has no model.
     told = (p.configuration.model for p in proposals if p.configuration.model)
     models = (options(ModelOptions, model) for model in told)
     return [*dict.fromkeys(model for model in models if model.pretrained)]
 
 
 def statements(spec: RunsSpec, proposals: Iterable[Proposal]) -> list[str]:
-    """What a reader of the sweep's numbers has to know before the first of them is there."""
+    """Lines on limits of the dataset's size, pretrained weights and adaptive seeds."""
     starts = [
         f"pretrained: {model.name} starts from torchvision's {model.pretrained}, which learned "
-        "from ImageNet's labels; scores under labels: none have seen those"
+        "from ImageNet's labels; scores marked labels: none used these, but none of yours"
         for model in pretrained(proposals)
     ]
     return [*map(str, spec.needs.shortfalls), *starts, *_plan(spec)]
 
 
 def _plan(spec: RunsSpec) -> list[str]:
-    """What adaptive seeds mean for this sweep, in a line, and for whom they do not hold."""
+    """A line on adaptive seeds, and one on the regimens that get no further seeds."""
     if spec.adaptive is None:
         return []
     until, plan = spec.adaptive.until, spec.adaptive.looks
@@ -36,8 +36,8 @@ def _plan(spec: RunsSpec) -> list[str]:
     shown = ", ".join(map(str, plan))
     whole = (
         f"adaptive seeds: looks at {shown}, until the reliability of {until.metric} is surely "
-        f"{until.reliability:g} or more: low end of an interval at {1 - ERROR / len(plan):.2%}, "
-        f"95 % over all looks"
+        f"{until.reliability:g} or more: lower end of its {1 - ERROR / len(plan):.2%} interval, "
+        "95 % over all looks"
     )
-    some = f"no {until.metric}, so {plan[0]} seeds each: {', '.join(without)}"
+    some = f"{plan[0]} seeds for regimens that lack {until.metric}: {', '.join(without)}"
     return [whole, *([f"adaptive seeds: {some}"] if without else [])]

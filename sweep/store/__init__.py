@@ -2,7 +2,7 @@
 
 import os
 
-# Read when MLflow is imported: no telemetry, no bars per artifact, no half-hour of silent retries.
+# MLflow reads these on import: no telemetry, no progress bars, no half-hour of silent retries.
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",

@@ -1,16 +1,14 @@
-"""Runs, tags, metrics and artifacts in MLflow: the only file that knows it.
+"""Runs, tags, metrics and artifacts in MLflow, which no other file imports.
 
-One experiment a sweep. In it one run of ``role=sweep`` (the resolved experiment file), one of
-``role=configuration`` a configuration, under it one of ``role=run`` a seed, and one of
-``role=aggregate`` (tables and figures).
+A sweep is one MLflow experiment. Its runs have a tag ``role``: one ``sweep`` (the resolved
+experiment file), one ``aggregate`` (tables and figures), one ``configuration`` per configuration
+and below it one ``run`` per seed.
 """
 
 import contextlib
 import errno
-import fcntl
 import functools
 import json
-import math
 import os
 import tempfile
 import time
@@ -20,7 +18,6 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.request import url2pathname
 
-import requests
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -30,32 +27,47 @@ from requests.exceptions import HTTPError, RequestException
 from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from hardness.files import UNREADABLE, Damaged
 from sweep.errors import Mistake, NoSuchSweep, TrackerAway, TrackerError, hidden
 from sweep.experiment.addresses import OFFLINE, SQLITE, below, checked, located
-from sweep.experiment.runs import Configuration, RunSpec, State, Trace, canonical_json, shown_values
-from sweep.store.run_records import KnownConfiguration, Tracked, cut_off, flat, identity_tags, short
-from sweep.store.run_store import inside, manifest_of
+from sweep.experiment.runs import Configuration, RunSpec, State, Trace
+from sweep.store.opening import check_reachable, one_process_at_a_time
+from sweep.store.run_records import (
+    KnownConfiguration,
+    Tracked,
+    as_sweep_wrote,
+    configuration_name,
+    configuration_tags,
+    flat,
+    known_configuration,
+    run_tags,
+    trace_of,
+)
+from sweep.store.run_store import inside
 
 RESOLVED = "experiment.json"
 # Tag of a run that was trained elsewhere.
 ADOPTED = "adopted"
 _PAGE = 1000
 _DRIVER = "driver"
-# What sets apart the runs of a role; there is one of each other role.
+# Tag that identifies a run within its role; empty for a role of a single run.
 _IDENTITY = {"sweep": "", "configuration": "configuration_id", "run": "run_id", "aggregate": ""}
 _SERVER_ERROR = 500
 _PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 _NO_ROOM = os.strerror(errno.ENOSPC)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_STATUS = {"RUNNING": "running", "SCHEDULED": "running", "FINISHED": "done", "FAILED": "failed"}
+_STATUS: dict[str, State] = {
+    "RUNNING": "running",
+    "SCHEDULED": "running",
+    "FINISHED": "done",
+    "FAILED": "failed",
+}
 
 
 def _patient(
     method: Callable[Concatenate["Store", _P], _R],
 ) -> Callable[Concatenate["Store", _P], _R]:
-    """Ask again while the tracker is away, for as long as the store's patience lasts."""
+    """Repeat a method while the tracker is away, for at most ``patience_s`` of the store."""
 
     @functools.wraps(method)
     def asked(self: "Store", /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -75,9 +87,9 @@ class Store:
 
     Args:
         uri: ``sqlite:///`` and an absolute path, or ``http(s)://``.
-        experiment_id: Of the MLflow experiment that bears the sweep's name.
-        name: The sweep's name.
-        patience_s: How long to wait for a tracker that is away.
+        experiment_id: Id of the MLflow experiment that has the sweep's name.
+        name: Name of the sweep.
+        patience_s: Seconds to wait for a tracker that is away.
     """
 
     def __init__(self, uri: str, experiment_id: str, name: str, patience_s: float = 0) -> None:
@@ -88,23 +100,21 @@ class Store:
 
     @classmethod
     def create(cls, uri: str, name: str, artifacts: str | None = None) -> "Store":
-        """Open the sweep's experiment, making store and experiment where they are missing.
-
-        Of drivers that find a SQLite file missing at the same time one makes it.
+        """Open the sweep's experiment; create store and experiment where they are missing.
 
         Args:
-            uri: As of a store.
-            name: The sweep's name.
-            artifacts: Where the files of its runs go, of an embedded store; beside the database,
-                if left out.
+            uri: Address of the store, as for ``Store``.
+            name: Name of the sweep.
+            artifacts: Address of the runs' files in an embedded store; if left out, a folder
+                beside the database.
 
         Raises:
-            Mistake: If the sweep has its files elsewhere already.
+            Mistake: If the sweep already has its files elsewhere.
             TrackerError: If the tracker cannot be reached.
         """
         uri = checked(uri)
-        _check_reachable(uri)
-        with _migrating(uri), _translated(uri):
+        check_reachable(uri)
+        with one_process_at_a_time(uri), _translated(uri):
             client = MlflowClient(uri)
             found = client.get_experiment_by_name(name)
         with _translated(uri):
@@ -126,14 +136,14 @@ class Store:
         """Open an existing sweep.
 
         Raises:
-            NoSuchSweep: If the store has none of that name; lists those that it has.
+            NoSuchSweep: If the store has no sweep of that name. The text lists its sweeps.
             TrackerError: If the tracker cannot be reached.
         """
         uri = checked(uri)
         path = Path(uri.removeprefix(SQLITE))
         if uri.startswith("sqlite:") and not path.exists():
             raise NoSuchSweep(f"no tracking store at {path}; run a sweep here first")
-        _check_reachable(uri)
+        check_reachable(uri)
         with _translated(uri):
             client = MlflowClient(uri)
             found = client.get_experiment_by_name(name)
@@ -148,12 +158,12 @@ class Store:
         """Open the sweep that a command names.
 
         Args:
-            uri: Where it is; if left out, the working directory's database, else what was trained
-                offline from here.
-            name: The sweep's name.
+            uri: Address of the store; if left out, the database in the working directory, and
+                after it the store of sweeps trained offline from here.
+            name: Name of the sweep.
 
         Raises:
-            NoSuchSweep: If it is not there.
+            NoSuchSweep: If no such sweep is found.
             TrackerError: If the tracker cannot be reached.
         """
         try:
@@ -165,17 +175,17 @@ class Store:
             raise
 
     def __reduce__(self) -> tuple[type["Store"], tuple[str, str, str, float]]:
-        # A store travels to other processes as what opens it there.
+        # Another process gets the arguments and opens the store itself.
         return type(self), (*self.address, self.patience_s)
 
     @property
     def address(self) -> tuple[str, str, str]:
-        """The arguments that open it once more, in another process."""
+        """The arguments that open this store in another process."""
         return self.uri, self.experiment_id, self.name
 
     @_patient
     def save_sweep(self, content: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Keep the resolved experiment file, in the sweep's one run of ``role=sweep``."""
+        """Save the resolved experiment file in the sweep's run of ``role=sweep``."""
         with _translated(self.uri):
             run = self._one("role = 'sweep'") or self._new("sweep", {"role": "sweep", **tags})
             for key, value in tags.items():
@@ -191,17 +201,17 @@ class Store:
 
         Raises:
             NoSuchSweep: If the experiment holds no sweep.
-            Mistake: If what it holds cannot be read.
+            Mistake: If the file cannot be read.
         """
         run = self.sweep_run()[0]
-        with self._as_written(run, f"an experiment in {RESOLVED}"):
+        with as_sweep_wrote(f"an experiment in {RESOLVED}", run, self.name):
             content = json.loads(self.read_text(run, RESOLVED))
             if not isinstance(content, dict):
                 raise TypeError(type(content).__name__)
         return content
 
     def sweep_run(self) -> tuple[str, dict[str, str]]:
-        """The tracking id of the sweep's own run, and what ``save_sweep`` tagged it with.
+        """The tracking id of the sweep's own run, and the tags given to ``save_sweep``.
 
         Raises:
             NoSuchSweep: If the experiment holds no sweep.
@@ -220,19 +230,12 @@ class Store:
         self, configuration: Configuration, parameters: Mapping[str, Any], number: int
     ) -> str:
         """Get or create a configuration's run; returns its tracking id."""
-        tags = {
-            "role": "configuration",
-            "configuration": canonical_json(configuration),
-            "parameters": json.dumps(dict(parameters), sort_keys=True),
-            "number": str(number),
-            **identity_tags(configuration),
-        }
         condition = f"configuration_id = '{configuration.configuration_id}'"
         with _translated(self.uri):
             run = self._one("role = 'configuration'", condition)
             if run is None:
-                shown = shown_values({k: short(v) for k, v in parameters.items()})
-                run = self._new(f"{configuration.regimen} {shown}".strip(), tags)
+                name = configuration_name(configuration, parameters)
+                run = self._new(name, configuration_tags(configuration, parameters, number))
             self._params(run, flat(configuration))
             self.client.set_terminated(run, "FINISHED")
         return run
@@ -242,28 +245,23 @@ class Store:
         """All configurations of the sweep, in the order of proposal.
 
         Raises:
-            Mistake: If one of them cannot be read.
+            Mistake: If a configuration cannot be read.
         """
         with _translated(self.uri):
             runs = list(self._runs("role = 'configuration'"))
-        return sorted(map(self._configuration, runs), key=lambda k: k.number)
+        found = [known_configuration(run.data.tags, run.info.run_id, self.name) for run in runs]
+        return sorted(found, key=lambda k: k.number)
 
     @_patient
     def start_run(self, run: RunSpec, parent: str, tags: Mapping[str, str]) -> str:
         """Get or create the tracking run of a ``RunSpec`` and mark it running."""
-        all_tags = {
-            "role": "run",
-            "run_id": run.run_id,
-            "mlflow.parentRunId": parent,
-            **identity_tags(run.configuration),
-            **tags,
-        }
+        all_tags = {**run_tags(run), "mlflow.parentRunId": parent, **tags}
         which = ("role = 'run'", f"run_id = '{run.run_id}'")
         with _translated(self.uri):
             found = [*self._runs(*which)]
             if not found:
                 self._new(f"seed {run.seed}", all_tags)
-                # A server that dies between storing and answering is asked again by the transport.
+                # Asked again: a server that died before it answered may have made two.
                 found = [*self._runs(*which)]
             kept = self._only(found)
             tracking_run = kept.info.run_id
@@ -296,7 +294,7 @@ class Store:
 
     @_patient
     def fail(self, tracking_run: str, reason: str, *, final: bool) -> None:
-        """Mark a run failed with its reason; one that is not final is started again next time."""
+        """Mark a run failed with its reason; it is started again unless the failure is final."""
         with _translated(self.uri):
             self.client.set_tag(tracking_run, "failure", hidden(reason)[:4000])
             self.client.set_tag(tracking_run, "failure.final", str(final).lower())
@@ -304,9 +302,9 @@ class Store:
 
     @_patient
     def tidy(self) -> None:
-        """Let no run look as if it were at work, and none stand there twice.
+        """End all running runs, and mark duplicates.
 
-        Only for the one driver of the sweep, while no worker of its own is at work.
+        Only for the sweep's one driver, before its workers start.
         """
         with _translated(self.uri):
             for role, identity in _IDENTITY.items():
@@ -318,12 +316,12 @@ class Store:
                         self.client.set_terminated(kept.info.run_id, "KILLED")
 
     def read_driver(self) -> str:
-        """Who drives the sweep, as ``sweep.ownership`` wrote it; empty if nobody does."""
+        """The driver's claim, as ``sweep.store.ownership`` wrote it; empty without a driver."""
         with _translated(self.uri):
             return str(self.client.get_experiment(self.experiment_id).tags.get(_DRIVER, ""))
 
     def write_driver(self, text: str) -> None:
-        """Say who drives the sweep."""
+        """Replace the driver's claim."""
         with _translated(self.uri):
             self.client.set_experiment_tag(self.experiment_id, _DRIVER, text)
 
@@ -339,7 +337,7 @@ class Store:
 
     @_patient
     def trace(self, run_id: str) -> Trace | None:
-        """What the store knows of one run of the sweep; None if it has none of that ``run_id``."""
+        """What the store knows of one run of the sweep; None if there is no such run."""
         with _translated(self.uri):
             found = [*self._runs("role = 'run'", f"run_id = '{run_id}'")]
         return self._trace(_kept(found)) if found else None
@@ -370,25 +368,25 @@ class Store:
 
     @_patient
     def download(self, tracking_run: str, name: str, folder: Path) -> Path:
-        """Fetch one artifact below ``folder``.
+        """Copy one artifact below a local folder, under the same name; returns its path.
 
         Args:
-            tracking_run: Its run.
-            name: As in the run's manifest.
-            folder: Where it goes, under the same name.
+            tracking_run: Tracking id of the run.
+            name: Name of the file in the run's manifest.
+            folder: Folder that receives the file.
 
         Raises:
             TrackerError: If the run has no such artifact, or the tracker cannot be reached.
         """
         target = folder / inside(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Where MLflow puts a nested name below its target differs between kinds of store.
+        # Kinds of store differ in where they put a nested name below the target folder.
         with tempfile.TemporaryDirectory(dir=folder) as scratch, _translated(self.uri):
             artifacts = self._artifacts(tracking_run)
             try:
                 fetched: str = artifacts.download_artifacts(name, scratch)  # type: ignore[no-untyped-call]
             except MlflowException:
-                # In one form, whatever went wrong; a listing tells what is not there from the rest.
+                # MLflow raises one error for all causes. A listing shows a missing file.
                 if name not in self.files(tracking_run):
                     raise TrackerError(
                         f"tracker {hidden(self.uri)}: expected {name} among the artifacts of run "
@@ -404,7 +402,7 @@ class Store:
             return self.download(tracking_run, name, Path(folder)).read_text()
 
     def tracked(self, tracking_run: str) -> "Tracked":
-        """Everything of a run but its files."""
+        """A run's name, times, parameters, tags and metrics, without its files."""
         with _translated(self.uri):
             run = self.client.get_run(tracking_run)
             points = [
@@ -423,7 +421,7 @@ class Store:
         )
 
     def adopt(self, run: "Tracked", parent: str) -> str:
-        """Get or create the place of a run of another store, marked as cut off."""
+        """Get or create the copy of a run of another store, marked as cut off."""
         tags = {**run.tags, "mlflow.parentRunId": parent, ADOPTED: "true"}
         trace = self.trace(run.tags["run_id"])
         with _translated(self.uri):
@@ -443,27 +441,27 @@ class Store:
         return adopted
 
     def adopted(self) -> frozenset[str]:
-        """Runs that were brought from another store and not trained here since, by ``run_id``."""
+        """Ids of runs copied from another store and not trained here since."""
         with _translated(self.uri):
             runs = self._runs("role = 'run'", f"{ADOPTED} = 'true'")
             return frozenset(run.data.tags["run_id"] for run in runs)
 
     def log_points(self, tracking_run: str, points: Sequence[tuple[str, float, int, int]]) -> None:
-        """Log points of metrics as another store has them; the same once more leaves no second."""
+        """Log a copied run's points; logging the same point again leaves no second one."""
         with _translated(self.uri):
             for start in range(0, len(points), _PAGE):
                 batch = [Metric(*point) for point in points[start : start + _PAGE]]
                 self.client.log_batch(tracking_run, metrics=batch)
 
     def end_as(self, tracking_run: str, state: State, run: "Tracked") -> None:
-        """Give a run the state that it has elsewhere; one that is not over was cut off."""
+        """End a copied run in the state of the original; an unfinished one is cut off."""
         status = {"done": "FINISHED", "failed": "FAILED"}.get(state, "KILLED")
         with _translated(self.uri):
             self.client.set_terminated(tracking_run, status, run.ended_ms)
 
     @_patient
     def aggregate_run(self) -> str:
-        """The sweep's run of ``role=aggregate``, marked running."""
+        """Get or create the sweep's run of ``role=aggregate`` and mark it running."""
         with _translated(self.uri):
             run = self._one("role = 'aggregate'") or self._new("aggregate", {"role": "aggregate"})
             self.client.update_run(run, status="RUNNING")
@@ -471,7 +469,7 @@ class Store:
 
     @_patient
     def upload_folder(self, tracking_run: str, folder: Path, skip: Collection[str] = ()) -> None:
-        """Store a folder's content at the root of a run's artifacts, but for names in ``skip``."""
+        """Store a folder's content among a run's artifacts, without the names in ``skip``."""
         with _translated(self.uri):
             for path in sorted(folder.iterdir()):
                 if path.name in skip or path.name.startswith("."):
@@ -483,7 +481,7 @@ class Store:
 
     @_patient
     def local_folder(self, tracking_run: str) -> Path | None:
-        """Where a run's artifacts lie, if they are files that this machine can read."""
+        """The folder with a run's artifacts, if this machine can read them there."""
         with _translated(self.uri):
             uri = self._place(tracking_run)
         if not uri.startswith("file://"):
@@ -492,73 +490,26 @@ class Store:
         return folder if folder.is_dir() else None
 
     def _place(self, tracking_run: str) -> str:
-        """The address of a run's artifacts, which stays what it is."""
+        """The address of a run's artifacts, cached because it never changes."""
         if tracking_run not in self._places:
             uri = self.client.get_run(tracking_run).info.artifact_uri
             self._places[tracking_run] = uri or ""
         return self._places[tracking_run]
 
     def _artifacts(self, tracking_run: str) -> ArtifactRepository:
-        """A run's artifacts, where they are.
+        """The repository of a run's artifacts.
 
-        MLflow's client would ask for the run before each listing and each file, and for models of
-        it afterwards, and tell of a server that has gone away as of a file that was never there.
+        MLflow's client would ask for the run before each file, and would report a server that is
+        away as a missing file.
         """
         return get_artifact_repository(self._place(tracking_run), tracking_uri=self.uri)
 
-    def _configuration(self, run: Run) -> KnownConfiguration:
-        tags = run.data.tags
-        with self._as_written(run.info.run_id, "a configuration in its tags"):
-            configuration = Configuration.from_json(tags["configuration"])
-            if configuration.configuration_id != tags["configuration_id"]:
-                raise ValueError(f"one whose identity is {configuration.configuration_id}")
-            return KnownConfiguration(
-                configuration=configuration,
-                parameters={**json.loads(tags["parameters"])},
-                number=int(tags["number"]),
-                tracking_run=run.info.run_id,
-            )
-
-    @contextlib.contextmanager
-    def _as_written(self, tracking_run: str, what: str) -> Iterator[None]:
-        """Anybody may write into a tracker: what others wrote is told as theirs."""
-        try:
-            yield
-        except UNREADABLE as error:
-            if isinstance(error, Mistake | OSError):
-                raise
-            raise Mistake(
-                f"sweep {self.name}: expected {what} of MLflow run {tracking_run}, as sweep wrote "
-                f"it; got {type(error).__name__}: {error}; mend or delete that run"
-            ) from error
-
     def _trace(self, run: Run) -> Trace:
-        tags, state = run.data.tags, _STATUS.get(run.info.status, "missing")
-        last = run.data.metrics.get("epoch", -1)
-        epochs = int(last) + 1 if math.isfinite(last) else 0
-        base = {"tracking_run": run.info.run_id, "epochs": epochs}
-        if state == "failed":
-            final = tags.get("failure.final") != "false"
-            reason = tags.get("failure", "no reason was recorded")
-            return Trace(state="failed", reason=reason, final=final, **base)
-        if state == "running":
-            return Trace(state="running", **base)
-        if state != "done":
-            return Trace(state="missing", reason=cut_off(epochs), **base)
-        try:
-            manifest = manifest_of(self, run.info.run_id)
-        except Damaged as error:
-            return Trace(state="missing", reason=str(error), **base)
-        return Trace(
-            state="done",
-            signals=frozenset(manifest.signals),
-            passes=manifest.passes,
-            objectives=dict(run.data.metrics),
-            **base,
-        )
+        state = _STATUS.get(run.info.status, "missing")
+        return trace_of(self, run.info.run_id, state, run.data.tags, run.data.metrics)
 
     def _runs(self, *conditions: str) -> Iterator[Run]:
-        """Runs whose tags fulfil all conditions, the oldest first."""
+        """Runs whose tags fulfil all conditions, oldest first."""
         token: str | None = None
         while True:
             page = self.client.search_runs(
@@ -578,7 +529,7 @@ class Store:
         return next((run.info.run_id for run in self._runs(*conditions)), None)
 
     def _only(self, same: Sequence[Run]) -> Run:
-        """The one of these that counts; the others are marked, so that nobody counts them."""
+        """The run that counts among duplicates; the others are marked as duplicates."""
         kept = _kept(same)
         for run in same:
             if run is not kept:
@@ -603,36 +554,6 @@ class Store:
             self.client.log_batch(tracking_run, tags=[RunTag(k, v) for k, v in tags.items()])
 
 
-def _check_reachable(uri: str) -> None:
-    """Ask an HTTP tracker for a sign of life before MLflow begins its slow retries."""
-    if uri.startswith("http"):
-        try:
-            requests.get(uri.rstrip("/") + "/health", timeout=10).raise_for_status()
-        except RequestException as error:
-            raise TrackerError(
-                f"tracker {hidden(uri)} does not answer ({type(error).__name__}); start it "
-                "(mlflow server) or correct tracking_uri"
-            ) from None
-
-
-@contextlib.contextmanager
-def _migrating(uri: str) -> Iterator[None]:
-    """One process at a time, of one machine, where a SQLite file may have to be made."""
-    if not uri.startswith(SQLITE):
-        yield
-        return
-    place = Path(uri.removeprefix(SQLITE)).parent
-    place.mkdir(parents=True, exist_ok=True)
-    # The folder is locked: a file for it would stay behind. Closing it unlocks.
-    folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):  # NFS locks no folders
-            fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
-
-
 def _new_experiment(client: MlflowClient, uri: str, name: str, location: str | None) -> str:
     if location is None and uri.startswith(SQLITE):
         artifacts = Path(uri.removeprefix(SQLITE)).parent / "mlartifacts"
@@ -649,23 +570,23 @@ def _new_experiment(client: MlflowClient, uri: str, name: str, location: str | N
 
 @contextlib.contextmanager
 def _translated(uri: str) -> Iterator[None]:
-    """Turn what MLflow and its transport raise into one error that says which tracker."""
+    """Turn errors of MLflow and its transport into one ``TrackerError`` that names the tracker."""
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError) as error:
         if _NO_ROOM in str(error):
-            # Of this machine's disk, onto which an artifact was fetched.
+            # The disk of this machine is full, to which an artifact was copied.
             raise OSError(errno.ENOSPC, _NO_ROOM) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        # Of a transfer that failed, the first line says which one, and the next ones say why.
+        # A failed transfer is named in the first line, and its cause in the next ones.
         said = " ".join(lines) if lines[0].endswith(":") else lines[0]
         kind = TrackerAway if _passing(error) else TrackerError
-        # Without its cause, which quotes the address with its credentials.
+        # No cause is kept, since it quotes the address with its credentials.
         raise kind(hidden(f"tracker {uri}: {said[:400]}")) from None
 
 
 def _passing(error: MlflowException | RequestException | SQLAlchemyError) -> bool:
-    """Whether the same question may be answered later."""
+    """Whether trying again later may help."""
     if isinstance(error, HTTPError) and error.response is not None:
         return error.response.status_code >= _SERVER_ERROR
     if isinstance(error, MlflowException):
@@ -674,5 +595,5 @@ def _passing(error: MlflowException | RequestException | SQLAlchemyError) -> boo
 
 
 def _kept(same: Sequence[Run]) -> Run:
-    """Of runs of one identity, the oldest first: a finished one counts, else the oldest."""
+    """The run that counts among duplicates, sorted by age: a finished one, else the oldest."""
     return next((run for run in same if run.info.status == "FINISHED"), same[0])

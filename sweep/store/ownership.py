@@ -1,11 +1,11 @@
-"""Who owns what: one driver owns a sweep, one worker owns a run.
+"""Ownership: one driver owns a sweep, one worker owns a run.
 
-A driver's claim stands in the tracker, the one place that all drivers share. No clocks of two
-machines are compared. Whether a driver of this machine lives is read off its process. A driver of
-another machine is watched, since it renews its claim every few seconds.
+A driver's claim is kept in the tracker, which all drivers share. Clocks of different machines are
+never compared. A driver on this machine lives if its process does. A driver on another machine
+lives if it renews its claim, which it does every few seconds.
 
-A worker's claim is a file. A worker of a driver that is gone may train on for seconds, finds
-another claim in the place of its own, and stops.
+A worker's claim is a file. A worker whose driver is gone trains on until it finds another claim in
+that file, and then stops.
 """
 
 import contextlib
@@ -28,9 +28,9 @@ from sweep.errors import Mistake, TrackerError
 from sweep.store.run_store import RunWriter
 
 RENEW_S = 5.0
-# Two drivers that start at once both see a free sweep, and both write within half of this.
+# Two drivers that start together may both see a free sweep; both write within half of this time.
 SETTLE_S = 0.5
-# A claim that was not renewed for so long is that of a driver that is gone.
+# Seconds without renewal after which a driver counts as gone.
 LIFETIME_S = 30.0
 _LOOK_S = 0.5
 
@@ -40,11 +40,11 @@ class SweepTaken(Mistake):
 
 
 class RunTaken(Exception):  # noqa: N818 - it states what happened to the run
-    """Another worker owns the run by now; whatever this one still does is of no use."""
+    """Another worker owns the run by now, so this one must stop."""
 
 
 class DrivenSweep(Protocol):
-    """A sweep in its tracker, as far as its driver is concerned."""
+    """The part of a sweep's store that its driver needs."""
 
     name: str
 
@@ -55,7 +55,7 @@ class DrivenSweep(Protocol):
         """Replace the driver's claim."""
 
     def tidy(self) -> None:
-        """Put in order what a driver that is gone left unfinished."""
+        """End the runs that a lost driver left running."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +63,14 @@ class Driver:
     """The process that drives a sweep.
 
     Args:
-        token: Random text of its own, never used again.
-        user: Name of the user who started it.
-        host: Name of its machine.
-        machine: What sets apart machines, and containers, of one name; empty if unknown.
+        token: Random text, different for each driver.
+        user: Name of the user who started the driver.
+        host: Name of the driver's machine.
+        machine: Text that differs between machines and containers of one name; empty if unknown.
         pid: Number of the process on its machine.
-        started: When the process started, by the machine's own count.
-        since: When it took the sweep, by its own clock, to be shown.
-        renewed: Number of times that it has renewed its claim.
+        started: Start of the process in clock ticks since the machine's boot.
+        since: Time when the driver took the sweep, by its own clock, for display.
+        renewed: Number of times that the claim was renewed.
     """
 
     token: str
@@ -112,7 +112,7 @@ class Driver:
 
     @property
     def alive(self) -> bool | None:
-        """Whether its process lives; None if that process is on another machine."""
+        """Whether the driver's process lives; None if it runs on another machine."""
         if not self.machine or self.machine != _machine():
             return None
         return _started(self.pid) == self.started
@@ -126,7 +126,7 @@ def _user() -> str:
 
 
 def _machine() -> str:
-    """This boot of this machine, and within it the numbering of processes; empty if unknown."""
+    """Text for this boot of this machine and its process namespace; empty if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -135,9 +135,9 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process started, which tells it from another of its number; empty if it is dead."""
+    """Start of a process, since its number may be used again later; empty if it is dead."""
     try:
-        # The name of the program, in parentheses, may hold anything.
+        # The program's name stands in parentheses and may hold any character.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
@@ -145,9 +145,9 @@ def _started(pid: int) -> str:
 
 
 def driver(store: DrivenSweep) -> Driver | None:
-    """The living driver of a sweep, if it has one.
+    """The living driver of a sweep; None if there is none.
 
-    A driver of another machine shows within two renewals that it lives.
+    A driver on another machine is watched for two renewals.
     """
     text = store.read_driver()
     found = Driver.from_text(text)
@@ -160,7 +160,7 @@ def driver(store: DrivenSweep) -> Driver | None:
 
 
 def _moves(store: DrivenSweep, text: str, seconds: float) -> bool:
-    """Whether the claim is renewed, or taken over, within so many seconds."""
+    """Whether the claim is renewed or taken over within this time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(_LOOK_S)
@@ -174,10 +174,10 @@ class SweepClaim:
     """This process's claim on a sweep that it drives.
 
     Args:
-        store: The sweep in its tracker.
+        store: Store of the sweep.
 
     Attributes:
-        taken_by: The driver that has taken the sweep over; None while nobody has.
+        taken_by: Driver that has taken over the sweep; None if there is none.
     """
 
     def __init__(self, store: DrivenSweep) -> None:
@@ -188,7 +188,10 @@ class SweepClaim:
         self._thread = threading.Thread(target=self._renew, name="claim", daemon=True)
 
     def take(self, say: Callable[[str], None]) -> None:
-        """Take the sweep, or find that another driver has it.
+        """Take the sweep.
+
+        Args:
+            say: Function that gets a line before a long wait.
 
         Raises:
             SweepTaken: If another driver has it.
@@ -207,10 +210,10 @@ class SweepClaim:
                     )
                 gone = text
                 continue
-            # Two that write the first claim of all at once collide; what stands is read below.
+            # Two drivers may write the very first claim at once, and one fails; it is read below.
             with contextlib.suppress(TrackerError):
                 self._write()
-            # Whoever saw the sweep free before this was written writes before this is over.
+            # Another driver that saw the sweep free writes its claim before this wait is over.
             in_time = time.monotonic() - began < settle / 2
             time.sleep(settle)
             found = Driver.from_text(self.store.read_driver())
@@ -230,7 +233,7 @@ class SweepClaim:
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join(2 * RENEW_S)
-        # Where the tracker is away the claim stays, as that of a process that is gone.
+        # If the tracker is away, the claim stays and soon counts as that of a lost driver.
         with contextlib.suppress(TrackerError):
             found = Driver.from_text(self.store.read_driver())
             if found is not None and found.token == self._me.token:
@@ -242,12 +245,12 @@ class SweepClaim:
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEW_S):
-            # A tracker that is away is away for every driver: no reason to stop.
+            # If the tracker is away, no other driver can take the sweep either.
             with contextlib.suppress(TrackerError):
                 found = Driver.from_text(self.store.read_driver())
                 if found is not None and found.token != self._me.token:
                     self.taken_by = found
-                    # Like Ctrl-C, also where the main thread waits for something.
+                    # Like Ctrl-C, which also ends a wait of the main thread.
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                     return
                 self._write()
@@ -255,11 +258,11 @@ class SweepClaim:
 
 @contextlib.contextmanager
 def driving(store: DrivenSweep, say: Callable[[str], None]) -> Iterator[SweepClaim]:
-    """Drive a sweep alone, and first put in order what a driver before this one left unfinished.
+    """Own a sweep for the time of a ``with`` block; first tidy up after a lost driver.
 
     Args:
-        store: The sweep in its tracker.
-        say: Told what takes long.
+        store: Store of the sweep.
+        say: Function that gets a line before a long wait.
 
     Raises:
         SweepTaken: If another driver has it.
@@ -274,14 +277,14 @@ def driving(store: DrivenSweep, say: Callable[[str], None]) -> Iterator[SweepCla
 
 
 class RunClaim:
-    """A worker's claim on a run: a file with the token of the last worker that took it up.
+    """A worker's claim on a run: a file with the token of the last worker that took it.
 
-    Taking a run needs nobody's consent: whoever comes last was sent by the driver that owns the
-    sweep. Its predecessor finds another token, or none once the run is done, and stops.
+    A worker takes a run without asking, since the driver that owns the sweep sent it. The worker
+    before it finds another token, or no file once the run is done, and stops.
 
     Args:
         path: File on storage that all nodes share.
-        sweep: Name of the sweep that the run is taken up for.
+        sweep: Name of the sweep for which the run is trained.
     """
 
     def __init__(self, path: Path, sweep: str) -> None:
@@ -296,10 +299,10 @@ class RunClaim:
             partial.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Do nothing if the run is still this worker's.
+        """Check that this worker still owns the run.
 
         Raises:
-            RunTaken: If it is not.
+            RunTaken: If it does not.
         """
         try:
             found = self._path.read_text()
@@ -313,8 +316,8 @@ class WhileOwned:
     """A store's writer that refuses to write once another worker owns the run.
 
     Args:
-        store: Writer of the store that keeps the run.
-        claim: Claim of this worker on the run.
+        store: Store that keeps the run.
+        claim: This worker's claim on the run.
     """
 
     def __init__(self, store: RunWriter, claim: RunClaim) -> None:
@@ -342,7 +345,7 @@ class WhileOwned:
 
 
 def claimed_for(path: Path) -> str:
-    """Name of the sweep that a run is claimed for; empty if nobody claims the run."""
+    """Name of the sweep for which a run is claimed; empty without a claim."""
     try:
         return path.read_text().partition(" ")[0]
     except FileNotFoundError:

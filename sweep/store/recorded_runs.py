@@ -1,4 +1,4 @@
-"""Runs that were not trained by a sweep: a recorder's folders, and what other programs left."""
+"""Runs that no sweep trained: folders of a recorder, and files of other programs."""
 
 import contextlib
 import hashlib
@@ -38,13 +38,13 @@ from sweep.experiment.sections import options
 from sweep.experiment.spec import Objective, RegimenSpec, RunsSpec
 from sweep.store.run_store import Sweep
 
-# Says that a folder of runs was made here, so that it may be made anew.
+# Marks a folder of imported runs, which the next import may delete.
 _IMPORTED = ".imported"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _RecordedRun(RunSpec):
-    """A run whose training is not known: what it left identifies it."""
+    """A run with unknown training, identified by the digest of its manifest."""
 
     content: str
 
@@ -54,23 +54,22 @@ class _RecordedRun(RunSpec):
 
 
 def gather(path: Path, output: Path) -> Sweep[RunsSpec]:
-    """Every run in a folder, foreign ones turned into run folders below ``output/runs``.
+    """Every run below a folder; files of other programs become run folders in ``output/runs``.
 
     Args:
-        path: A run's folder, a folder of such folders at any depth, or a file of AUM's.
-        output: Where tables go; whatever is in it is not looked at.
+        path: Folder of a run, a folder of such folders at any depth, or a file of AUM.
+        output: Folder for the tables. Runs in it are ignored.
 
     Raises:
-        Mistake: In one line, if there is no run, one is not what it should be, or two do not belong
-            together.
+        Mistake: If there is no run, one cannot be read, or two do not belong together.
     """
-    # Ray's workers have working directories of their own.
+    # Absolute, since Ray's workers have their own working directories.
     path, output = path.absolute(), output.absolute()
     found = list(_find(path, output))
     if not found:
         raise Mistake(
-            f"{path}: expected folders of a recorder, cartography's dynamics_epoch_0.jsonl or "
-            f"AUM's {AUM_VALUES}; got none"
+            f"{path}: expected folders of a recorder, dynamics_epoch_0.jsonl of cartography or "
+            f"{AUM_VALUES} of AUM; got none"
         )
     refuse_unwritable(output, "--output")
     if (output / SPEC).exists():
@@ -111,7 +110,7 @@ def _recorded(folders: Sequence[Path], output: Path, notes: list[str]) -> Sweep[
             regimens=regimens,
             metrics=("all",),
             plugins=(),
-            # What was kept is used, whatever its size.
+            # Recorded logits are used, whatever their size.
             keep=Keep(logits="last"),
         ),
         proposals=[
@@ -124,12 +123,12 @@ def _recorded(folders: Sequence[Path], output: Path, notes: list[str]) -> Sweep[
 
 
 def _make_room(runs: Path) -> None:
-    """Clear the imported runs of another time, and nothing that anybody else put there."""
+    """Delete the runs of an earlier import; refuse a folder with other files."""
     marked = not runs.is_symlink() and (runs / _IMPORTED).is_file()
     if not marked and (runs.is_symlink() or (runs.exists() and any(runs.iterdir()))):
         raise Mistake(
             f"--output: expected a folder whose runs/ is free for the imported runs; got {runs} "
-            "with files of its own: say another folder"
+            "with other files; give another folder"
         )
     shutil.rmtree(runs, ignore_errors=True)
     runs.mkdir(parents=True, exist_ok=True)
@@ -138,7 +137,7 @@ def _make_room(runs: Path) -> None:
 
 @contextlib.contextmanager
 def _made_anew(output: Path) -> Iterator[None]:
-    """Room for imported runs in ``output/runs``; none is taken where they come to nothing."""
+    """An empty ``output/runs`` for imported runs, deleted again if the import fails."""
     new = not output.exists()
     _make_room(output / "runs")
     try:
@@ -151,16 +150,16 @@ def _made_anew(output: Path) -> Iterator[None]:
 
 
 def given_scores(files: Sequence[Path], low_is_hard: Sequence[str]) -> dict[str, pd.Series]:
-    """Hardness by others, ``column.file`` to values by ``sample_id``.
+    """Hardness computed by other programs: values by ``sample_id``, keyed ``column.file``.
 
-    A column that bears a metric's name has that metric's sign; of any other high is hard.
+    A column with the name of a metric gets the metric's sign. In other columns high is hard.
 
     Args:
-        files: Csv or parquet, with ``sample_id`` and a column each.
-        low_is_hard: Columns whose sign is turned instead.
+        files: Csv or parquet files with ``sample_id`` and one column per score.
+        low_is_hard: Columns in which low is hard.
 
     Raises:
-        Mistake: In one line, if a file is no such table, or a column is not there.
+        Mistake: If a file is no such table, or a column is missing.
     """
     found: dict[str, pd.Series] = {}
     columns: set[str] = set()
@@ -179,12 +178,14 @@ def given_scores(files: Sequence[Path], low_is_hard: Sequence[str]) -> dict[str,
     absent = [column for column in low_is_hard if column not in columns]
     if absent:
         known_columns = ", ".join(sorted(columns)) or "none"
-        raise Mistake(f"--low-is-hard: no column {absent[0]!r} in --scores; known: {known_columns}")
+        raise Mistake(
+            f"--low-is-hard: unknown column {absent[0]!r} in --scores; known: {known_columns}"
+        )
     return found
 
 
 def _find(path: Path, output: Path) -> Iterator[Path]:
-    """Folders of runs, folders of cartography's and files of AUM's, in the order of their names."""
+    """Folders of runs or of cartography, and files of AUM, in the order of their names."""
     if is_aum(path):
         yield path
     for place, below, files in os.walk(path):
@@ -197,7 +198,7 @@ def _find(path: Path, output: Path) -> Iterator[Path]:
         elif is_cartography(folder):
             yield folder
         else:
-            # The full records also tell the epochs.
+            # Full records come first, since they also hold the epochs.
             yield from [folder / f for f in (AUM_RECORDS, AUM_VALUES) if f in files][:1]
 
 
@@ -250,17 +251,8 @@ def _told(error: Exception) -> str:
 
 
 def _is_a_model(content: Any) -> bool:
-    """Whether this says nothing, as a recorder does, or is a network's options."""
+    """Whether a spec's model is empty, as a recorder writes it, or the options of a network."""
     return content == {} or bool(options(ModelOptions, content))
-
-
-def _size(cells: Sequence[Cell]) -> tuple[int, int] | None:
-    """Samples and classes of the runs that are finished."""
-    for cell in cells:
-        if cell.state == "done":
-            dynamics = Dynamics(Path(_place(cell)))
-            return dynamics.manifest.rows, len(dynamics.classes)
-    return None
 
 
 def _refuse_twins(cells: Sequence[Cell]) -> None:
@@ -277,7 +269,7 @@ def _refuse_twins(cells: Sequence[Cell]) -> None:
 
 
 def _check_samples(cells: Sequence[Cell]) -> list[str]:
-    """Refuse runs of other samples or labels, since every table is over all of them."""
+    """Refuse runs with different samples or labels, since each table combines all runs."""
     first: tuple[str, np.ndarray, np.ndarray] | None = None
     notes = []
     for cell in cells:
@@ -292,22 +284,22 @@ def _check_samples(cells: Sequence[Cell]) -> list[str]:
         first = first or (place, ids, labels)
         if not np.array_equal(ids, first[1]):
             raise Mistake(
-                f"expected the same sample ids in every run; got others in {place} than in "
-                f"{first[0]}: aggregate each dataset in a folder of its own"
+                f"expected the same sample ids in every run; got other ids in {place} than in "
+                f"{first[0]}; aggregate each dataset separately"
             )
         differ = (labels != first[2]) & (labels != UNKNOWN) & (first[2] != UNKNOWN)
         if differ.any():
             raise Mistake(
-                f"expected the same labels in every run; got another one for sample "
+                f"expected the same labels in every run; got another label for sample "
                 f"{ids[differ][0]} in {place} than in {first[0]}"
             )
         if len(labels) and (labels == UNKNOWN).all():
-            notes.append(f"{place} does not tell labels: its samples count as one class")
+            notes.append(f"{place} has no labels: its samples count as one class")
     return notes
 
 
 def _check_epochs(cells: Sequence[Cell]) -> None:
-    """Refuse seeds of other lengths: counts and times of theirs cannot be averaged."""
+    """Refuse seeds with different epochs, since their counts and times cannot be averaged."""
     lengths: dict[str, int] = {}
     for cell in cells:
         if cell.trace is None or cell.state != "done":
@@ -315,13 +307,13 @@ def _check_epochs(cells: Sequence[Cell]) -> None:
         expected = lengths.setdefault(cell.run.configuration.configuration_id, cell.trace.epochs)
         if cell.trace.epochs != expected:
             raise Mistake(
-                f"{_named(cell)}: expected {expected} epochs of every seed; got "
-                f"{cell.trace.epochs} of seed {cell.run.seed}"
+                f"{_named(cell)}: expected {expected} epochs for every seed; got "
+                f"{cell.trace.epochs} for seed {cell.run.seed}"
             )
 
 
 def _unjudged(cells: Sequence[Cell], regimens: Mapping[str, RegimenSpec]) -> list[str]:
-    """Say where the first configuration is shown for want of a number to choose the best by."""
+    """Notes on regimens whose best configuration is unknown, so that the first is shown."""
     notes = []
     for regimen, section in regimens.items():
         mine = [c for c in cells if c.run.configuration.regimen == regimen and c.state == "done"]
@@ -330,8 +322,8 @@ def _unjudged(cells: Sequence[Cell], regimens: Mapping[str, RegimenSpec]) -> lis
         if len(several) > 1 and not known:
             number = section.metric.name
             notes.append(
-                f"agreement and figures show {_named(mine[0])}, the first of {len(several)}: to "
-                f"have the best one, record end_epoch({number}=...) in every run"
+                f"agreement and figures show {_named(mine[0])}, the first of {len(several)}; to "
+                f"show the best one, record end_epoch({number}=...) in every run"
             )
     return notes
 
@@ -343,7 +335,7 @@ def _section(regimen: str) -> RegimenSpec:
 
 
 def _parameters(configuration: Configuration) -> dict[str, Any]:
-    """What tells configurations apart in tables, its name first."""
+    """Values that tell configurations apart in tables, the name first."""
     given = configuration.options
     named = {k: given[k] for k in ("configuration",) if k in given}
     return named | {k: v for k, v in given.items() if not isinstance(v, Mapping)}

@@ -1,4 +1,4 @@
-"""Runs in plain folders, without a tracker: the ``tracking_run`` of each is its folder's path."""
+"""Runs in plain folders, without a tracker; ``tracking_run`` is the folder's path."""
 
 import itertools
 import json
@@ -12,12 +12,12 @@ from hardness.files import Damaged, atomic_write
 from sweep.experiment.runs import RunSpec, Trace
 from sweep.store.run_store import inside, manifest_of
 
-# Why a run failed; gone once it is started again.
+# File with the reason of a failure, deleted when the run is started again.
 FAILURE = "failure.json"
 
 
 class RunFolders:
-    """Folders of runs, to be read; they may be anyone's, so nothing is written into them."""
+    """Folders of runs for reading; nothing is written, since they may belong to others."""
 
     address = None
 
@@ -44,14 +44,14 @@ class RunFolders:
         return target
 
     def fail(self, tracking_run: str, reason: str, *, final: bool) -> None:
-        """Note nothing: the folder is someone's own, and the tables name the seed."""
+        """Do nothing: the folder may belong to others, and the tables name the failed seed."""
 
 
 class TrainingFolders(RunFolders):
-    """Folders that runs are trained into, each named by its run id.
+    """Folders of runs for training, each named by its run id.
 
     Args:
-        root: Folder in which the runs' folders lie.
+        root: Parent folder of the runs' folders.
     """
 
     def __init__(self, root: Path) -> None:
@@ -81,7 +81,7 @@ class TrainingFolders(RunFolders):
         )
 
     def start_run(self, run: RunSpec, parent: str, tags: Mapping[str, str]) -> str:  # noqa: ARG002
-        """Get or create a run's folder; it keeps neither the parent nor tags."""
+        """Get or create a run's folder; parent and tags are not kept."""
         folder = self.root / run.run_id
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FAILURE).unlink(missing_ok=True)
@@ -101,6 +101,6 @@ class TrainingFolders(RunFolders):
         """Do nothing: the manifest makes a run done."""
 
     def fail(self, tracking_run: str, reason: str, *, final: bool) -> None:
-        """Note in the run's folder why it failed."""
+        """Write the reason of the failure into the run's folder."""
         with atomic_write(Path(tracking_run) / FAILURE) as partial:
             partial.write_text(json.dumps({"reason": reason, "final": final}))

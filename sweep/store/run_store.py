@@ -1,7 +1,7 @@
-"""What every place that keeps runs can do, and a sweep as it stands in one.
+"""Interfaces of the stores that keep runs, and a sweep as read from one.
 
 Finished runs are read from a ``RunStore``. Runs are trained into a ``TrainingStore``. A run is
-named by its ``tracking_run``: what that is, each store decides for itself.
+named by its ``tracking_run``, an id or a path that each store chooses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,17 @@ from sweep.experiment.runs import Cell, Proposal, RunSpec, Trace
 from sweep.experiment.spec import RunsSpec
 from sweep.planning.due_cells import Due
 
-# How long a sweep that trains waits for a store that is away.
+# Seconds that a training sweep waits for a store that is away.
 PATIENCE_S = 600.0
 Spec_co = TypeVar("Spec_co", bound=RunsSpec, covariant=True)
 
 
 class RunStore(Protocol):
-    """Where runs are read."""
+    """A store from which runs are read."""
 
     @property
     def address(self) -> tuple[str, str, str] | None:
-        """Arguments of ``tracking.Store`` for another process; None where runs are folders."""
+        """Arguments of ``mlflow_store.Store`` for another process; None where runs are folders."""
 
     def local_folder(self, tracking_run: str) -> Path | None:
         """The folder with a run's files, if this machine can read them there."""
@@ -48,11 +48,11 @@ class RunStore(Protocol):
         """
 
     def fail(self, tracking_run: str, reason: str, *, final: bool) -> None:
-        """Mark a run failed with its reason; one that is not final is started again next time."""
+        """Mark a run failed with its reason; it is started again unless the failure is final."""
 
 
 class RunWriter(Protocol):
-    """Where the files and numbers of a run go while it trains."""
+    """A store into which a run writes files and numbers while it trains."""
 
     def upload(self, tracking_run: str, path: Path, name: str) -> None:
         """Store a local file under a name, replacing an older one."""
@@ -64,41 +64,42 @@ class RunWriter(Protocol):
         """Mark a run done."""
 
     def fail(self, tracking_run: str, reason: str, *, final: bool) -> None:
-        """Mark a run failed with its reason; one that is not final is started again next time."""
+        """Mark a run failed with its reason; it is started again unless the failure is final."""
 
 
 class TrainingStore(RunStore, RunWriter, Protocol):
-    """Where runs are trained into, and read again to go on."""
+    """A store for training: runs are written, and read again to go on."""
 
     def trace(self, run_id: str) -> Trace | None:
-        """What is known of one run of the sweep; None if there is none of that ``run_id``."""
+        """What is known of one run of the sweep; None if there is no such run."""
 
     def start_run(self, run: RunSpec, parent: str, tags: Mapping[str, str]) -> str:
         """Get or create a run, no longer failed; returns its ``tracking_run``."""
 
 
 def manifest_of(store: RunStore, tracking_run: str) -> Manifest:
-    """A finished run's table of contents, each of its files seen in the store.
+    """A finished run's manifest, after a check that the store has each file in it.
 
     Raises:
-        Damaged: If it is missing or unreadable, or a file it names is missing or of another size.
+        Damaged: If the manifest is missing or unreadable, or one of its files is missing or has
+            another size.
     """
-    # Listed first: a store that goes away just now is no reason to train a run again.
+    # Files are listed first, so that a store that is away now does not look like a damaged run.
     sizes = store.files(tracking_run)
     if MANIFEST not in sizes:
         raise Damaged(f"no {MANIFEST}")
     manifest = Manifest.from_json(store.read_text(tracking_run, MANIFEST))
     for name, (size, _) in manifest.files.items():
         if sizes.get(name) != size:
-            raise Damaged(f"{name}: expected {size} bytes; the store has {sizes.get(name)}")
+            raise Damaged(f"{name}: expected {size} bytes; got {sizes.get(name)} in the store")
     return manifest
 
 
 def inside(name: str) -> str:
-    """The name of a run's file, which must not lead out of the run's folder.
+    """The name of a run's file, checked to stay inside the run's folder.
 
     Raises:
-        ValueError: If it does.
+        ValueError: If the name leads out of the folder.
     """
     if not name or name.startswith("/") or ".." in name.replace("\\", "/").split("/"):
         raise ValueError(f"expected a name inside the run's own folder; got {name!r}")
@@ -107,14 +108,15 @@ def inside(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep(Generic[Spec_co]):
-    """A sweep, or runs that others recorded, as they stand.
+    """A sweep, or runs that other programs recorded, in their present state.
 
     Args:
-        spec: What is asked of the runs.
+        spec: Regimens, metrics and other settings that the tables depend on.
         proposals: Configurations, in the order of proposal.
         cells: Every (configuration, seed) that is due or was recorded.
-        due: Seeds that are due and why, by configuration id; empty for recorded runs.
-        notes: What a reader of the tables has to know.
+        due: Seeds that are due and the looks behind them, by configuration id; empty for recorded
+            runs.
+        notes: Lines that a reader of the tables must know.
     """
 
     spec: Spec_co
@@ -125,5 +127,5 @@ class Sweep(Generic[Spec_co]):
 
     @property
     def recorded(self) -> bool:
-        """Whether the runs come from training loops of others, so that their dataset is unknown."""
+        """Whether other programs trained the runs, so that their dataset is unknown."""
         return self.spec.dataset is None

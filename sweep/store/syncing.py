@@ -1,4 +1,4 @@
-"""Copies a sweep from one store into another: what was trained offline, to where all look."""
+"""Copies a sweep from one store into another, such as from the offline store to a server."""
 
 import contextlib
 import tempfile
@@ -23,11 +23,11 @@ _ALREADY, _ASIDE = "there already", "left aside"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synced:
-    """What became of the runs of a sweep.
+    """Result of copying a sweep.
 
     Args:
-        line: Says it.
-        whole: Whether the other store now has all that could be given to it.
+        line: Summary for the terminal.
+        whole: Whether no run was left aside.
     """
 
     line: str
@@ -35,21 +35,21 @@ class Synced:
 
 
 def sync(source: Store, target: Store, say: Callable[[str], None]) -> Synced:
-    """Bring whatever a store has of a sweep into another one.
+    """Copy a sweep's runs into another store; a second call goes on where the first was cut off.
 
-    Once more, it goes on where it was cut off, and what is there already is left alone: a run that
-    is done there stays as it is, whoever trained it, and so does one that failed there unless it is
-    done here. A run that is done is carried file by file, its manifest last. A half-trained one is
-    carried as cut off. Tables are not: the other store's runs may be more than these.
+    A run that is done in the target stays as it is, whoever trained it. One that failed there is
+    replaced only if it is done in the source. A finished run is copied file by file, its manifest
+    last. A half-trained run is marked as cut off in the target. Tables are not copied, since the
+    target may have more runs.
 
     Args:
-        source: Where the sweep is.
-        target: Where it goes.
-        say: Told of each run that is carried.
+        source: Store that has the sweep.
+        target: Store that receives the sweep.
+        say: Function that gets one line per copied or skipped run.
 
     Raises:
         Mistake: If both are the same store.
-        TrackerError: If one of them fails for good.
+        TrackerError: If one of the stores fails for good.
     """
     parents = _frame(source, target)
     here, there, adopted = source.traces(), target.traces(), target.adopted()
@@ -80,15 +80,15 @@ def sync(source: Store, target: Store, say: Callable[[str], None]) -> Synced:
 
 
 def _frame(source: Store, target: Store) -> Mapping[str, str]:
-    """Have the sweep's own run and its configurations; these by their id."""
+    """Create the sweep's run and one parent run per configuration; returns parents by id."""
     own, tags = source.sweep_run()
-    # Where the source has them, not where the target does.
+    # These two say where the source is, and would be wrong in the target.
     places = ("tracking_uri", "artifacts")
     content = {k: v for k, v in source.read_sweep().items() if k not in places}
     known = None
     with contextlib.suppress(NoSuchSweep):
         if target.sweep_run()[0] == own:
-            raise Mistake("--to: expected another store than the one that the sweep is in")
+            raise Mistake("--to: expected another store; got the one that the sweep is in")
         known = target.read_sweep()
     if content != known:
         target.save_sweep(content, tags)
@@ -104,7 +104,7 @@ def _frame(source: Store, target: Store) -> Mapping[str, str]:
 
 
 def _outcome(here: Trace, there: Trace | None, *, ours: bool) -> tuple[str, str]:
-    """What is to become of a run, and why if it is not carried."""
+    """What is done with a run, and the reason if it is not copied."""
     outcome = here.state if here.state in _CARRIED else "unfinished"
     if there is None:
         return outcome, ""
@@ -120,16 +120,16 @@ def _outcome(here: Trace, there: Trace | None, *, ours: bool) -> tuple[str, str]
 def _carry(
     source: Store, target: Store, trace: Trace, run: Tracked, parent: str
 ) -> tuple[int, int]:
-    """Copy a run; returns how many files, and their bytes.
+    """Copy a run; returns the number of copied files and their bytes.
 
     Raises:
-        Damaged: If a file is not what the run's manifest says.
+        Damaged: If a file differs from the run's manifest.
     """
     there = trace.tracking_run
     manifest = manifest_of(source, there) if trace.state == "done" else None
     adopted = target.adopt(run, parent)
     sizes = source.files(there)
-    # A manifest makes a run done: that of a run that is not, for want of a file, stays behind.
+    # A manifest marks a run as done, so that of an unfinished run is not copied.
     last = [MANIFEST] if manifest else []
     first = [name for name in sizes if name != MANIFEST]
     known = target.files(adopted)
@@ -139,7 +139,7 @@ def _carry(
             local = source.local_folder(there)
             path = local / name if local else source.download(there, name, Path(folder))
             if manifest and fingerprint(path) != manifest.files.get(name, fingerprint(path)):
-                raise Damaged(f"{name}: its digest differs from the manifest's")
+                raise Damaged(f"{name}: expected the digest in the manifest; got another")
             target.upload(adopted, path, name)
             if not local:
                 path.unlink()

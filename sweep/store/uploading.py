@@ -1,4 +1,4 @@
-"""Sends a run's spooled files to the tracker in the background, while training goes on."""
+"""Uploads a run's spooled files to the tracker in the background, while training goes on."""
 
 import queue
 import threading
@@ -34,12 +34,12 @@ class _Item:
 
 
 def _passing(error: BaseException) -> bool:
-    """Whether trying again may help; a spooled file that vanished does not come back."""
+    """Whether trying again may help; a missing spooled file does not come back."""
     return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
 
 
 def _retrying(stop: Callable[[RetryCallState], bool], sleep: Callable[[float], Any]) -> Retrying:
-    """Try again with jitter, so that workers whose tracker returns do not all come at once."""
+    """Retries after random waits, so that not all workers ask a returning tracker at once."""
     return Retrying(
         retry=retry_if_exception(_passing),
         wait=wait_random_exponential(multiplier=0.5, max=30),
@@ -50,23 +50,23 @@ def _retrying(stop: Callable[[RetryCallState], bool], sleep: Callable[[float], A
 
 
 def patiently(ask: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
-    """What the tracker answers, asked again for so long if it does not.
+    """Call a function again until the tracker answers, for at most ``patience_s`` seconds.
 
     Raises:
-        OSError: If it did not answer in all that time.
+        OSError: If the tracker did not answer in that time.
     """
     return _retrying(stop_after_delay(patience_s), time.sleep)(ask)
 
 
 def waiting(spool: Path) -> tuple[int, int]:
-    """How many files of a run wait to be uploaded, and their bytes."""
+    """Number of a run's files that wait for their upload, and their bytes."""
     sizes = []
     for path in spool.rglob("*"):
         try:
             if path.is_file() and path.suffix != ".partial":
                 sizes.append(path.stat().st_size)
         except FileNotFoundError:
-            # Stored since it was listed.
+            # Uploaded after it was listed.
             continue
     return len(sizes), sum(sizes)
 
@@ -74,19 +74,19 @@ def waiting(spool: Path) -> tuple[int, int]:
 class Uploader:
     """A queue of spooled files and the thread that empties it.
 
-    A file leaves the spool once it is stored, so what is still there after a crash is what still
-    has to go. The queue holds names and an epoch's few numbers, never content: while the tracker
-    is down it is the spool that grows, up to its bound, and not the memory.
+    A file leaves the spool once it is stored, so the files found there after a crash still have to
+    be uploaded. The queue holds file names and summary numbers, never content. While the tracker
+    is down, the spool on disk grows, not the memory.
 
-    Uploads are tried again for as long as training goes on, and for ``patience_s`` where it does
-    not: after its end, and while it waits for room in the spool.
+    While training goes on, failed uploads are repeated without end. After training, and while it
+    waits for room in the spool, they are repeated for ``patience_s``.
 
     Args:
-        store: Where to.
-        tracking_run: Whose artifacts they become.
+        store: Store that receives the files.
+        tracking_run: Tracking id of the run.
         spool: Folder in which the files wait, under their artifact names.
-        spool_bytes: Above this, ``put`` waits.
-        patience_s: How long the tracker may be down while nothing trains.
+        spool_bytes: Size of the spool in bytes above which ``put`` waits.
+        patience_s: Seconds that the tracker may be down while nothing trains.
     """
 
     def __init__(
@@ -118,9 +118,9 @@ class Uploader:
         epoch: int | None = None,
         summary: Mapping[str, float] | None = None,
     ) -> None:
-        """Queue files, and an epoch's numbers to be logged once its files are stored.
+        """Queue files; an epoch's numbers are logged once its files are stored.
 
-        Waits while more than ``spool_bytes`` lie in the spool.
+        Waits while the spool holds more than ``spool_bytes``.
 
         Raises:
             OSError: If an upload failed for good.
@@ -135,11 +135,11 @@ class Uploader:
 
     @property
     def waits(self) -> bool:
-        """Whether files are queued that will make room once they are stored."""
+        """Whether queued files will make room in the spool once they are stored."""
         return self._nbytes > 0
 
     def make_room(self) -> None:
-        """Wait until files that are queued are stored, and so gone from the spool.
+        """Wait until some queued files are stored and have left the spool.
 
         Raises:
             OSError: If an upload failed for good.
@@ -164,22 +164,22 @@ class Uploader:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Close, unless what failed is storage itself, or the training was told to stop."""
+        """Close after training or its failure; do not wait if storage failed or it was stopped."""
         of_training = kind is None or issubclass(kind, Exception)
         if of_training and not issubclass(kind or Exception, OSError):
             self.close()
             return
-        # The process may serve other runs, and another one this run.
+        # This process may train other runs next, and another process this run.
         self._abandoned.set()
         self._items.put(None)
         if of_training:
-            # Or this process again: a file that is under way leaves the spool once it is stored,
-            # and would leave it after the next attempt has written it anew.
+            # Else a file on its way would delete its successor from the spool, if this process
+            # trains the run again.
             self._thread.join()
 
     @contextmanager
     def _idle(self) -> Iterator[None]:
-        """While the training thread waits, patience counts."""
+        """Count the time in which the training thread waits against ``patience_s``."""
         self._idle_since = time.monotonic()
         try:
             yield
@@ -199,7 +199,7 @@ class Uploader:
         while (item := self._items.get()) is not None and not self._abandoned.is_set():
             try:
                 self._retrying(self._send, item)
-            except Exception as error:  # noqa: BLE001 - handed to the training thread
+            except Exception as error:  # noqa: BLE001 - raised in the training thread
                 self._error = error
             with self._stored:
                 self._nbytes -= item.nbytes
@@ -210,7 +210,7 @@ class Uploader:
     def _send(self, item: _Item) -> None:
         for name in item.files:
             path = self.spool / name
-            # After a retry a file may be gone because it is stored already.
+            # After a retry a file may be missing because it is already stored.
             if path.exists() or name not in self.sent:
                 digest = fingerprint(path)
                 self.store.upload(self.tracking_run, path, name)

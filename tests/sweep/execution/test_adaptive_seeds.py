@@ -202,7 +202,7 @@ def test_a_regimen_without_the_metric_has_the_fewest_seeds():
     whole, without = statements.statements(spec, [])
     assert "looks at 6, 8, 12, 20, until the reliability of el2n is surely 0.9 or more" in whole
     assert "98.75%" in whole
-    assert without == "adaptive seeds: no el2n, so 6 seeds each: contrastive"
+    assert without == "adaptive seeds: 6 seeds for regimens that lack el2n: contrastive"
 
 
 def test_fixed_seeds_are_due_at_once():
@@ -369,7 +369,7 @@ def test_the_table_has_a_row_a_look_and_goes_with_its_looks(tmp_path):
         ({"min": 8, "max": 6, "until": UNTIL}, "seeds.max: expected at least the min of 8; got 6"),
         (
             {"min": 3, "max": 6, "until": UNTIL},
-            "seeds.min: expected at least 4, fewer give no interval; got 3",
+            "seeds.min: expected at least 4, since fewer seeds give no interval; got 3",
         ),
         ({"min": 6, "max": 20}, "missing key 'until' in 'seeds'"),
         ({"max": 20, "until": UNTIL}, "missing key 'min' in 'seeds'"),
@@ -406,15 +406,15 @@ def test_the_table_has_a_row_a_look_and_goes_with_its_looks(tmp_path):
         (
             {"min": 6, "max": 20, "until": {**UNTIL, "metric": "image_entropy"}},
             (
-                "seeds.until.metric: expected a metric of single runs, which seeds change; got "
-                "'image_entropy', which is computed from the images"
+                "seeds.until.metric: expected a metric of single runs, which depends on the seed; "
+                "got 'image_entropy', which is computed from the images"
             ),
         ),
         (
             {"min": 6, "max": 20, "until": {**UNTIL, "metric": "ensemble_mi"}},
             (
-                "seeds.until.metric: expected a metric of single runs, which seeds change; got "
-                "'ensemble_mi', which is computed from several runs at once"
+                "seeds.until.metric: expected a metric of single runs, which depends on the seed; "
+                "got 'ensemble_mi', which is computed from several runs at once"
             ),
         ),
         (
@@ -453,7 +453,7 @@ def test_a_mistake_is_told_in_one_line(seeds, said):
 
 
 def test_a_bayesian_search_has_fixed_seeds():
-    with pytest.raises(ExperimentError, match=r"seeds: expected a count, .* method is bayes"):
+    with pytest.raises(ExperimentError, match=r"seeds: expected a count, .* method: bayes"):
         sweep(method="bayes")
     assert sweep(method="random").adaptive
 

@@ -186,7 +186,7 @@ def refused(finished, monkeypatch):
 
 TABLE = "expected a readable .csv or .parquet file; got"
 SEEDS = "expected a count, a list such as [0, 1, 2] or a range such as 0:10; got"
-STORE = "tracking_uri: expected a SQLite database or a place for one; got"
+STORE = "tracking_uri: expected a SQLite database or a path for a new one; got"
 
 
 def images_of(kind, root, **more):
@@ -201,8 +201,8 @@ RUN = [
     (
         ["seeds=[1"],
         (
-            "'seeds=[1': expected YAML after '='; line 1: expected ',' or ']', but got "
-            "'<stream end>'"
+            "'seeds=[1': expected YAML after '='; got an error in line 1: expected ',' or ']', "
+            "but got '<stream end>'"
         ),
     ),
     (["epochs=3"], "digits.yaml: unknown key 'epochs'; known: artifacts, dataset, keep, …"),
@@ -243,32 +243,32 @@ RUN = [
         "tracking_uri: expected http://HOST:PORT; got http://127.0.0.1:99999",
     ),
     (["tracking_uri=sqlite:///folder"], f"{STORE} the folder folder"),
-    (["tracking_uri=sqlite:///file/mlflow.db"], f"{STORE} file/mlflow.db: file is no folder"),
+    (["tracking_uri=sqlite:///file/mlflow.db"], f"{STORE} file/mlflow.db: file is not a folder"),
     (["tracking_uri=sqlite:///junk.db"], f"{STORE} another file, junk.db"),
     (
         ["storage_path=file"],
         (
             "digits.yaml: storage_path: expected a folder that can be written into; got "
-            "file/digits: file is no folder"
+            "file/digits: file is not a folder"
         ),
     ),
     (
         ["storage_path=file/sweeps"],
         (
             "digits.yaml: storage_path: expected a folder that can be written into; got "
-            "file/sweeps/digits: file is no folder"
+            "file/sweeps/digits: file is not a folder"
         ),
     ),
     (
         ['storage_path="a\\0b"'],
         (
-            "digits.yaml: storage_path: expected text; got 'a\\x00b', which holds what is "
-            "no character"
+            "digits.yaml: storage_path: expected text; got 'a\\x00b', which holds an "
+            "invalid character"
         ),
     ),
     (
         ['name="a\\ud800"'],
-        ("digits.yaml: name: expected text; got 'a\\ud800', which holds what is no character"),
+        ("digits.yaml: name: expected text; got 'a\\ud800', which holds an invalid character"),
     ),
     (
         ["name=../up"],
@@ -529,7 +529,7 @@ RUN = [
 # Whole commands.
 COMMANDS = [
     (["run"], "Missing argument 'FILE'; see sweep run --help"),
-    (["run", "none.yaml"], "none.yaml: expected an experiment file; there is none"),
+    (["run", "none.yaml"], "none.yaml: expected an experiment file; got no file"),
     (
         ["run", "folder"],
         "folder: expected an experiment file that can be read; got: Is a directory",
@@ -537,7 +537,10 @@ COMMANDS = [
     (["run", "latin.yaml"], "latin.yaml: expected a text file; got other bytes"),
     (
         ["run", "open.json"],
-        "open.json: expected YAML; line 1: expected ',' or '}', but got '<stream end>'",
+        (
+            "open.json: expected YAML; got an error in line 1: expected ',' or '}', but got "
+            "'<stream end>'"
+        ),
     ),
     (["run", "list.yaml"], "list.yaml: expected keys and values; got ['a', 'b']"),
     (["run", "file"], "file: expected keys and values; got 'x'"),
@@ -578,15 +581,15 @@ COMMANDS = [
     (
         ["aggregate", "./folder"],
         (
-            "folder: expected folders of a recorder, cartography's dynamics_epoch_0.jsonl or "
-            "AUM's aum_values.csv; got none"
+            "folder: expected folders of a recorder, dynamics_epoch_0.jsonl of cartography or "
+            "aum_values.csv of AUM; got none"
         ),
     ),
     (
         ["aggregate", "./file"],
         (
-            "file: expected folders of a recorder, cartography's dynamics_epoch_0.jsonl or "
-            "AUM's aum_values.csv; got none"
+            "file: expected folders of a recorder, dynamics_epoch_0.jsonl of cartography or "
+            "aum_values.csv of AUM; got none"
         ),
     ),
     (
@@ -607,17 +610,17 @@ COMMANDS = [
     ),
     (
         ["aggregate", "./runs", "--output", "file"],
-        "--output: expected a folder that can be written into; got file: file is no folder",
+        "--output: expected a folder that can be written into; got file: file is not a folder",
     ),
     (
         ["aggregate", "./runs", "--output", "file/x"],
-        ("--output: expected a folder that can be written into; got file/x: file is no folder"),
+        ("--output: expected a folder that can be written into; got file/x: file is not a folder"),
     ),
     (
         ["aggregate", "./runs", "--output", "runs/seed-0"],
         (
-            "runs: expected folders of a recorder, cartography's dynamics_epoch_0.jsonl or "
-            "AUM's aum_values.csv; got none"
+            "runs: expected folders of a recorder, dynamics_epoch_0.jsonl of cartography or "
+            "aum_values.csv of AUM; got none"
         ),
     ),
     (
@@ -628,7 +631,7 @@ COMMANDS = [
         ["aggregate", "./glue", "--output", "glue"],
         (
             "--output: expected a folder whose runs/ is free for the imported runs; got "
-            "glue/runs with files of its own: say another folder"
+            "glue/runs with other files; give another folder"
         ),
     ),
     (
@@ -659,11 +662,11 @@ COMMANDS = [
     ),
     (
         ["aggregate", "./runs", "--scores", "mine.csv", "--low-is-hard", "yours"],
-        "--low-is-hard: no column 'yours' in --scores; known: mine",
+        "--low-is-hard: unknown column 'yours' in --scores; known: mine",
     ),
     (
         ["aggregate", "./runs", "--low-is-hard", "mine"],
-        "--low-is-hard: no column 'mine' in --scores; known: none",
+        "--low-is-hard: unknown column 'mine' in --scores; known: none",
     ),
     (["aggregate", "./runs", "--scores", "none.csv"], f"--scores: none.csv: {TABLE} no such file"),
     (["aggregate", "./runs", "--scores", "folder"], f"--scores: folder: {TABLE} a folder"),

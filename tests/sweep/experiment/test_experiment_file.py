@@ -289,14 +289,14 @@ class TestBase:
         ("base", "said"),
         [
             ("[a.yaml]", "digits.yaml: base: expected a file; got ['a.yaml']"),
-            ("none.yaml", "none.yaml: expected an experiment file; there is none"),
+            ("none.yaml", "none.yaml: expected an experiment file; got no file"),
             (
                 "digits.yaml",
-                "digits.yaml: base: expected files that start somewhere; got a circle",
+                "digits.yaml: base: expected files without a circle; got a circle",
             ),
             (
                 "other.yaml",
-                "other.yaml: base: expected files that start somewhere; got a circle",
+                "other.yaml: base: expected files without a circle; got a circle",
             ),
         ],
     )
@@ -559,7 +559,7 @@ STREAMS = "vary: expected random streams out of weights, order, augmentation, dr
             "name=2024-01-01",
             (
                 "name: expected text, a number, true or false; "
-                "got date '2024-01-01', which quotes would make text"
+                "got date '2024-01-01'; put it in quotes to make it text"
             ),
         ),
         ("model.width={1: 2}", "model.width: expected text for a key; got 1"),
@@ -816,20 +816,32 @@ def test_a_wrong_value_is_told_in_one_line(parse, overrides, said):
         ("# a comment\n", "expected keys and values; got nothing"),
         ("digits\n", "expected keys and values; got 'digits'"),
         ("- name\n- dataset\n", "expected keys and values; got ['name', 'dataset']"),
-        ("name: [a\n", "expected YAML; line 2: expected ',' or ']', but got '<stream end>'"),
-        ("name: a\n\tseeds: 3\n", "expected YAML; line 2: found character '\\t' that cannot …"),
+        (
+            "name: [a\n",
+            "expected YAML; got an error in line 2: expected ',' or ']', but got '<stream end>'",
+        ),
+        (
+            "name: a\n\tseeds: 3\n",
+            "expected YAML; got an error in line 2: found character '\\t' that cannot …",
+        ),
         (
             SMALLEST + "seeds: 3\nseeds: 4\n",
-            'expected YAML; line 6: found duplicate key "seeds" with value "4" …',
+            'expected YAML; got an error in line 6: found duplicate key "seeds" with value "4" …',
         ),
-        (SMALLEST + "---\nseeds: 3\n", "expected YAML; line 5: expected a single document …"),
-        ("name: !!python/name:os.system\n", "expected YAML; line 1: could not determine a …"),
+        (
+            SMALLEST + "---\nseeds: 3\n",
+            "expected YAML; got an error in line 5: expected a single document …",
+        ),
+        (
+            "name: !!python/name:os.system\n",
+            "expected YAML; got an error in line 1: could not determine a …",
+        ),
         (b"\x89PNG\r\n\x1a\n\xff\xfe", "expected a text file; got other bytes"),
-        (b"name: \x00\x01\n", "expected YAML; unacceptable character #x0000: …"),
-        ("[" * 1000, "expected YAML; it is nested too deeply"),
+        (b"name: \x00\x01\n", "expected YAML; got unacceptable character #x0000: …"),
+        ("[" * 1000, "expected YAML; got values nested too deeply"),
         (
             SMALLEST + "keep: &a {embedding: *a}\n",
-            "expected YAML; line 5: an alias stands inside of what it stands for",
+            "expected YAML; got an alias in line 5, inside the value that it repeats",
         ),
         (
             SMALLEST + f"keep: {'{a: ' * 25}1{'}' * 25}\n",
@@ -854,7 +866,7 @@ def test_a_text_that_is_no_experiment_is_told_in_one_line(parse, tmp_path, text,
 
 
 def test_a_missing_file_and_a_folder_are_told_by_name(tmp_path):
-    with pytest.raises(ExperimentError, match=r"none\.yaml: expected an experiment file; there is"):
+    with pytest.raises(ExperimentError, match=r"none\.yaml: expected an experiment file; got no"):
         read(tmp_path / "none.yaml")
     with pytest.raises(ExperimentError, match=r"file that can be read; got: Is a directory$"):
         read(tmp_path)
@@ -865,8 +877,14 @@ def test_a_missing_file_and_a_folder_are_told_by_name(tmp_path):
     [
         ("seeds", "expected key=value, such as seeds=0:8; got 'seeds'"),
         ("=3", "expected key=value, such as seeds=0:8; got '=3'"),
-        ("seeds=[1", "'seeds=[1': expected YAML after '='; line 1: expected ',' or ']', …"),
-        ("seeds=[1\n2", "'seeds=[1\\n2': expected YAML after '='; line 2: expected ',' or ']', …"),
+        (
+            "seeds=[1",
+            "'seeds=[1': expected YAML after '='; got an error in line 1: expected ',' or ']', …",
+        ),
+        (
+            "seeds=[1\n2",
+            "'seeds=[1\\n2': expected YAML after '='; got an error in line 2: expected ',' or …",
+        ),
         ("dataset.name.x=1", "'dataset.name.x=1': expected keys in 'dataset.name'; got 'digits'"),
         (
             "regimens.supervised.train.lr.values=[1]",

@@ -100,14 +100,17 @@ def test_a_run_that_was_broken_off_is_missing_and_says_why(tmp_path):
     ("second", "line"),
     [
         ({"seed": 0}, "configuration 'default': expected one run of seed 0; got "),
-        ({"ids": torch.arange(SAMPLES)}, "expected the same sample ids in every run; got others"),
+        (
+            {"ids": torch.arange(SAMPLES)},
+            "expected the same sample ids in every run; got other ids",
+        ),
         (
             {"changed": (7,)},
-            "expected the same labels in every run; got another one for sample 14",
+            "expected the same labels in every run; got another label for sample 14",
         ),
         (
             {"epochs": 2},
-            "configuration 'default': expected 4 epochs of every seed; got 2 of seed 1",
+            "configuration 'default': expected 4 epochs for every seed; got 2 for seed 1",
         ),
     ],
 )
@@ -170,7 +173,7 @@ def test_a_good_spec_is_what_those_differ_from(tmp_path):
 def test_a_folder_without_runs_says_what_was_expected(tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "spec.json").write_text("of something else")
-    with pytest.raises(Mistake, match="expected folders of a recorder, cartography's"):
+    with pytest.raises(Mistake, match="expected folders of a recorder, dynamics_epoch_0"):
         gather(tmp_path / "runs", tmp_path / "out")
 
 
@@ -195,7 +198,7 @@ def test_aum_s_values_are_a_run_whose_labels_are_unknown(tmp_path):
     for place in (tmp_path / "in", tmp_path / "in" / "aum_values.csv"):
         found = gather(place, tmp_path / "out")
         assert len(found.cells) == 1
-        assert found.notes[1].endswith("does not tell labels: its samples count as one class")
+        assert found.notes[1].endswith("has no labels: its samples count as one class")
     scores = score_folder(tmp_path / "out" / "runs" / "aum-0", ["aum.train"])
     assert scores.to_dict("list") == {"sample_id": [2, 4], "aum.train": [2.0, -1.5]}
 
@@ -209,7 +212,7 @@ def test_given_scores_are_hard_where_high_unless_said_or_known(tmp_path):
         "trust.mine": [-2.0, -3.0],
         "aum.mine": [-3.0, 1.0],
     }
-    with pytest.raises(Mistake, match="--low-is-hard: no column 'vote' in --scores; known: aum, "):
+    with pytest.raises(Mistake, match="unknown column 'vote' in --scores; known: aum, "):
         given_scores([path], ["vote"])
     with pytest.raises(Mistake, match=r"got votes\.mine twice"):
         given_scores([path, path], [])

@@ -125,7 +125,7 @@ class TestRunStore:
         sent(store, run, tmp_path, EPOCH, b"cut")
         trace = store.trace(RUN.run_id)
         assert trace.state == "missing"
-        assert f"{len(whole)} bytes; the store has 3" in trace.reason
+        assert f"{len(whole)} bytes; got 3 in the store" in trace.reason
         sent(store, run, tmp_path, EPOCH, whole)
         assert store.trace(RUN.run_id).state == "done"
 
@@ -142,7 +142,7 @@ class TestRunStore:
             ),
             (
                 {"files": {EPOCH: {"bytes": 7, "sha256": ""}}},
-                f"{EPOCH}: expected 7 bytes; the store has None",
+                f"{EPOCH}: expected 7 bytes; got None in the store",
             ),
         ],
     )
