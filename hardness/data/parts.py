@@ -13,6 +13,7 @@ from jaxtyping import Int64, Integer
 from hardness.data.datasets import Dataset
 from hardness.data.source import first_of_each_class
 from hardness.seeding import raw_bits
+from hardness.shapes import PerSample, of_samples
 
 Which = Literal["hardest", "easiest"]
 Positions = Int64[np.ndarray, " kept"]
