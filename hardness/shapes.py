@@ -49,13 +49,7 @@ def of_runs(
 def check_axes(
     name: str, values: Shaped[np.ndarray, "..."], axes: tuple[str, ...], samples: int | None = None
 ) -> None:
-    """Refuse an array without the expected axes, or number of samples on its last axis.
-
-    Args:
-        name: Name of the array, for error messages.
-        values: Array to check.
-        axes: Names of the expected axes.
-        samples: Expected number of samples; any number if left out.
+    """Refuse an array without the named axes, or with another number of samples on the last one.
 
     Raises:
         ValueError: If the axes or the number of samples are not the expected ones.

@@ -132,12 +132,7 @@ def digest_of(positions: Positions) -> str:
 
 
 def pruned(dataset: Dataset, positions: Positions | None) -> Dataset:
-    """The dataset with these training samples only; ids and validation samples stay the same.
-
-    Args:
-        dataset: The whole dataset.
-        positions: Positions in its training samples; None for all of them.
-    """
+    """The dataset with these training samples only (None: all); ids and validation stay the same."""
     if positions is None:
         return dataset
     return dataclasses.replace(

@@ -13,11 +13,7 @@ def classifiers() -> list[str]:
 
 
 def weights_of(name: str, pretrained: bool | str) -> Any:
-    """Pretrained weights, as a member of torchvision's enumeration.
-
-    Args:
-        name: Name of a network.
-        pretrained: Name of its weights, or True for torchvision's best.
+    """Weights of a network, as torchvision's enum member; the best if ``pretrained`` is True.
 
     Raises:
         ValueError: If the network is not torchvision's, or has no such weights.

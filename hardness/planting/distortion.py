@@ -1,7 +1,7 @@
 """Distort uint8 images, as a camera, a scanner or a careless crop would.
 
 Distortions work on pixel values from 0 to 255, before the images are normalised. So a distorted
-image has the same range and resolution as the others.
+image has the same range and resolution as the others. Results are rounded to whole intensities.
 """
 
 import numpy as np
@@ -22,9 +22,6 @@ def blurred(images: _Images, sigma: float) -> _Images:
     Args:
         images: Images to blur.
         sigma: Standard deviation in pixels.
-
-    Returns:
-        Blurred images, rounded to whole intensities.
 
     Example:
         >>> point = torch.zeros(1, 1, 3, 3, dtype=torch.uint8)
@@ -48,9 +45,6 @@ def noisy(
         sigma: Standard deviation on the scale from 0 to 255.
         normal: Standard normal number for each pixel value.
 
-    Returns:
-        Noisy images, rounded to whole intensities.
-
     Example:
         >>> grey = torch.full((1, 1, 1, 3), 100, dtype=torch.uint8)
         >>> noisy(grey, 50.0, np.array([[[[-3.0, 0.01, 1.0]]]])).tolist()
@@ -68,7 +62,7 @@ def mixed(images: _Images, others: _Images, share: float) -> _Images:
         share: Weight of the partner.
 
     Returns:
-        ``(1 - share) * images + share * others``, rounded to whole intensities.
+        ``(1 - share) * images + share * others``.
 
     Example:
         >>> black, white = (torch.full((1, 1, 1, 1), v, dtype=torch.uint8) for v in (0, 255))
@@ -93,9 +87,6 @@ def windowed(
         size: Side of each window as a multiple of the image's side.
         center: Horizontal and vertical middle of each window; 0 is the image's middle, -1 and 1
             are its edges.
-
-    Returns:
-        Images of the same size, rounded to whole intensities.
 
     Example:
         >>> ramp = torch.tensor([[[[0, 50, 100, 150]]]], dtype=torch.uint8)
