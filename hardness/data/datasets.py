@@ -146,11 +146,6 @@ def content_digest(classes: Sequence[str], train: Samples, validation: Samples) 
     no pixels, since reading all would take hours. So a file that is overwritten by another one of
     the same size goes unnoticed.
 
-    Args:
-        classes: Class names.
-        train: Samples to train on.
-        validation: Samples to validate on.
-
     Returns:
         64 hex digits over classes, shapes, dtypes, ids, labels and pixels or files.
     """

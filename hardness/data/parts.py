@@ -132,7 +132,7 @@ def digest_of(positions: Positions) -> str:
 
 
 def pruned(dataset: Dataset, positions: Positions | None) -> Dataset:
-    """The dataset with these training samples only (None: all); ids and validation stay the same."""
+    """The dataset with only these training samples (None: all); ids and validation are kept."""
     if positions is None:
         return dataset
     return dataclasses.replace(
