@@ -486,8 +486,8 @@ RUN = [
     (
         ["plant.noise_asymmetric.rate=0.1"],
         (
-            "plant: noise_asymmetric: classes: expected class to the class that it is taken "
-            "for, or a concentration; got none, and none are known of digits"
+            "plant: noise_asymmetric: classes: expected a map from class to wrong class, or a "
+            "concentration; got neither, and no classes are known for digits"
         ),
     ),
     (
