@@ -1,6 +1,6 @@
 """Per-sample hardness: record dynamics, score them, measure stability and agreement.
 
-The names below load their modules when they are first used, so that ``import hardness`` is light.
+Each name below loads its module when it is first used, so that ``import hardness`` is fast.
 """
 
 from pkgutil import resolve_name
@@ -45,7 +45,7 @@ _PLACES = {
     "truth_table": "hardness.comparison.truth:truth_table",
 }
 
-if not TYPE_CHECKING:  # a type checker would take any name for one that this function knows
+if not TYPE_CHECKING:  # with this function, a type checker would accept any name
 
     def __getattr__(name: str) -> object:
         if name not in _PLACES:

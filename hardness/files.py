@@ -1,4 +1,4 @@
-"""Whole files and damaged ones: what is written exists whole or not at all, and is told apart."""
+"""Write files whole or not at all, and recognise damaged ones."""
 
 import contextlib
 import errno
@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
 
-# What reading anything else as JSON, parquet or safetensors raises: an infinite size, 10,000
-# brackets, and a header that claims more than there is memory as well.
+# Errors raised by reading a damaged JSON, parquet or safetensors file. Examples of damage are an
+# infinite size, 10,000 brackets, and a header that claims more than the memory.
 UNREADABLE = (
     OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError,
     MemoryError, pa.ArrowException, SafetensorError,
 )  # fmt: skip
 _LONGEST = 200
-# What a full disk says, and a quota that is used up.
+# Error numbers of a full disk and of a used-up quota.
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _SYSTEM_ERROR = re.compile(r"os error ([0-9]+)")
 
@@ -29,20 +29,20 @@ class Damaged(ValueError):  # noqa: N818 - it states what happened to the file
 
 @contextlib.contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """A file beside the target to write into, which takes its place at the end.
+    """Yield a temporary file beside the target; at the end it replaces the target.
 
-    A failure leaves nothing behind, and the target as it was.
+    After a failure, the temporary file is removed and the target is unchanged.
 
     Args:
-        target: The file; folders above it are made.
+        target: File to write. Missing folders above it are created.
 
     Raises:
-        OSError: If the system refuses, naming the file, also where safetensors reports that as an
-            error of its own.
+        OSError: If the system refuses. The error names the file, even where safetensors reports
+            it as an error of its own.
     """
     partial = target.with_name(f".{target.name}.partial")
     target.parent.mkdir(parents=True, exist_ok=True)
-    # A link that somebody left under that name would lead the writing elsewhere.
+    # A symbolic link left under this name would redirect the write.
     partial.unlink(missing_ok=True)
     try:
         yield partial
@@ -51,7 +51,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
         said = _SYSTEM_ERROR.search(str(error))
         raise OSError(int(said[1]) if said else errno.EIO, str(error), str(target)) from error
     except OSError as error:
-        if error.errno and not error.filename:  # a write that fails names no file
+        if error.errno and not error.filename:  # a failed write names no file
             error.filename = str(target)
         raise
     finally:
@@ -65,22 +65,22 @@ def fingerprint(path: Path) -> tuple[int, str]:
 
 
 def group_sizes(metadata: pq.FileMetaData) -> list[int]:
-    """Rows in each group of a parquet file.
+    """Number of rows in each row group of a parquet file.
 
     Args:
-        metadata: The file's header, read before room is made for what it promises.
+        metadata: Header of the file. Check it before allocating memory for its rows.
 
     Raises:
-        ValueError: If the header promises other rows than its groups have.
+        ValueError: If a size is negative, or the sizes do not add up to the header's row count.
     """
     sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     if min(sizes, default=0) < 0 or sum(sizes) != metadata.num_rows:
-        raise ValueError(f"a header of {metadata.num_rows} rows in groups of {sum(sizes)}")
+        raise ValueError(f"expected {metadata.num_rows} rows in all groups; got {sum(sizes)}")
     return sizes
 
 
 def one_line(error: BaseException) -> str:
-    """An error's type and message, in one line of bearable length.
+    """An error's type and message in one line; a long message is cut.
 
     Example:
         >>> one_line(ValueError("no   number")), one_line(MemoryError())

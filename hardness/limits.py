@@ -1,10 +1,10 @@
-"""What a large dataset makes too dear: which quantities are left out or approximated, and why."""
+"""Quantities that are left out or approximated on a large dataset, and why."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Samples above which a cost that grows with their square, or with dozens of passes, is cut.
+# Above this number of samples, quadratic costs and dozens of passes are avoided.
 LARGE = 200_000
 # Above this number of samples, only a fixed subset of this size can be neighbors.
 REFERENCE = 200_000
@@ -14,12 +14,12 @@ PIXELS_GIB = 8.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """A quantity that falls short of its definition at some size.
+    """A limit on some quantities: left out or approximated at some dataset size.
 
     Args:
-        names: Signals, snapshots or metrics. A metric that reads one of them is concerned too.
-        off: Whether they are left out unless asked for by name. If not, they are approximated.
-        why: What is done instead, and what it saves.
+        names: Names of signals, snapshots or metrics. Metrics that read one of them are affected.
+        off: True if they are left out unless asked for by name; False if they are approximated.
+        why: What is done instead, or what the quantities would cost.
     """
 
     names: tuple[str, ...]
@@ -28,7 +28,7 @@ class Limit:
 
 
 def limits(samples: int, n_classes: int, image_shape: Sequence[int]) -> tuple[Limit, ...]:
-    """All limits at a size; none for a small dataset.
+    """Limits that apply to a dataset of this size; none for a small dataset.
 
     Args:
         samples: Number of training samples.

@@ -1,4 +1,4 @@
-"""One seed into independent random streams, so that nothing needs to be carried across a resume."""
+"""Turn one seed into independent random streams; a resumed run needs no saved random state."""
 
 import hashlib
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ def check_purposes(purposes: Iterable[str]) -> None:
     """Refuse an empty or unknown list of stream names.
 
     Raises:
-        ValueError: With the known names.
+        ValueError: If a name is unknown, or there is none.
     """
     names = tuple(purposes)
     unknown = [name for name in names if name not in PURPOSES]
@@ -32,10 +32,10 @@ class Streams:
     """Random streams of one run, each derived from (salt, seed, purpose, epoch) alone.
 
     Args:
-        seed: The run's train seed.
-        salt: Keeps configurations apart that run under the same seed; a sweep passes the
+        seed: Training seed of the run.
+        salt: Text that separates configurations with the same seed. A sweep passes the
             configuration's id.
-        vary: The purposes that follow ``seed``; the others are the same under every seed.
+        vary: Purposes whose streams depend on ``seed``. Others are the same under every seed.
 
     Raises:
         ValueError: If ``vary`` names an unknown purpose or none.
@@ -63,21 +63,21 @@ class Streams:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def generator(self, purpose: str, epoch: int = 0) -> "torch.Generator":
-        """A fresh CPU generator at the start of that stream."""
+        """A new CPU generator at the start of the stream of this purpose and epoch."""
         import torch  # noqa: PLC0415 - whoever only names streams does without
 
         return torch.Generator().manual_seed(self.integer(purpose, epoch))
 
 
 def raw_bits(count: int, seed: int, *key: int | str) -> UInt64[np.ndarray, " {count}"]:
-    """The first 64-bit numbers of the stream that a seed and a key name.
+    """The first 64-bit numbers of the random stream with this seed and key.
 
-    NumPy promises that raw bits never change; of its shuffles and floats it does not.
+    NumPy promises that its raw bits never change; its shuffles and floats may change.
 
     Args:
-        count: How many.
-        seed: 0 or more.
-        key: Keeps the streams of one seed apart.
+        count: Number of values.
+        seed: Seed of the stream, 0 or more.
+        key: Further numbers or names that separate the streams of one seed.
 
     Example:
         >>> bool((raw_bits(3, 0, "ties") == raw_bits(5, 0, "ties")[:3]).all())

@@ -1,13 +1,13 @@
-"""Scores at the door: numbers of any kind become float64, and wrong axes are refused by name.
+"""Check the axes of a caller's arrays, and convert scores to float64.
 
-An unsigned number would wrap when its sign is turned, and a boolean has no sign.
+Unsigned numbers would wrap around when negated, and booleans cannot be negated.
 """
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
-# What public functions take. These annotations name the axes for the reader; ``of_samples`` and
-# ``of_runs`` check them, so that a wrong shape is refused in our words under a type checker too.
+# Types of public arguments. They accept any shape, so that ``of_samples`` and ``of_runs`` raise our
+# own error for a wrong one, even if a type checker runs. The comments name the axes.
 PerSample = Shaped[np.ndarray, "..."]  # [samples]
 PerRun = Shaped[np.ndarray, "..."]  # [runs, samples]
 
@@ -18,12 +18,12 @@ def of_samples(
     """One score per sample, in float64.
 
     Args:
-        name: Name of the scores in an error.
+        name: Name of the scores, for error messages.
         values: Numbers or booleans.
-        samples: Number of samples to expect; any, if left out.
+        samples: Expected number of samples; any number if left out.
 
     Raises:
-        ValueError: If the axes are others, or the number of samples is another.
+        ValueError: If the axes or the number of samples are not the expected ones.
 
     Example:
         >>> of_samples("truth", np.array([True, False]))
@@ -49,16 +49,10 @@ def of_runs(
 def check_axes(
     name: str, values: Shaped[np.ndarray, "..."], axes: tuple[str, ...], samples: int | None = None
 ) -> None:
-    """Refuse an array of other axes, or of another number of samples on its last axis.
-
-    Args:
-        name: Name of the array in an error.
-        values: The array.
-        axes: Names of the axes to expect.
-        samples: Number of samples to expect; any, if left out.
+    """Refuse an array without the named axes, or with another number of samples on the last one.
 
     Raises:
-        ValueError: If the axes are others, or the number of samples is another.
+        ValueError: If the axes or the number of samples are not the expected ones.
     """
     shape = np.shape(values)
     named = f"expected {name} [{', '.join(axes)}]"

@@ -1,4 +1,4 @@
-"""Threads over NumPy's work, which sorts and multiplies without Python's lock."""
+"""Run NumPy work in threads; NumPy releases Python's lock while it sorts and multiplies."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# Several threads of BLAS add up in another order, which changes last bits, and compete with ours.
+# Several BLAS threads would add in another order, which changes last bits, and slow ours down.
 one_blas_thread = partial(threadpool_limits, limits=1, user_api="blas")
 
 

@@ -12,8 +12,8 @@ from hardness.files import UNREADABLE, one_line
 
 
 def digits(_options: DatasetOptions) -> Source:
-    """Scikit-learn's digits: intensity 0..16 becomes floor((255 v + 8) / 16), so 0..255."""
-    # Imported here, because it costs more than a second that other datasets need not pay.
+    """Scikit-learn's digits; an intensity v in 0..16 becomes floor((255 v + 8) / 16), in 0..255."""
+    # Imported here, because the import takes more than a second and only digits need it.
     from sklearn.datasets import load_digits  # noqa: PLC0415
 
     bunch = load_digits()
@@ -29,6 +29,8 @@ def _array_part(labels: Any, images: Images) -> Part:
 
 
 def mnist(options: DatasetOptions) -> Source:
+    """MNIST, read by torchvision."""
+
     def part(train: bool) -> tuple[Any, Part]:
         data = _fetched("MNIST", "MNIST/raw", options, train)
         return data, _array_part(data.targets, data.data.numpy()[:, None])
@@ -45,10 +47,12 @@ def _cifar(name: str, folder: str, options: DatasetOptions) -> Source:
 
 
 def cifar10(options: DatasetOptions) -> Source:
+    """CIFAR-10, read by torchvision."""
     return _cifar("CIFAR10", "cifar-10-batches-py", options)
 
 
 def cifar100(options: DatasetOptions) -> Source:
+    """CIFAR-100, read by torchvision."""
     return _cifar("CIFAR100", "cifar-100-python", options)
 
 
@@ -58,15 +62,15 @@ def _torchvision(part: Callable[[bool], tuple[Any, Part]]) -> Source:
 
 
 def _fetched(name: str, folder: str, options: DatasetOptions, train: bool) -> Any:
-    from torchvision import datasets  # noqa: PLC0415 - with its networks, longer than torch itself
+    from torchvision import datasets  # noqa: PLC0415 - loads slower than torch itself
 
     try:
         return getattr(datasets, name)(options.place, train=train, download=options.download)
     except (RuntimeError, AssertionError, struct.error, *UNREADABLE) as error:
-        why = "and `download: true` fetches them"
+        advice = "`download: true` fetches them"
         if options.download:
-            why = f"and could not be fetched: {one_line(error)}"
+            advice = f"fetching failed: {one_line(error)}"
         raise ValueError(
-            f"{options.name}: expected its files in {options.place / folder}; they are absent or "
-            f"damaged, {why}"
+            f"{options.name}: expected its files in {options.place / folder}; got none or damaged "
+            f"ones; {advice}"
         ) from error

@@ -1,7 +1,7 @@
-"""Labelled image sets, every sample with its id: uint8 tensors, or files that are read on demand.
+"""Load labelled images with sample ids, as uint8 tensors or as files that are read on demand.
 
-A ``sample_id`` is the sample's position in the untouched source (torchvision's order), whatever
-subset or split it ends up in. The subset is drawn first, then split; ids ascend in the result.
+A ``sample_id`` is the sample's position in the unchanged source (torchvision's order), the same in
+every subset and split. The subset is drawn first, then split. Ids ascend in the result.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ from hardness.data.source import (
 from hardness.seeding import raw_bits
 
 _DEFAULT_SHARE = 0.1
-# What random numbers of samples are drawn for: each purpose has a stream of its own.
+# Keys of two random streams: one draws the subset, the other the split.
 _SUBSET, _SPLIT = 0, 1
 
 
@@ -44,18 +44,18 @@ class Dataset:
     """What a run trains and validates on.
 
     Args:
-        name: As in the options.
+        name: Name of the dataset, as in the options.
         classes: Class names; a label is an index into them.
         train: Samples to train on.
-        validation: The source's test set, whose ids start from 0 again, or a split of the
-            training samples, whose ids are theirs.
-        columns: Further facts about each training sample, in ``train``'s order: those of the
-            source, each called ``source_<column>``, after the truth where something is planted.
-        digest: The `content_digest` of the above.
-        data_seed: That of the options. Whatever else has to be drawn alike for all runs, such as
-            the batches that samples are scored in, is drawn from it.
-        caches: Those of its images that are asked for, written or not.
-        parts: Positions of training samples that some runs train on alone, by digest.
+        validation: Samples to validate on: the source's test set, whose ids start again from 0, or
+            a split of the training samples, which keeps its ids.
+        columns: Table with one row per training sample, in ``train``'s order. A column of the
+            source is called ``source_<column>``. Columns about planting come first.
+        digest: The `content_digest` of classes, train and validation.
+        data_seed: Seed from the options. It also draws what must be the same in all runs, such as
+            the batches in which samples are scored.
+        caches: Requested caches of the images, written or not.
+        parts: Positions of the training samples in each part, by the part's digest.
     """
 
     name: str
@@ -75,25 +75,25 @@ def load(
     *,
     write_cache: bool = True,
 ) -> Dataset:
-    """Read a dataset, decoding only the images that end up in it.
+    """Read a dataset; only images that are used are decoded.
 
-    Images that would take more than ``MEMORY_LIMIT_GIB`` stay on disk and are decoded whenever
-    they are read, as RGB of ``image_size``; so are those of ``imagenet`` at any number.
+    Images that would take more than ``MEMORY_LIMIT_GIB`` stay on disk and are decoded at each
+    read, as RGB of ``image_size``. Images of ``imagenet`` always stay on disk.
 
     Args:
-        options: Which dataset, and how much of it.
-        validation: ``"test"`` for the source's own test set, always whole. A share for a split
-            of the (possibly subset) training samples, stratified by class; where a class has
-            two samples, it gives at least one and keeps at least one. If left out: ``"test"``
+        options: Name, subset and further options of the dataset.
+        validation: ``"test"`` for the whole test set of the source. A number for the share of the
+            training samples (after the subset) that is split off, stratified by class: a class
+            of two or more gives at least one and keeps at least one. If left out: ``"test"``
             where the source has a test set, else 0.1.
-        write_cache: Write what is missing of the cache that the options name.
+        write_cache: Whether to write the missing part of the requested cache.
 
     Returns:
-        The same for the same options and files, on every machine.
+        The same dataset for the same options and files, on every machine.
 
     Raises:
-        ValueError: If the data is absent or unfit, the subset exceeds it, or the cache exceeds
-            the free space.
+        ValueError: If the data is missing or unsuitable, the subset is larger than the data, or
+            the cache is larger than the free space.
 
     Example:
         >>> digits = load(DatasetOptions(name="digits", subset=100), 0.2)
@@ -140,16 +140,11 @@ def load(
 
 
 def content_digest(classes: Sequence[str], train: Samples, validation: Samples) -> str:
-    """SHA-256 over what is really trained and validated on; the place of the data plays no part.
+    """SHA-256 of the samples to train and validate on, wherever they are stored.
 
-    Of images on disk, reading all of which would take hours, it sees the files' names below the
-    root, their sizes and how they are decoded, but no pixel: a file that is overwritten by another
-    of the same size goes unnoticed.
-
-    Args:
-        classes: Class names.
-        train: Samples to train on.
-        validation: Samples to validate on.
+    For images on disk, it covers file names below the root, file sizes and decoding settings, but
+    no pixels, since reading all would take hours. So a file that is overwritten by another one of
+    the same size goes unnoticed.
 
     Returns:
         64 hex digits over classes, shapes, dtypes, ids, labels and pixels or files.
@@ -203,7 +198,7 @@ def _images(part: Part, ids: Ids) -> Tensor | ImageFiles:
 
 
 def _with_cache(samples: Samples, options: DatasetOptions) -> tuple[Samples, tuple[Cache, ...]]:
-    """The samples with their images to be read from a cache, if one is asked for."""
+    """The samples and their cache; if one is asked for, their images are read from it."""
     folder = options.cache_place
     if folder is None or not isinstance(samples.images, ImageFiles):
         return samples, ()
@@ -256,7 +251,7 @@ def _split(samples: Samples, share: float, options: DatasetOptions) -> tuple[Sam
 def _class_quotas(
     counts: Int64[np.ndarray, " classes"], total: int
 ) -> Int64[np.ndarray, " classes"]:
-    """Share ``total`` among the classes by largest remainder; ties go to the lower class."""
+    """Distribute ``total`` over classes by largest remainder; ties go to the lower class."""
     quotas, remainders = np.divmod(counts * total, counts.sum())
     largest = np.argsort(-remainders, kind="stable")[: total - quotas.sum()]
     quotas[largest] += 1
@@ -264,7 +259,7 @@ def _class_quotas(
 
 
 def _alike(train: Samples, test: Samples, name: str) -> tuple[Samples, Samples]:
-    """Give both parts as many channels; sizes must agree by themselves."""
+    """Give both parts the same number of channels; their image sizes must be equal already."""
     sizes = [tuple(part.images.shape[2:]) for part in (train, test)]
     if sizes[0] != sizes[1]:
         raise ValueError(

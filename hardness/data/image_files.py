@@ -1,4 +1,4 @@
-"""Pixels out of image files: decoded one by one, or whenever they are asked for, in threads."""
+"""Decode image files, one at a time or on demand in threads, with an optional cache."""
 
 import contextlib
 import dataclasses
@@ -29,24 +29,24 @@ from torch import Tensor
 
 from hardness.files import one_line
 
-# Raised when the same files come to give other pixels.
+# Increased when a change of the code decodes the same files to other pixels.
 DECODING_VERSION = 1
-# Batches that are decoded while the caller works on another.
+# Number of batches that are decoded ahead of the caller.
 AHEAD = 2
-# Images that are written to a cache at a time.
+# Number of images that are written to a cache at a time.
 CACHE_BLOCK = 512
 _CHANNELS = 3
 _MOST_THREADS = 16
-# Images that a thread decodes in a row: one at a time would cost more in handing out.
-_A_TASK = 4
-# The raster formats behind torchvision's extensions: others that PIL reads start programs.
+# Images per task of a thread; single images would cost more in scheduling.
+_PER_TASK = 4
+# Raster formats of torchvision's extensions. For some other formats, PIL starts programs.
 _FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
-# PIL only warns up to twice as many, and prints it beside our own line.
+# Up to twice as many pixels, PIL only prints a warning. We refuse them, so the warning is hidden.
 MOST_PIXELS = 89_478_485
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 MOST_BYTES = 1 << 28
-# What PIL and its plugins raise at anything else than an image, and NumPy at anything else than
-# an array; our own work stands outside of what catches it.
+# Errors that PIL and its plugins raise on a file that is no image, and NumPy on one that is no
+# array. Keep other code out of the ``try`` that catches them: its bugs would be hidden.
 _NOT_AN_IMAGE = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError,
     EOFError, MemoryError, AssertionError, RuntimeError, struct.error,
@@ -60,13 +60,13 @@ def decoded(name: str, data: bytes | None, image_size: int | None = None) -> Pic
     """Pixels of one encoded image: one channel if stored as 8-bit grey, else three.
 
     Args:
-        name: Of the image, for errors.
-        data: The file's bytes; None where there are none.
-        image_size: Resize the shorter side to so many pixels and crop the centre.
+        name: Name of the image, for error messages.
+        data: Bytes of the file; None if a table has no image in this row.
+        image_size: Size in pixels: the shorter side is resized to it, and the centre is cropped.
+            If left out, the image keeps its size.
 
     Raises:
-        ValueError: If that is not an image, not one of 8 bits a channel, or one of more pixels
-            than a small file should unfold to.
+        ValueError: If it is no image, not of 8 bits a channel, or has more than ``MOST_PIXELS``.
     """
     if data is None:
         raise ValueError(f"{name}: expected an image; got null")
@@ -92,23 +92,23 @@ def decoded(name: str, data: bytes | None, image_size: int | None = None) -> Pic
 
 
 class _UnfitError(ValueError):
-    """An image, but not one for us."""
+    """A readable image with too many pixels or bits."""
 
 
 def _refuse_unfit(name: str, image: Image.Image) -> None:
     if image.width * image.height > MOST_PIXELS:
         raise _UnfitError(f"{name}: expected at most {MOST_PIXELS} pixels; got more")
-    # PIL would clip 16-bit intensities to 255 without a word.
+    # PIL would clip 16-bit intensities to 255 without a warning.
     if image.mode[0] in "IF":
         raise _UnfitError(f"{name}: expected 8 bits a channel; got mode {image.mode}")
 
 
 def contents(path: Path) -> bytes:
-    """The bytes of an image's file.
+    """Bytes of an image file.
 
     Raises:
-        ValueError: If it is no ordinary file, of which some would be waited for without end, or a
-            larger one than any image.
+        ValueError: If it is no regular file (a pipe could block forever), or is larger than
+            ``MOST_BYTES``.
         OSError: If it cannot be read.
     """
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
@@ -132,7 +132,7 @@ def _resized(image: Image.Image, size: int | None) -> Image.Image:
 
 
 def decoding_threads() -> int:
-    """The CPUs that this process may use, 16 at most: beyond them a disk is the narrow place."""
+    """Number of CPUs that this process may use, at most 16: with more, the disk is the limit."""
     allowed = getattr(os, "sched_getaffinity", None)  # not on every system
     cpus = len(allowed(0)) if allowed else os.cpu_count() or 1
     return min(_MOST_THREADS, cpus)
@@ -140,21 +140,22 @@ def decoding_threads() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImageFiles:
-    """Square RGB images of one size in files, decoded whenever they are read.
+    """Square RGB images of one size in files, decoded at each read.
 
-    Stands where a tensor of images would: it has a shape and a length, and gives its rows as
-    uint8. The same rows are the same bits, whatever the number of threads, with a cache or without.
+    It is used in place of a tensor of images: it has a shape and a length, and reads rows as uint8.
+    The pixels depend neither on the number of threads nor on the cache.
 
     Args:
-        root: Folder below which the files lie.
-        names: Paths relative to it, as the file system encodes them.
-        sizes: Bytes of each file.
-        ids: Sample ids, for errors.
-        priorities: A random number for each image; the lowest make the subset of `sample`.
-        image_size: Height and width: the shorter side is resized and the centre cropped.
-        threads: So many images are decoded at a time.
-        cache: File that a `Cache` writes; images are read from it as soon as it is there.
-        cached_rows: Row of each image in that file.
+        root: Folder that contains the files.
+        names: Paths relative to ``root``, as the file system encodes them.
+        sizes: Size of each file in bytes.
+        ids: Sample ids, for error messages.
+        priorities: Random number of each image; `sample` takes the images with the lowest.
+        image_size: Height and width: the shorter side is resized to it, and the centre is cropped.
+        threads: Number of images that are decoded at the same time.
+        cache: File that a `Cache` writes, and from which images are read once it exists; None for
+            no cache.
+        cached_rows: Row of each image in ``cache``.
     """
 
     root: Path
@@ -188,7 +189,7 @@ class ImageFiles:
         )
 
     def sample(self, count: int) -> _Rows:
-        """Rows of so many images drawn at random, ascending; of all if there are no more."""
+        """Ascending rows of ``count`` images drawn at random; all rows if there are fewer."""
         chosen = np.argsort(self.priorities, kind="stable")[:count]
         return torch.from_numpy(np.sort(chosen))
 
@@ -200,19 +201,19 @@ class ImageFiles:
     def batches(
         self, batches: Iterable[Int64[Tensor, " _"]], *, pinned: bool = False
     ) -> Generator[UInt8[Tensor, "_ channels height width"], None, None]:
-        """The images of each batch of rows, in order; the next batches are decoded meanwhile.
+        """The images of each batch of rows, in order; the next batches are decoded ahead.
 
         Args:
-            batches: Rows, on the CPU.
-            pinned: In memory that a GPU can copy from by itself.
+            batches: Rows of each batch, on the CPU.
+            pinned: Whether to use page-locked memory, from which a GPU can copy directly.
 
         Raises:
-            ValueError: If a file holds no image, naming it, when its batch is due.
+            ValueError: If a file holds no image. It names the file, and comes with its batch.
             OSError: If a file cannot be read.
         """
         with contextlib.ExitStack() as stack:
             pool = stack.enter_context(ThreadPoolExecutor(self.threads, "decoder"))
-            # What nobody waits for any more is not decoded either.
+            # If the caller stops early, images that are still waiting are not decoded.
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
             pending: deque[tuple[Tensor, list[Future[None]]]] = deque()
             for rows in batches:
@@ -223,7 +224,7 @@ class ImageFiles:
                 yield _finished(*pending.popleft())
 
     def digest(self) -> str:
-        """SHA-256 over names, file sizes and what decoding depends on; pixels are not read."""
+        """SHA-256 of file names, file sizes and decoding settings; pixels are not read."""
         content = [DECODING_VERSION, self.image_size, len(self)]
         sha256 = hashlib.sha256(json.dumps(content).encode())
         sha256.update(b"\0".join(self.names.tolist()))
@@ -237,11 +238,11 @@ class ImageFiles:
         places = images.numpy()
         fill = self._decode
         if self.cache is not None and self.cache.exists():
-            # Here, since Python 3.11 may fail to parse the header in several threads at once.
+            # Opened before the threads start: Python 3.11 may fail to parse headers in parallel.
             fill = partial(self._copy, self._cached(self.cache))
-        tasks = range(0, len(rows), _A_TASK)
+        tasks = range(0, len(rows), _PER_TASK)
         return images, [
-            pool.submit(fill, places[start : start + _A_TASK], rows[start : start + _A_TASK])
+            pool.submit(fill, places[start : start + _PER_TASK], rows[start : start + _PER_TASK])
             for start in tasks
         ]
 
@@ -249,10 +250,10 @@ class ImageFiles:
         for place, row in zip(places, rows, strict=True):
             path = self.root / os.fsdecode(self.names[row])
             name = f"{path} (sample {self.ids[row]})"
-            place[:] = decoded(name, contents(path), self.image_size)  # grey: all channels
+            place[:] = decoded(name, contents(path), self.image_size)  # to all channels, if grey
 
     def _cached(self, path: Path) -> np.ndarray:
-        """The cache's array; never anything that would have to be unpickled."""
+        """The array in the cache file; a file that would have to be unpickled is refused."""
         assert self.cached_rows is not None
         try:
             array = np.lib.format.open_memmap(path, mode="r")
@@ -283,14 +284,14 @@ def _finished(images: Tensor, tasks: Iterable[Future[None]]) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cache:
-    """Decoded images as one uint8 array in a file, which NumPy reads as well.
+    """Decoded images as one uint8 array in a ``.npy`` file.
 
-    The file is named after the digest of what it holds, and bears that name only once it is whole.
-    What a writer that was cut off left behind is gone on with.
+    The file is named after the digest of its images, and gets this name only when it is complete.
+    An interrupted write is continued by the next one.
 
     Args:
-        path: Where it is to be.
-        images: What it is to hold, in this order.
+        path: Path of the complete file.
+        images: Images to write, in this order.
     """
 
     path: Path
@@ -298,19 +299,19 @@ class Cache:
 
     @classmethod
     def of(cls, images: ImageFiles, folder: Path) -> "Cache":
-        """The cache of these images in a folder, and in it the images that read from it."""
+        """The cache of these images in a folder; the cache's ``images`` read from it."""
         path = folder / f"{images.digest()[:32]}.npy"
         rows = np.arange(len(images))
         return cls(path=path, images=dataclasses.replace(images, cache=path, cached_rows=rows))
 
     @property
     def nbytes(self) -> int:
-        """Size of the whole file."""
+        """Size of the complete file in bytes."""
         return len(self._header()) + math.prod(self.images.shape)
 
     @property
     def missing_bytes(self) -> int:
-        """What is still to be written."""
+        """Number of bytes that are still to be written."""
         if self.path.exists():
             return 0
         unfinished = self._unfinished()
@@ -318,19 +319,19 @@ class Cache:
 
     @property
     def free_bytes(self) -> int:
-        """What is free where it is to be."""
+        """Free bytes on the disk of the cache."""
         there = next(p for p in self.path.parents if p.exists())
         return shutil.disk_usage(there).free
 
     def write(self, progress: Callable[[int], None] | None = None) -> None:
-        """Decode what is missing; a second writer waits for the first.
+        """Decode and write the missing images; a second writer waits for the first.
 
         Args:
-            progress: Told, after each block, how many images are written.
+            progress: Function called after each block with the number of images written so far.
 
         Raises:
             ValueError: If a file holds no image.
-            OSError: If something cannot be read or written.
+            OSError: If a file cannot be read or written.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished, header = self._unfinished(), self._header()
@@ -341,7 +342,7 @@ class Cache:
                 unfinished.unlink(missing_ok=True)
                 return
             whole = (os.fstat(file.fileno()).st_size - len(header)) // image
-            # Of the last block it is not known whether it reached the disk.
+            # The last block may not have reached the disk.
             done = max(0, whole - CACHE_BLOCK)
             file.truncate(len(header) + done * image if done else 0)
             if not done:

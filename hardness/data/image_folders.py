@@ -17,6 +17,7 @@ IMAGENET_SIZE = 224
 
 
 def imagefolder(options: DatasetOptions) -> Source:
+    """Images in ``<class>/``, or in ``train/<class>/`` with a test set in ``val`` or ``test``."""
     place = options.place
     train = place / "train" if (place / "train").is_dir() else place
     classes, index = _classes(train, f"{place}: expected images in train/<class>/ or <class>/")
@@ -31,7 +32,7 @@ def imagefolder(options: DatasetOptions) -> Source:
 
 
 def imagenet(options: DatasetOptions) -> Source:
-    """ImageNet as torchvision and PyTorch's examples have it; all images stay on disk."""
+    """ImageNet in the folders of PyTorch's examples; all images stay on disk."""
     options = dataclasses.replace(options, image_size=options.image_size or IMAGENET_SIZE)
     train, val = options.place / "train", options.place / "val"
     classes, index = _classes(train, f"{options.place}: expected images in train/<wnid>/")
@@ -41,7 +42,7 @@ def imagenet(options: DatasetOptions) -> Source:
         if not _class_folders(val):
             raise ValueError(
                 f"{val}: expected its images sorted into val/<wnid>/, as train is; got them all "
-                "in one folder. Sort them by the development kit's ground truth, or say "
+                "in one folder. Sort them by the development kit's ground truth, or set "
                 "validation: {split: 0.05}"
             )
         return dataclasses.replace(_folder_test(val, index, options), on_disk=True)
@@ -55,12 +56,12 @@ def imagenet(options: DatasetOptions) -> Source:
 
 
 def _classes(folder: Path, expected: str) -> tuple[list[str], dict[str, int]]:
-    from torchvision.datasets.folder import find_classes  # noqa: PLC0415 - as above
+    from torchvision.datasets.folder import find_classes  # noqa: PLC0415 - slow
 
     try:
         return find_classes(folder)
     except OSError as error:
-        # torchvision's own line where there are no folders, the system's where there is no place.
+        # torchvision's message if the folder is empty, the system's if the folder is missing.
         got = f"{error.strerror}: {error.filename}" if error.strerror else str(error)
         raise ValueError(f"{expected}; got: {got}") from error
 
@@ -72,11 +73,13 @@ def _class_folders(folder: Path) -> bool:
 def _check_cache_folder(options: DatasetOptions, train: Path) -> None:
     folder = options.cache_place
     if folder is not None and folder.is_relative_to(train):
-        raise ValueError(f"cache: expected a folder outside {train}, whose folders are classes")
+        raise ValueError(
+            f"cache: expected a folder outside {train}, where each folder is a class; got {folder}"
+        )
 
 
 def _folder_test(folder: Path, index: dict[str, int], options: DatasetOptions) -> Part:
-    from torchvision.datasets.folder import find_classes  # noqa: PLC0415 - as above
+    from torchvision.datasets.folder import find_classes  # noqa: PLC0415 - slow
 
     unknown = sorted(set(find_classes(folder)[0]) - set(index))
     if unknown:
@@ -90,12 +93,12 @@ def _folder_test(folder: Path, index: dict[str, int], options: DatasetOptions) -
 def _folder_part(
     folder: Path, index: dict[str, int], options: DatasetOptions, *, allow_empty: bool = False
 ) -> Part:
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset  # noqa: PLC0415 - as above
+    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset  # noqa: PLC0415 - slow
 
     try:
         found = make_dataset(folder, index, extensions=IMG_EXTENSIONS, allow_empty=allow_empty)
     except FileNotFoundError as error:
-        raise ValueError(f"{folder}: expected images in every <class>/; {error}") from error
+        raise ValueError(f"{folder}: expected images in every <class>/; got: {error}") from error
     place, size = options.place, options.image_size
     threads = options.decode_threads or decoding_threads()
 
@@ -108,7 +111,7 @@ def _folder_part(
     def files(ids: Ids) -> ImageFiles:
         assert size is not None
         names = [found[i][0] for i in ids]
-        with ThreadPoolExecutor(threads) as pool:  # a network's answers take longer than asking
+        with ThreadPoolExecutor(threads) as pool:  # each size may take a network round trip
             sizes = np.fromiter(pool.map(os.path.getsize, names, chunksize=256), np.int64)
         return ImageFiles(
             root=place,
@@ -130,7 +133,7 @@ def _folder_part(
 def _read_in_threads(
     names: Sequence[str], image_size: int | None, threads: int, block: int = 256
 ) -> Iterator[tuple[str, Picture]]:
-    """Name and pixels of each file; blocks bound how far the threads run ahead."""
+    """Name and pixels of each file; the threads decode at most one block ahead."""
 
     def picture(name: str) -> tuple[str, Picture]:
         return name, decoded(name, contents(Path(name)), image_size)

@@ -1,12 +1,12 @@
-"""Options of datasets, without torch."""
+"""Options of datasets; nothing here imports torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 DATASETS = ("digits", "mnist", "cifar10", "cifar100", "parquet", "imagefolder", "imagenet")
-# Those of them that read images from folders.
+# Datasets that read images from folders.
 FOLDERS = ("imagefolder", "imagenet")
-# Beyond these a slip of the finger takes all memory: an image of 4,096 pixels squared is 48 MiB.
+# A larger size is probably a typo, and could take all memory: 4,096 x 4,096 pixels are 48 MiB.
 _LARGEST_IMAGE = 4096
 
 
@@ -17,19 +17,19 @@ class DatasetOptions:
     Args:
         name: ``digits``, ``mnist``, ``cifar10``, ``cifar100``, ``imagenet``, ``imagefolder`` or
             ``parquet``.
-        root: File or folder that holds the data, ``~`` allowed; a place, so not part of a run's
-            identity. ``data``, if left out; ``parquet`` and folders of images need one.
-        download: Fetch ``mnist``, ``cifar10`` or ``cifar100`` into ``root`` if absent.
-        subset: This many training samples, stratified by class; all, if left out.
-        data_seed: Draws the subset, the split and the batches that samples are scored in.
+        root: File or folder of the data; ``~`` is allowed. It is not part of a run's identity.
+            ``data`` if left out; ``parquet`` and folders of images need one.
+        download: Whether to fetch missing ``mnist``, ``cifar10`` or ``cifar100`` into ``root``.
+        subset: Number of training samples, stratified by class; all if left out.
+        data_seed: Seed of the subset, the split and the batches in which samples are scored.
         label_column: Column of a ``parquet`` source that holds the labels.
-        image_size: Resize the shorter side of a folder's images to this many pixels and crop the
-            centre; needed where sizes differ and where images are read from disk. 224 for
-            ``imagenet``, if left out.
-        cache: Folder for the decoded images of what is read from disk, ``true`` for ``cache``
-            in ``root``: written once, then read instead of the files. It changes no number.
-        decode_threads: Images that are decoded at a time; as many as there are CPUs, up to 16,
-            if left out. They change no number.
+        image_size: Size in pixels of images from folders: the shorter side is resized to it, and
+            the centre is cropped. Needed where sizes differ and where images are read from disk.
+            224 for ``imagenet`` if left out.
+        cache: Folder for decoded images, or ``true`` for ``cache`` in ``root``. Images on disk are
+            decoded once, then read from the cache. It changes no result.
+        decode_threads: Number of images decoded at the same time; if left out, the number of CPUs,
+            up to 16. It changes no result.
 
     Raises:
         ValueError: If the name is unknown, a number is out of range, or an option does not
@@ -84,7 +84,7 @@ class DatasetOptions:
 
     @property
     def cache_place(self) -> Path | None:
-        """The cache's folder as an absolute path; None for no cache."""
+        """Folder of the cache as an absolute path; None for no cache."""
         if isinstance(self.cache, str):
             return Path(self.cache).expanduser().absolute()
         return self.place / "cache" if self.cache else None

@@ -25,8 +25,8 @@ class _Shards:
     """The rows of one or more parquet files, read as one table.
 
     Args:
-        files: In the order of their rows.
-        schema: Of the first file.
+        files: Paths in the order of their rows.
+        schema: Schema of the first file.
     """
 
     files: Sequence[Path]
@@ -60,7 +60,7 @@ class _Shards:
         )
 
     def encoded(self, ids: Ids) -> Iterator[tuple[str, bytes | None]]:
-        """Name and encoded image of each of the ascending ids, a row group in memory at once."""
+        """Name and encoded image of each id; ids ascend. Only one row group is held in memory."""
         name, first = self.image_column(), 0
         for path in self.files:
             sizes = self._read(path, lambda file: group_sizes(file.metadata))
@@ -100,13 +100,14 @@ def _holds_numbers(kind: pa.DataType) -> bool:
     return lists and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))
 
 
-def _one_a_class(shards: _Shards, name: str, n_classes: int) -> bool:
-    """Whether every row's list may be people's votes for the classes."""
+def _one_per_class(shards: _Shards, name: str, n_classes: int) -> bool:
+    """Whether each row's list has one number per class, as people's votes have."""
     lengths = pc.list_value_length(shards.columns([name])[name])
     return bool(pc.all(pc.equal(lengths, n_classes), skip_nulls=False).as_py())
 
 
 def parquet(options: DatasetOptions) -> Source:
+    """Images in one parquet file, or in a folder with parts ``train`` and perhaps ``test``."""
     shards = _shards(_parquet_files(options.place, "train"))
     labels = _labels(shards, options.label_column)
     n_classes = int(labels.max()) + 1
@@ -114,7 +115,7 @@ def parquet(options: DatasetOptions) -> Source:
         f.name
         for f in shards.schema
         if (pa.types.is_integer(f.type) and f.name != options.label_column)
-        or (_holds_numbers(f.type) and _one_a_class(shards, f.name, n_classes))
+        or (_holds_numbers(f.type) and _one_per_class(shards, f.name, n_classes))
     ]
     table = shards.columns(extra).to_pandas(ignore_metadata=True) if extra else None
     has_test = options.place.is_dir() and _parquet_files(options.place, "test", needed=False)

@@ -1,4 +1,4 @@
-"""Parts of a training set: the hardest, the easiest, and random ones of the same classes."""
+"""Parts of a training set: the hardest or easiest samples, or random ones by class."""
 
 import dataclasses
 import hashlib
@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int64, Integer, Shaped
+from jaxtyping import Int64, Integer
 
 from hardness.data.datasets import Dataset
 from hardness.data.source import first_of_each_class
 from hardness.seeding import raw_bits
+from hardness.shapes import PerSample, of_samples
 
 Which = Literal["hardest", "easiest"]
 Positions = Int64[np.ndarray, " kept"]
@@ -28,25 +29,23 @@ def part_size(samples: int, keep: float) -> int:
     return max(1, math.floor(keep * samples + 0.5))
 
 
-def ranked_part(
-    hardness: Shaped[np.ndarray, "..."], keep: float, which: Which, *, seed: int = 0
-) -> Positions:
+def ranked_part(hardness: PerSample, keep: float, which: Which, *, seed: int = 0) -> Positions:
     """The hardest or the easiest share of the samples.
 
     Ties are broken by one seeded order of all samples. So the hardest of a small share are among
     the hardest of a larger one.
 
     Args:
-        hardness: Hardness of every sample; high is hard.
+        hardness: Score of every sample; a high score means hard.
         keep: Share of the samples to keep, above 0 and up to 1.
-        which: The end that is kept.
+        which: Whether to keep the hardest or the easiest samples.
         seed: Seed of the order among ties.
 
     Returns:
         Positions, ascending.
 
     Raises:
-        ValueError: If the share is out of range, a sample has no score, or the axes are others.
+        ValueError: If the share is out of range, a score is NaN, or there is not one axis.
 
     Example:
         >>> ranked_part(np.array([0.1, 0.9, 0.5, 0.3]), 0.5, "hardest").tolist()
@@ -54,12 +53,10 @@ def ranked_part(
     """
     if not 0 < keep <= 1:
         raise ValueError(f"keep: expected a share above 0, up to 1; got {keep}")
-    hardness = np.asarray(hardness, dtype=np.float64)  # an unsigned score would wrap below
-    if hardness.ndim != 1:
-        raise ValueError(f"expected hardness [samples]; got shape {hardness.shape}")
+    hardness = of_samples("hardness", hardness)
     if missing := int(np.isnan(hardness).sum()):
         raise ValueError(
-            f"expected a score of every sample; {missing} of {len(hardness)} have none"
+            f"expected a score for every sample; got none for {missing} of {len(hardness)}"
         )
     tie = raw_bits(len(hardness), seed, "pruning|ties")
     order = np.lexsort((tie, -hardness if which == "hardest" else hardness))
@@ -67,7 +64,7 @@ def ranked_part(
 
 
 def class_counts(labels: Integer[np.ndarray, " samples"], n_classes: int) -> tuple[int, ...]:
-    """How many samples each class has."""
+    """Number of samples in each class."""
     return tuple(np.bincount(labels, minlength=n_classes).tolist())
 
 
@@ -111,8 +108,8 @@ def positions_of(
 
     Args:
         dataset: The whole dataset, with its ``parts``.
-        part: ``ids``, the digest of one of the dataset's parts, or ``counts``, numbers by class of
-            samples that are drawn at random; None for all samples.
+        part: ``{"ids": digest}`` for one of the dataset's parts, ``{"counts": numbers}`` for random
+            samples with these class counts, or None for all samples.
         seed: Seed of the run, which draws the random samples.
     """
     if part is None:
@@ -123,7 +120,7 @@ def positions_of(
 
 
 def samples_in(dataset: Dataset, part: Mapping[str, Any] | None) -> int:
-    """Number of samples that a run trains on; ``part`` is that of ``positions_of``."""
+    """Number of samples that a run trains on; ``part`` is given as in ``positions_of``."""
     if part is None:
         return len(dataset.train)
     return len(dataset.parts[part["ids"]]) if "ids" in part else sum(part["counts"])
@@ -135,12 +132,7 @@ def digest_of(positions: Positions) -> str:
 
 
 def pruned(dataset: Dataset, positions: Positions | None) -> Dataset:
-    """A dataset with some of its training samples, which keep their ids; validation stays whole.
-
-    Args:
-        dataset: The whole dataset.
-        positions: Positions in its training samples; None for all of them.
-    """
+    """The dataset with only these training samples (None: all); ids and validation are kept."""
     if positions is None:
         return dataset
     return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""What every source of data offers: labels at hand, images on demand, stable sample ids."""
+"""The form in which every source gives its data: labels in memory, images read on demand."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ from torch import Tensor
 from hardness.data.image_files import ImageFiles, Picture
 
 MEMORY_LIMIT_GIB = 8.0
-# What a source says beside images and labels bears this prefix, so that no column is taken for
-# one of ours; numbers of classes among them are no degrees of hardness.
+# Prefix of a source's own columns, so that none is confused with ours. Integers in them may be
+# class numbers, which are no degrees of hardness.
 SOURCE = "source_"
+# Key of the random stream that draws images for mean and spread; 0 and 1 are in ``datasets``.
 MOMENTS = 2
 T = TypeVar("T")
 Ids = Int64[np.ndarray, " ids"]
@@ -27,9 +28,9 @@ class Samples:
     """Images with labels and ids, in one order.
 
     Args:
-        images: 0 is black, 255 full intensity. A tensor, or files that are decoded on demand.
-        labels: Indices of the classes trained on.
-        sample_ids: Positions in the untouched source, ascending.
+        images: Tensor, or files that are decoded on demand. 0 is black, 255 full intensity.
+        labels: Class indices to learn.
+        sample_ids: Positions in the unchanged source, ascending.
     """
 
     images: UInt8[Tensor, "samples channels height width"] | ImageFiles
@@ -56,13 +57,13 @@ class Samples:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Part:
-    """One part of a source: its labels at hand, its images read on demand.
+    """The training or test part of a source: labels in memory, images read on demand.
 
     Args:
-        labels: All of them.
-        pixels: Images ``[ids, channels, height, width]`` of the given ascending ids.
-        files: The same images left on disk; None where that cannot be.
-        on_disk: Never to be held in memory as a whole.
+        labels: Labels of all samples.
+        pixels: Function from ascending ids to images ``[ids, channels, height, width]``.
+        files: Function from ids to the same images left on disk; None if they are not in files.
+        on_disk: Whether the images must never be held in memory as a whole.
     """
 
     labels: Labels
@@ -73,7 +74,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Source:
-    """An untouched dataset; the test part is opened only where asked for."""
+    """An unchanged dataset; the test part is opened only when it is needed."""
 
     classes: tuple[str, ...]
     train: Part
@@ -90,15 +91,15 @@ def first_of_each_class(
     quotas: Int64[np.ndarray, " classes"],
     priorities: UInt64[np.ndarray, " samples"],
 ) -> Int64[np.ndarray, " chosen"]:
-    """Ascending positions of each class's ``quotas[class]`` samples of lowest priority.
+    """Ascending positions of the ``quotas[class]`` samples of lowest priority in each class.
 
     Args:
-        labels: Of all samples to choose from.
-        quotas: How many to take of each class; all, where there are no more.
-        priorities: A random number for each sample.
+        labels: Labels of all samples to choose from.
+        quotas: Number of samples to take from each class; a smaller class gives all it has.
+        priorities: Random number of each sample.
 
     Returns:
-        The same samples in any order that the others come in, and more of them for a larger quota.
+        Positions. A larger quota adds samples, and replaces none.
     """
     order = np.lexsort((priorities, labels))
     ordered = labels[order]
@@ -109,9 +110,9 @@ def first_of_each_class(
 def stack(
     pictures: Iterable[tuple[str, Picture]], n: int, place: str, sizes: str = "", memory: str = ""
 ) -> Images:
-    """One array of ``n`` pictures of one size; grey becomes RGB where any is RGB.
+    """One array of ``n`` pictures of one size; grey becomes RGB if any picture is RGB.
 
-    ``sizes`` and ``memory`` say what to do about too many of them.
+    ``sizes`` and ``memory`` are advice, added to the errors about unequal sizes and lack of memory.
     """
     stack, read = np.empty((0, 0, 0, 0), dtype=np.uint8), 0
     for row, (name, picture) in enumerate(pictures):
@@ -144,5 +145,6 @@ def _check_memory(n: int, shape: tuple[int, ...], place: str, advice: str) -> No
 
 
 def size(shape: Sequence[int]) -> str:
+    """Height and width, written as width x height."""
     height, width = shape
     return f"{width}x{height}"

@@ -1,1 +1,1 @@
-"""Networks, their options, and augmented views."""
+"""Networks, their options, and augmented views of images."""

@@ -1,9 +1,9 @@
-"""Batched augmentation on the device, with parameters drawn per sample.
+"""Augment a batch on the device, with random numbers drawn per sample.
 
-A sample's result depends on its pixels and its own row of uniform numbers alone, to the last bit,
-whatever batch it stands in. Hence two rules for the arithmetic: no fused operation (``add`` with
-``alpha``, ``lerp``, ``addcmul``) and no transcendental function, both of which may round another
-way at a tensor's tail, and no floating-point sum whose order could follow the batch's shape.
+A sample's result depends only on its pixels and its own row of uniform numbers, to the last bit,
+in every batch. So two things must not be used. Fused operations (``add`` with ``alpha``, ``lerp``,
+``addcmul``) and transcendental functions may round differently at the end of a tensor. The order of
+a floating-point sum could depend on the batch's shape.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch.nn.functional import grid_sample
 
 from hardness.models.options import Augmentation
 
-# Luma of ITU-R 601 as torchvision rounds it.
+# ITU-R 601 weights of grey, as torchvision rounds them.
 _LUMA = (0.2989, 0.587, 0.114)
 _RGB = 3
 
@@ -23,15 +23,15 @@ _RGB = 3
 def draw(
     options: Augmentation, n: int, generator: torch.Generator
 ) -> Float[Tensor, "samples parameters"]:
-    """Uniform numbers in [0, 1) for all samples at once, to be indexed by sample.
+    """Uniform numbers in [0, 1) for all samples at once.
 
     Args:
-        options: Whose operations.
-        n: How many samples.
-        generator: On the CPU; left untouched if no operation is on.
+        options: Operations that need random numbers.
+        n: Number of samples.
+        generator: Generator on the CPU; not advanced if no operation is on.
 
     Returns:
-        One row a sample, one column for each of `columns`.
+        One row per sample, with one column for each of ``options.columns``.
     """
     return torch.rand(n, len(options.columns), generator=generator)
 
@@ -45,17 +45,16 @@ def augment(
     """Augment a batch.
 
     Args:
-        options: Which operations.
+        options: Operations to apply.
         images: Intensities in [0, 1], or in 0..255 if uint8; never changed in place.
-        parameters: The batch's rows of `draw`.
+        parameters: Rows of `draw` for the samples of the batch.
 
     Returns:
-        Intensities in [0, 1], float32; the images themselves if they are such already and
-        no operation is on.
+        Intensities in [0, 1], float32. The input itself if it is float32 and no operation is on.
 
     Raises:
-        ValueError: If the parameters are another augmentation's, or ``pad`` reaches beyond
-            the image.
+        ValueError: If ``parameters`` belong to other operations, or ``pad`` is at least as large
+            as the image.
 
     Example:
         >>> options = Augmentation(pad=1, flip=0.5)
@@ -80,7 +79,7 @@ def augment(
 
 
 def _moved(options: Augmentation, images: Tensor, u: dict[str, Tensor]) -> Tensor:
-    """Shift, and flip unless the crop does it, by copying pixels."""
+    """Shift by copying pixels; flip too, unless the crop will do it."""
     flip = options.flip and not options.crop_scale
     if not (options.pad or flip):
         return images
@@ -106,13 +105,13 @@ def _shifted(options: Augmentation, positions: Tensor, u: Tensor, size: int) -> 
 
 
 def _cropped(options: Augmentation, images: Tensor, u: dict[str, Tensor]) -> Tensor:
-    """Crop, resize and flip through one affine grid, separable into its two axes."""
+    """Crop, resize and flip with one affine grid, computed per axis."""
     assert options.crop_scale is not None
     low, high = options.crop_scale
     pixels = images.shape[2:]
     area = low + (high - low) * u["area"]
-    # (7 + v) / (7 - v) for v from -1 to 1 runs from 3/4 to 4/3, its logarithm nearly linear;
-    # the bound keeps the longer side within the image.
+    # For v from -1 to 1, (7 + v) / (7 - v) goes from 3/4 to 4/3, and its logarithm is nearly
+    # linear. The bound keeps the longer side within the image.
     bound = (7 * (1 - area) / (1 + area)).clamp(0, 1)
     v = (2 * u["aspect"] - 1) * bound
     aspect = (7 + v) / (7 - v)
@@ -121,12 +120,12 @@ def _cropped(options: Augmentation, images: Tensor, u: dict[str, Tensor]) -> Ten
     x = _axis(pixels[1], width, u["left"], sign)[:, None, :]
     y = _axis(pixels[0], height, u["top"], 1.0)[:, :, None]
     grid = torch.stack((x.expand(-1, *pixels), y.expand(-1, *pixels)), dim=-1)
-    # "border", since zeros would darken an edge wherever rounding puts it a hair outside.
+    # With zeros instead of "border", rounding could darken the edges.
     return grid_sample(images, grid, padding_mode="border", align_corners=False).clamp_(0, 1)
 
 
 def _coloured(options: Augmentation, images: Tensor, u: dict[str, Tensor]) -> Tensor:
-    """Colour operations in place, on a copy: fresh memory costs more than the arithmetic."""
+    """Apply colour operations in place on one copy: new memory costs more than arithmetic."""
     if not (options.brightness or options.contrast or options.saturation or options.grayscale):
         return images
     factor = _factor(u["brightness"], options.brightness) if options.brightness else 1.0
@@ -142,7 +141,7 @@ def _coloured(options: Augmentation, images: Tensor, u: dict[str, Tensor]) -> Te
 
 
 def _axis(size: int, share: Tensor, u: Tensor, sign: Tensor | float) -> Tensor:
-    """Where the output's pixel centres lie in the input, -1 to 1 from edge to edge."""
+    """Positions of the output's pixel centres in the input, whose edges are at -1 and 1."""
     centres = (2 * torch.arange(size, device=share.device) + 1) / size - 1
     middle = (1 - share) * (2 * u - 1)
     return middle[:, None] + (share * sign)[:, None] * centres
@@ -165,6 +164,6 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _exact_mean(grey: Tensor) -> Tensor:
-    """Mean over pixels of intensities rounded to 2**-16: whole numbers add up in any order."""
+    """Mean intensity, rounded to 2**-16 per pixel so that the order of the sum has no effect."""
     total = (grey * 2**16).round_().sum((1, 2, 3), keepdim=True, dtype=torch.float64)
     return (total / (2**16 * math.prod(grey.shape[1:]))).to(grey.dtype)

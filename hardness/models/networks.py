@@ -1,4 +1,4 @@
-"""Networks by name, fresh or pretrained, each split into an encoder and a linear head."""
+"""Build networks by name, new or pretrained, each split into an encoder and a linear head."""
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ class Network(nn.Module):
 
     @property
     def width(self) -> int:
-        """Units of the embedding."""
+        """Number of units of the embedding."""
         return self.head.in_features
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Tensor:
@@ -37,16 +37,16 @@ class Network(nn.Module):
 def build(
     options: ModelOptions, *, image_shape: Sequence[int], n_classes: int, streams: Streams
 ) -> Network:
-    """A network on the CPU, what is not pretrained drawn from the ``weights`` stream.
+    """A network on the CPU; weights that are not pretrained come from the ``weights`` stream.
 
     Args:
-        options: Name and sizes.
+        options: Name and sizes of the network.
         image_shape: Channels, height and width.
-        n_classes: Width of the head.
-        streams: The run's random streams.
+        n_classes: Number of classes, the width of the head.
+        streams: Random streams of the run.
 
     Raises:
-        ValueError: If the images do not fit the network, or pretrained weights cannot be had.
+        ValueError: If the images do not fit the network, or pretrained weights cannot be loaded.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(streams.integer("weights"))
@@ -56,10 +56,10 @@ def build(
 
 
 def fetch(options: ModelOptions) -> Mapping[str, Tensor]:
-    """Pretrained weights, out of torch.hub's folder or into it.
+    """Pretrained weights from torch.hub's folder; missing ones are downloaded into it.
 
     Raises:
-        ValueError: If they are neither there nor to be had, or are damaged.
+        ValueError: If the weights are damaged, or missing and cannot be downloaded.
     """
     weights = weights_of(options.name, options.pretrained or True)
     where = f"{options.name}: expected the weights {weights.name} at {options.weights_file}"
@@ -68,11 +68,11 @@ def fetch(options: ModelOptions) -> Mapping[str, Tensor]:
             weights.url, progress=False, check_hash=True, weights_only=True
         )
     except OSError as error:
-        # Without a network every attempt of every worker would fail alike.
-        raise ValueError(f"{where}, or a network to fetch them; {error}") from error
+        # Without a network, every further attempt would fail too: so this must not be retried.
+        raise ValueError(f"{where}, or a network to fetch them; got {error}") from error
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"{where} to be whole; {reason}") from error
+        raise ValueError(f"{where} to be whole; got {reason}") from error
 
 
 def _mlp(options: ModelOptions, image_shape: Sequence[int], n_classes: int) -> Network:
@@ -106,7 +106,7 @@ def _small_cnn(options: ModelOptions, image_shape: Sequence[int], n_classes: int
 
 def _resnet18_cifar(_options: ModelOptions, image_shape: Sequence[int], n_classes: int) -> Network:
     network = torchvision.models.resnet18(num_classes=n_classes)
-    # At 32 pixels the ImageNet stem would leave a single pixel for the last stage.
+    # On 32 pixels, the ImageNet stem would leave only one pixel for the last stage.
     network.conv1 = nn.Conv2d(image_shape[0], 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.maxpool = nn.Identity()
@@ -145,16 +145,16 @@ def _load(network: nn.Module, state: Mapping[str, Tensor], options: ModelOptions
 
 
 def _split(network: nn.Module, name: str, n_classes: int) -> Network:
-    """Take the last linear layer off a classifier and make it the head."""
+    """Split the last linear layer off a classifier, as the head."""
     linear = [(path, m) for path, m in network.named_modules() if isinstance(m, nn.Linear)]
     if not linear or linear[-1][1].out_features != n_classes:
-        raise ValueError(f"{name}: expected a classifier that ends in a linear layer")
+        raise ValueError(f"{name}: expected a classifier that ends in a linear layer; got none")
     path, head = linear[-1]
     network.set_submodule(path, nn.Identity())
     return Network(network, head)
 
 
-# In training their auxiliary heads would return tuples instead of an embedding.
+# In training mode, auxiliary heads would make these networks return tuples.
 _AUXILIARY = ("googlenet", "inception_v3")
 _BUILDERS: dict[str, Callable[[ModelOptions, Sequence[int], int], Network]] = {
     "mlp": _mlp,

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-# The networks that are not torchvision's.
+# Networks of our own, in addition to torchvision's.
 MODELS = ("mlp", "small_cnn", "resnet18_cifar")
 _WIDEST = 65_536
-# Operations of an augmentation, in order, and the uniform numbers that each takes of a sample.
+# Operations of an augmentation, in order, and the uniform numbers that each needs per sample.
 _COLUMNS = {
     "pad": ("shift_y", "shift_x"),
     "crop_scale": ("area", "aspect", "top", "left"),
@@ -25,15 +25,15 @@ class ModelOptions:
     """What an experiment file says under ``model:``.
 
     Args:
-        name: ``mlp``, ``small_cnn``, ``resnet18_cifar`` or a torchvision classifier's name.
-        width: Units of the hidden layers (``mlp``, default 128) or channels of the first
-            convolution (``small_cnn``, default 16); the others have none.
+        name: ``mlp``, ``small_cnn``, ``resnet18_cifar`` or the name of a torchvision classifier.
+        width: Number of units in the hidden layers (``mlp``, default 128) or of channels in the
+            first convolution (``small_cnn``, default 16). Not allowed for other networks.
         dropout: Share of units dropped before the head of ``mlp`` and ``small_cnn``.
-        pretrained: Start from torchvision's weights: ``true`` for its best, or a name such as
-            ``IMAGENET1K_V1``. They are looked for where torch.hub keeps its files
-            (``$TORCH_HOME/hub/checkpoints``), and fetched once if absent. A head for another
-            number of classes than theirs is drawn afresh. Images are normalised by the mean and
-            spread of the dataset at hand, not by ImageNet's.
+        pretrained: Weights of torchvision to start from: ``true`` for the best, or a name such as
+            ``IMAGENET1K_V1``; none if left out. Missing files are downloaded once into the folder
+            of torch.hub (``$TORCH_HOME/hub/checkpoints``). The head is drawn at random if the
+            number of classes differs. Images are normalised by the mean and standard deviation
+            of the dataset, not of ImageNet.
 
     Raises:
         ValueError: If the name is unknown or a number is out of range.
@@ -64,13 +64,13 @@ class ModelOptions:
 
     @property
     def weights_file(self) -> Path | None:
-        """Where torch.hub keeps the pretrained weights, there or not; None for a fresh network."""
+        """Path in torch.hub's folder, which may not exist yet; None if not pretrained."""
         if not self.pretrained:
             return None
         return Path(_torchvision().weights_file(self.name, self.pretrained))
 
     def named(self) -> "ModelOptions":
-        """The same with the name of the pretrained weights: the best may be others one day."""
+        """The same options with the name of the weights, since torchvision's best may change."""
         if not self.pretrained:
             return replace(self, pretrained=None)
         return replace(self, pretrained=_torchvision().weights_of(self.name, self.pretrained).name)
@@ -78,20 +78,21 @@ class ModelOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """Which operations, and how strong; all off by default. They apply in the order below.
+    """Operations and their strengths; all are off by default. They apply in the order below.
 
     Args:
-        pad: Shift by whole pixels, ``-pad`` to ``pad`` along each axis, edges filled by
-            reflection; the same as padding by reflection and cropping at random.
-        crop_scale: Smallest and largest share of the area of a random crop, resized to the
-            whole image (bilinear). Its aspect, relative to the image's, lies between 3/4 and
-            4/3, log-uniform to within 1 %, as far as a crop of that area fits.
+        pad: Largest random shift in whole pixels, along each axis. Edges are filled by reflection,
+            so it equals padding by reflection and a random crop.
+        crop_scale: Smallest and largest share of the image's area in a random crop, which is then
+            resized to the image (bilinear). Its aspect ratio, relative to the image's, lies
+            between 3/4 and 4/3 as far as the crop fits, and is log-uniform to within 1 %.
         flip: Probability of a horizontal flip.
-        brightness: Intensities are multiplied by a factor from ``1 - brightness`` (not below 0)
-            to ``1 + brightness``.
-        contrast: Likewise for the distance to the image's mean grey.
-        saturation: Likewise for the distance to each pixel's grey; skipped unless RGB.
-        grayscale: Probability of replacing colours by grey; skipped unless RGB.
+        brightness: Strength of brightness changes: intensities are multiplied by a factor from
+            ``1 - brightness`` (not below 0) to ``1 + brightness``.
+        contrast: Strength of contrast changes: the same for the distance to the mean grey.
+        saturation: Strength of saturation changes: the same for the distance to each pixel's grey.
+            Skipped unless images are RGB.
+        grayscale: Probability of replacing colours by grey. Skipped unless images are RGB.
 
     Raises:
         ValueError: If a number is out of range.
@@ -126,12 +127,12 @@ class Augmentation:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the parameters, none for an operation that is off."""
+        """Names of the random numbers per sample; operations that are off need none."""
         return tuple(c for name, group in _COLUMNS.items() if getattr(self, name) for c in group)
 
 
 def _torchvision() -> ModuleType:
-    """What torchvision offers; it loads only where a name is none of ours."""
+    """Our list of torchvision's names; loaded only for a network that is not ours."""
     from hardness.models import torchvision_names  # noqa: PLC0415
 
     return torchvision_names

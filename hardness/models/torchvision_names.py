@@ -13,14 +13,10 @@ def classifiers() -> list[str]:
 
 
 def weights_of(name: str, pretrained: bool | str) -> Any:
-    """The member of torchvision's enumeration of weights that is meant.
-
-    Args:
-        name: Name of a network.
-        pretrained: Name of its weights, or True for torchvision's best.
+    """Weights of a network, as torchvision's enum member; the best if ``pretrained`` is True.
 
     Raises:
-        ValueError: If the network is none of torchvision's, or has no such weights.
+        ValueError: If the network is not torchvision's, or has no such weights.
     """
     if name not in classifiers():
         raise ValueError(f"pretrained: expected only with torchvision's classifiers; got {name}")
@@ -36,6 +32,6 @@ def weights_of(name: str, pretrained: bool | str) -> Any:
 
 
 def weights_file(name: str, pretrained: bool | str) -> Path:
-    """Where torch.hub keeps pretrained weights, there or not."""
+    """Path of pretrained weights in torch.hub's folder, which may not exist yet."""
     url = weights_of(name, pretrained).url
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]

@@ -1,1 +1,1 @@
-"""Known hardness, put into the training samples, and where it is."""
+"""Known hardness that is put into training samples, with a record of where it is."""

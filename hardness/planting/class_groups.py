@@ -1,4 +1,4 @@
-"""Superclasses of known datasets, and the classes of theirs that people take for one another."""
+"""Superclasses of known datasets, and pairs of classes that are often confused."""
 
 _CIFAR10 = {
     "animal": "bird cat deer dog frog horse",
@@ -26,7 +26,7 @@ _CIFAR100 = {
     "vehicles_1": "bicycle bus motorcycle pickup_truck train",
     "vehicles_2": "lawn_mower rocket streetcar tank tractor",
 }
-# CIFAR-100's own, by Krizhevsky (2009); CIFAR-10 has none of its own.
+# Those of CIFAR-100 are by Krizhevsky (2009). CIFAR-10 defines none, so its two are ours.
 SUPERCLASSES: dict[str, dict[str, tuple[str, ...]]] = {
     name: {coarse: tuple(fine.split()) for coarse, fine in groups.items()}
     for name, groups in (("cifar10", _CIFAR10), ("cifar100", _CIFAR100))
@@ -40,7 +40,7 @@ CONFUSED: dict[str, dict[str, str]] = {
         "cat": "dog",
         "dog": "cat",
     },
-    # torchvision's names of MNIST's classes: 2 to 7, 3 to 8, 5 and 6 to each other, 7 to 1.
+    # The keys are torchvision's class names.
     "mnist": {
         "2 - two": "7 - seven",
         "3 - three": "8 - eight",

@@ -1,7 +1,7 @@
-"""Distorted images in uint8: what a camera, a scanner or a careless crop does before training.
+"""Distort uint8 images, as a camera, a scanner or a careless crop would.
 
-Everything happens to pixel values from 0 to 255, before the one transform that all images go
-through, so that no distorted image leaves the range or the resolution of the others.
+Distortions work on pixel values from 0 to 255, before the images are normalised. So a distorted
+image has the same range and resolution as the others. Results are rounded to whole intensities.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _Images = UInt8[Tensor, "images channels height width"]
-# ITU-R 601: the weights with which PIL turns colours into grey.
+# ITU-R 601 weights, with which PIL turns colours into grey.
 _GREY = (0.299, 0.587, 0.114)
 
 
@@ -20,11 +20,8 @@ def blurred(images: _Images, sigma: float) -> _Images:
     """Gaussian blur, reflected at the edges.
 
     Args:
-        images: What to blur.
+        images: Images to blur.
         sigma: Standard deviation in pixels.
-
-    Returns:
-        Rounded to whole intensities.
 
     Example:
         >>> point = torch.zeros(1, 1, 3, 3, dtype=torch.uint8)
@@ -41,15 +38,12 @@ def blurred(images: _Images, sigma: float) -> _Images:
 def noisy(
     images: _Images, sigma: float, normal: Float64[np.ndarray, "images channels height width"]
 ) -> _Images:
-    """Independent Gaussian noise on every number, cut off at 0 and 255.
+    """Independent Gaussian noise on every pixel value, clipped to 0..255.
 
     Args:
-        images: What to disturb.
-        sigma: Standard deviation in intensities, of 255.
-        normal: One standard normal number for each.
-
-    Returns:
-        Rounded to whole intensities.
+        images: Images to add noise to.
+        sigma: Standard deviation on the scale from 0 to 255.
+        normal: Standard normal number for each pixel value.
 
     Example:
         >>> grey = torch.full((1, 1, 1, 3), 100, dtype=torch.uint8)
@@ -63,12 +57,12 @@ def mixed(images: _Images, others: _Images, share: float) -> _Images:
     """Convex mix of each image with another one.
 
     Args:
-        images: What to mix.
-        others: One partner each.
+        images: Images to mix.
+        others: Partner of each image.
         share: Weight of the partner.
 
     Returns:
-        ``(1 - share) * images + share * others``, rounded to whole intensities.
+        ``(1 - share) * images + share * others``.
 
     Example:
         >>> black, white = (torch.full((1, 1, 1, 1), v, dtype=torch.uint8) for v in (0, 255))
@@ -83,19 +77,16 @@ def windowed(
     size: Float[Tensor, " images"],
     center: Float[Tensor, "images 2"],
 ) -> _Images:
-    """What a square window shows of each image, stretched to the whole image (bilinear).
+    """Content of a window on each image, resized to the image's size (bilinear).
 
-    A window larger than the image makes its content small, a smaller one crops it, one beside
-    the middle shifts it. Beyond the edge the edge's pixels go on.
+    A window larger than the image shrinks the content, a smaller one crops it, and one off the
+    middle shifts it. Outside the image, the pixels of its edge are repeated.
 
     Args:
-        images: What to look at.
-        size: Side of each window; 1 is the image's.
-        center: Horizontal and vertical middle of each window; 0 is the image's, -1 and 1 its
-            edges.
-
-    Returns:
-        Of the same size, rounded to whole intensities.
+        images: Images to look at.
+        size: Side of each window as a multiple of the image's side.
+        center: Horizontal and vertical middle of each window; 0 is the image's middle, -1 and 1
+            are its edges.
 
     Example:
         >>> ramp = torch.tensor([[[[0, 50, 100, 150]]]], dtype=torch.uint8)
@@ -123,10 +114,10 @@ def negative(images: _Images) -> _Images:
 
 
 def turned(images: _Images) -> _Images:
-    """A quarter turn counterclockwise of square images.
+    """Square images after a counterclockwise quarter turn.
 
     Raises:
-        ValueError: If they are not square.
+        ValueError: If the images are not square.
 
     Example:
         >>> turned(torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)).tolist()
@@ -141,19 +132,19 @@ def turned(images: _Images) -> _Images:
 def fitted(
     images: UInt8[Tensor, "images _ _ _"], channels: int, height: int, width: int
 ) -> UInt8[Tensor, "images {channels} {height} {width}"]:
-    """Images of another dataset in the size and with the channels of this one.
+    """Images of another dataset, with the size and channels of this one.
 
     Args:
-        images: Of any size, grey or RGB.
-        channels: 1 or 3.
-        height: In pixels.
-        width: In pixels.
+        images: Images of any size, grey or RGB.
+        channels: Number of channels to return, 1 or 3.
+        height: Height to return, in pixels.
+        width: Width to return, in pixels.
 
     Returns:
-        Scaled with antialiasing; grey repeated, or colours turned into grey.
+        Images scaled with antialiasing, with grey repeated or colours turned into grey.
 
     Raises:
-        ValueError: If channels cannot be made equal.
+        ValueError: If ``images`` or ``channels`` have neither 1 nor 3 channels.
     """
     got = images.shape[1]
     if {got, channels} - {1, 3}:

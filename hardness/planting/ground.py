@@ -1,4 +1,4 @@
-"""The samples that are planted into, and the random draws that choose among them."""
+"""The training samples while they are changed, and the random draws that choose among them."""
 
 import dataclasses
 import math
@@ -25,10 +25,10 @@ IMAGE, LABEL = "image", "label"
 
 
 def share_of(rate: float, n: int) -> int:
-    """A share of ``n``, rounded down; the share is the decimal number that was written.
+    """A share of ``n``, rounded down, computed exactly from the decimal digits of the share.
 
     Raises:
-        ValueError: If that is none.
+        ValueError: If the result is 0.
 
     Example:
         >>> share_of(0.29, 100), int(0.29 * 100)
@@ -42,61 +42,62 @@ def share_of(rate: float, n: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Draws:
-    """Random numbers of one kind under one seed, each purpose a stream of its own."""
+    """Random numbers for one kind of planting and one seed; each purpose has its own stream."""
 
     kind: str
     seed: int
     ids: Int64[np.ndarray, " samples"]
 
     def raw(self, purpose: str, n: int, *key: int) -> UInt64[np.ndarray, " {n}"]:
-        """The stream's first 64-bit numbers."""
+        """The first 64-bit numbers of a stream."""
         return raw_bits(n, self.seed, f"{self.kind}|{purpose}", *key)
 
     def of_rows(self, purpose: str) -> UInt64[np.ndarray, " samples"]:
-        """One number a row, which depends on the row's sample id alone."""
+        """One 64-bit number per row; it depends only on the row's sample id."""
         return self.raw(purpose, int(self.ids.max(initial=-1)) + 1)[self.ids]
 
     def below(self, purpose: str, bound: Any) -> Int64[np.ndarray, " samples"]:
-        """One whole number a row, from 0 to below a bound (or one bound a row)."""
+        """One integer per row, at least 0 and below ``bound``, which may differ by row."""
         return (self.of_rows(purpose) % np.asarray(bound).astype(np.uint64)).astype(np.int64)
 
     def uniform(self, purpose: str) -> Float64[np.ndarray, " samples"]:
-        """One number a row, inside the interval from 0 to 1."""
+        """One number per row, above 0 and below 1."""
         return inside(self.of_rows(purpose))
 
     def normal(
         self, purpose: str, rows: Rows, shape: torch.Size
     ) -> Float64[np.ndarray, "rows channels height width"]:
-        """Standard normal numbers in the shape of each of these rows' images."""
+        """Standard normal numbers for the images of these rows, each image of this shape."""
         n = math.prod(shape)
         raw = [self.raw(purpose, n, int(i)) for i in self.ids[rows]]
         return special.ndtri(inside(np.array(raw, dtype=np.uint64))).reshape(-1, *shape)
 
 
 def inside(raw: UInt64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
-    """Random bits as numbers between 0 and 1, never one of them."""
+    """Random bits as numbers above 0 and below 1."""
     return ((raw >> np.uint64(12)) + 0.5) * 2.0**-52
 
 
 class Ground:
-    """The training rows while they are planted."""
+    """The training rows (samples) while kinds of hardness are planted into them."""
 
     def __init__(self, dataset: Dataset, plan: Planting, far: Dataset | None) -> None:
         self.dataset, self.overlap, self.far = dataset, plan.overlap, far
         self.classes = dataset.classes
-        # The class to learn that each of the dataset's classes belongs to.
+        # For each class of the dataset, the class (or superclass) that is learned.
         self.groups = np.arange(len(dataset.classes))
         self.subgroup = False
         self.begin(dataset.train, dataset.columns)
 
     def keep(self, rows: Rows) -> None:
-        """Go on with these rows alone, of which nothing is planted yet."""
+        """Drop all other rows, before anything is planted."""
         self.begin(
             self.source.take(torch.from_numpy(rows)),
             self.columns.iloc[rows].reset_index(drop=True),
         )
 
     def begin(self, source: Samples, columns: pd.DataFrame) -> None:
+        """Start with these samples and their table of columns, nothing planted."""
         self.source, self.columns = source, columns
         self.given = self.source.labels.numpy()
         self.true_labels = self.groups[self.given]
@@ -110,6 +111,7 @@ class Ground:
         return len(self.given)
 
     def draws(self, kind: str, seed: int | None) -> Draws:
+        """Random numbers for a kind; the dataset's ``data_seed`` is used if there is no seed."""
         return Draws(
             kind=kind,
             seed=self.dataset.data_seed if seed is None else seed,
@@ -117,7 +119,7 @@ class Ground:
         )
 
     def choose(self, draws: Draws, count: int, able: _Mask, targets: Iterable[str]) -> Rows:
-        """So many free rows out of those that are able, ascending; those of lowest priority."""
+        """``count`` random rows, ascending, that are eligible and whose targets are all free."""
         free = np.flatnonzero(np.logical_and.reduce([able, *(self.free[t] for t in targets)]))
         if count > len(free):
             raise ValueError(
@@ -127,37 +129,39 @@ class Ground:
         return np.sort(free[order[:count]])
 
     def reserve(self, rows: Rows, targets: Iterable[str]) -> None:
-        """Keep other kinds away from these rows' images or labels, or from all of the rows."""
+        """Keep other kinds from these targets of the rows; without overlap, from the whole rows."""
         for target in targets if self.overlap else self.free:
             self.free[target][rows] = False
 
     def mark(self, kind: str, rows: Rows, truth: _Mask | None = None) -> None:
-        """Write down the rows that a kind hit, and its truth if that is not the same."""
+        """Record the rows that a kind changed, and its truth if that differs from them."""
         self.hits[kind] = self.mask(rows)
         self.truth[kind] = self.hits[kind] if truth is None else truth
 
     def mask(self, rows: Rows) -> _Mask:
+        """True at these rows, False elsewhere."""
         mask = np.zeros(len(self), dtype=bool)
         mask[rows] = True
         return mask
 
     def relabel(self, kind: str, rows: Rows, labels: Int64[np.ndarray, " rows"]) -> None:
+        """Give these rows wrong labels, and record that a kind did so."""
         assert (labels != self.true_labels[rows]).all()
         self.labels[rows] = labels
         self.reserve(rows, (LABEL,))
         self.mark(kind, rows)
 
     def images(self, rows: Rows) -> UInt8[Tensor, "rows channels height width"]:
-        """These rows' images as they came, whatever is planted."""
+        """Images of these rows, before anything is planted."""
         if not isinstance(self.source.images, Tensor):
             raise ValueError(  # noqa: TRY004 - it is the user's choice of dataset, not a type
-                "expected images in memory; got images that are read from disk, of which labels "
-                "alone can be planted"
+                "expected images in memory; got images that are read from disk, of which only "
+                "the labels can be changed"
             )
         return self.source.images[torch.from_numpy(rows)]
 
     def column(self, name: str) -> Shaped[np.ndarray, "samples ..."]:
-        """A column of the source, numbers or one list of numbers a row."""
+        """A column of the source, with a number or a list of numbers in each row."""
         known = [c.removeprefix(SOURCE) for c in map(str, self.columns) if c.startswith(SOURCE)]
         if name not in known:
             raise ValueError(
@@ -167,7 +171,7 @@ class Ground:
         return np.array(self.columns[SOURCE + name].tolist())
 
     def people(self, name: str) -> Int64[np.ndarray, " samples"]:
-        """A column of labels, of the classes that are learned."""
+        """A column of labels, turned into the classes that are learned."""
         given = self.column(name)
         fit = given.ndim == 1 and np.isin(given, range(len(self.groups))).all()
         if not fit:
@@ -177,7 +181,7 @@ class Ground:
         return self.groups[given.astype(np.int64)]
 
     def planted(self) -> Dataset:
-        """The dataset with all that was planted and the truth beside it."""
+        """The dataset with the changed samples, and the truth in its columns."""
         images, held = self.source.images, self.dataset.validation
         if self.patches:
             assert isinstance(images, Tensor)
@@ -213,7 +217,7 @@ class Ground:
 
 
 def class_number(name: str | int, classes: tuple[str, ...], key: str) -> int:
-    """A class by its name, else by its number."""
+    """Number of a class that is given by its name or, if no name fits, by its number."""
     text = str(name)
     if text in classes:
         return classes.index(text)
@@ -229,7 +233,7 @@ def lowest(
     quotas: Int64[np.ndarray, " classes"],
     priorities: UInt64[np.ndarray, " samples"],
 ) -> Rows:
-    """Of the rows that are able, each class's ``quotas[class]`` of lowest priority, ascending."""
+    """Ascending eligible rows: in each class, the ``quotas[class]`` rows of lowest priority."""
     at = np.flatnonzero(able)
     return at[first_of_each_class(labels[at], quotas, priorities[at])]
 
@@ -237,7 +241,7 @@ def lowest(
 def drawn(
     ground: Ground, kind: str, options: Drawn, target: str, able: _Mask | None = None
 ) -> tuple[Draws, Rows]:
-    """A kind's random numbers and its rows: a share of those that are able, or of all."""
+    """Random numbers and rows for a kind: a share of the eligible rows; all rows are by default."""
     draws = ground.draws(kind, options.seed)
     able = np.ones(len(ground), dtype=bool) if able is None else able
     count = share_of(options.rate, int(able.sum()))

@@ -1,4 +1,4 @@
-"""Blurred, noisy, mixed, foreign, badly framed and copied images."""
+"""Kinds that change images: blurred, noisy, mixed, foreign, badly framed and copied ones."""
 
 import numpy as np
 import torch
@@ -19,11 +19,13 @@ from hardness.planting.options import (
 
 
 def noise_image_blur(ground: Ground, kind: str, options: ImageBlur) -> None:
+    """Blur images."""
     _, rows = drawn(ground, kind, options, IMAGE)
     _repaint(ground, kind, rows, distortion.blurred(ground.images(rows), options.sigma))
 
 
 def noise_image_gaussian(ground: Ground, kind: str, options: ImageGaussian) -> None:
+    """Add Gaussian noise to images."""
     draws, rows = drawn(ground, kind, options, IMAGE)
     images = ground.images(rows)
     normal = draws.normal("noise", rows, images.shape[1:])
@@ -31,6 +33,7 @@ def noise_image_gaussian(ground: Ground, kind: str, options: ImageGaussian) -> N
 
 
 def noise_image_mix(ground: Ground, kind: str, options: ImageMix) -> None:
+    """Mix images with images of other classes."""
     draws, rows = drawn(ground, kind, options, IMAGE)
     partners = _of_another_class(ground.true_labels, draws)[rows]
     mix = distortion.mixed(ground.images(rows), ground.images(partners), options.share)
@@ -38,7 +41,7 @@ def noise_image_mix(ground: Ground, kind: str, options: ImageMix) -> None:
 
 
 def _of_another_class(labels: Int64[np.ndarray, " samples"], draws: Draws) -> Rows:
-    """For each row one of all the rows of other classes."""
+    """For each row, a random row of another class."""
     counts = np.bincount(labels)
     others = len(labels) - counts
     if not others[labels].all():
@@ -51,12 +54,14 @@ def _of_another_class(labels: Int64[np.ndarray, " samples"], draws: Draws) -> Ro
 
 
 def ood_near(ground: Ground, kind: str, options: OodNear) -> None:
+    """Invert or rotate images."""
     shift = {"invert": distortion.negative, "rotate": distortion.turned}[options.shift]
     _, rows = drawn(ground, kind, options, IMAGE)
     _repaint(ground, kind, rows, shift(ground.images(rows)))
 
 
 def ood_far(ground: Ground, kind: str, options: OodFar) -> None:
+    """Replace images by images of another dataset."""
     draws, rows = drawn(ground, kind, options, IMAGE)
     if ground.far is None or ground.far.name != options.dataset.name:
         raise ValueError(f"dataset: expected {options.dataset.name}; got another one or none")
@@ -70,13 +75,14 @@ def ood_far(ground: Ground, kind: str, options: OodFar) -> None:
         raise ValueError(f"dataset: expected at least {len(rows)} training samples; got {len(far)}")
     shape = ground.images(rows).shape[1:]
     sources = np.argsort(draws.raw("source", len(far)), kind="stable")[: len(rows)]
-    # In the order of drawing, so that a larger rate leaves these rows their images.
+    # In the order of drawing, so that these rows get the same images at a larger rate.
     rows = rows[np.argsort(draws.of_rows("choice")[rows], kind="stable")]
     images = distortion.fitted(far.read(torch.from_numpy(sources)), *shape)
     _repaint(ground, kind, rows, images)
 
 
 def atypical(ground: Ground, kind: str, options: Atypical) -> None:
+    """Zoom out of, shift or crop images."""
     draws, rows = drawn(ground, kind, options, IMAGE)
     size, center = np.ones(len(ground)), np.zeros((len(ground), 2))
     on = {"zoom": options.zoom > 1, "shift": options.shift > 0, "crop": options.crop < 1}
@@ -97,9 +103,10 @@ def atypical(ground: Ground, kind: str, options: Atypical) -> None:
 
 
 def duplicate(ground: Ground, kind: str, options: Duplicate) -> None:
+    """Replace images by copies of others of the same class."""
     draws = ground.draws(kind, options.seed)
     count = share_of(options.rate, len(ground))
-    # Whoever is copied must stay as it is, so half of a class's free rows at most are copies.
+    # The original must stay unchanged, so at most half of a class's free rows become copies.
     free = np.logical_and(*ground.free.values())
     labels = ground.true_labels
     halves = np.bincount(labels[free], minlength=len(ground.classes)) // 2
@@ -116,7 +123,7 @@ def duplicate(ground: Ground, kind: str, options: Duplicate) -> None:
     ground.patches.append((rows, images))
     for both in (rows, sources):
         ground.reserve(both, (IMAGE, LABEL))
-    # Nothing but the sample id tells a copy from the original.
+    # Only the sample id distinguishes a copy from its original, so the truth marks both.
     ground.mark(kind, rows, ground.mask(np.concatenate([rows, sources])))
 
 

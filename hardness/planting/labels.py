@@ -1,4 +1,4 @@
-"""Wrong labels, drawn or by people."""
+"""Kinds that change labels: wrong labels, drawn at random or given by people."""
 
 import math
 from collections.abc import Mapping
@@ -12,18 +12,21 @@ from hardness.planting.ground import LABEL, Draws, Ground, class_number, drawn, 
 from hardness.planting.options import Drawn, HumanLabels, HumanVotes, NoiseAsymmetric, NoiseHuman
 
 
-def several_channels(ground: Ground) -> int:
+def class_count(ground: Ground) -> int:
+    """Number of classes; fewer than two are refused."""
     if len(ground.classes) < 2:  # noqa: PLR2004
         raise ValueError(f"expected at least 2 classes; got {len(ground.classes)}")
     return len(ground.classes)
 
 
 def human_labels(ground: Ground, _kind: str, options: HumanLabels) -> None:
+    """Record as truth how many people's labels are wrong."""
     wrong = [ground.people(column) != ground.true_labels for column in options.columns]
     ground.truth["human_errors"] = np.sum(wrong, axis=0).astype(np.float64)
 
 
 def human_votes(ground: Ground, _kind: str, options: HumanVotes) -> None:
+    """Record as truth the entropy of people's votes and their share against the label."""
     counts = ground.column(options.column)
     if counts.ndim == 1 or counts.shape[1] != len(ground.groups) or not (counts >= 0).all():
         raise ValueError(
@@ -35,12 +38,13 @@ def human_votes(ground: Ground, _kind: str, options: HumanVotes) -> None:
     asked = total > 0
     shares = np.full_like(votes, math.nan)
     shares[asked] = votes[asked] / total[asked, None]
-    # Sorted, so that the same votes for other classes give the same bits, which is a tie.
+    # Sorted, so that the same vote counts in another order of classes give exactly equal sums.
     ground.truth["human_entropy"] = special.entr(np.sort(shares, axis=1)).sum(axis=1)
     ground.truth["human_disagreement"] = 1 - shares[np.arange(len(ground)), ground.true_labels]
 
 
 def noise_human(ground: Ground, kind: str, options: NoiseHuman) -> None:
+    """Replace labels by people's labels."""
     labels = ground.people(options.column)
     rows = np.flatnonzero(labels != ground.true_labels)
     if not len(rows):
@@ -49,21 +53,24 @@ def noise_human(ground: Ground, kind: str, options: NoiseHuman) -> None:
 
 
 def noise_symmetric(ground: Ground, kind: str, options: Drawn) -> None:
-    n_classes = several_channels(ground)
+    """Replace labels by any other class, each equally likely."""
+    n_classes = class_count(ground)
     draws, rows = drawn(ground, kind, options, LABEL)
-    # One to C - 1 classes further: never the true one, each other one alike.
+    # Adding 1 to C - 1, modulo C, never gives the true class.
     further = 1 + draws.below("label", n_classes - 1)
     ground.relabel(kind, rows, (ground.true_labels + further)[rows] % n_classes)
 
 
 def noise_pair(ground: Ground, kind: str, options: Drawn) -> None:
-    n_classes = several_channels(ground)
+    """Replace labels by the next class; the first class follows the last."""
+    n_classes = class_count(ground)
     _, rows = drawn(ground, kind, options, LABEL)
     ground.relabel(kind, rows, (ground.true_labels[rows] + 1) % n_classes)
 
 
 def noise_adjacent(ground: Ground, kind: str, options: Drawn) -> None:
-    n_classes = several_channels(ground)
+    """Replace labels by the class before or after; the first and last are no neighbors."""
+    n_classes = class_count(ground)
     draws, rows = drawn(ground, kind, options, LABEL)
     true = ground.true_labels
     up = np.where(true == 0, 1, np.where(true == n_classes - 1, 0, draws.below("label", 2)))
@@ -71,7 +78,8 @@ def noise_adjacent(ground: Ground, kind: str, options: Drawn) -> None:
 
 
 def noise_asymmetric(ground: Ground, kind: str, options: NoiseAsymmetric) -> None:
-    several_channels(ground)
+    """Replace labels by classes that are often confused with the true one."""
+    class_count(ground)
     if options.concentration is None:
         taken_for = _taken_for(options.classes, ground)
         _, rows = drawn(ground, kind, options, LABEL, taken_for[ground.true_labels] >= 0)
@@ -79,7 +87,7 @@ def noise_asymmetric(ground: Ground, kind: str, options: NoiseAsymmetric) -> Non
         return
     draws, rows = drawn(ground, kind, options, LABEL)
     mistakes = _mistakes(draws, len(ground.classes), options.concentration)
-    # The first class at which the cumulated share exceeds the number: never one of share 0.
+    # The first class whose cumulated share exceeds the number never has a share of 0.
     exceeds = mistakes[ground.true_labels] > draws.uniform("label")[:, None]
     ground.relabel(kind, rows, exceeds.argmax(axis=1)[rows])
 
@@ -87,12 +95,12 @@ def noise_asymmetric(ground: Ground, kind: str, options: NoiseAsymmetric) -> Non
 def _taken_for(
     classes: Mapping[str, str | int] | None, ground: Ground
 ) -> Int64[np.ndarray, " classes"]:
-    """The class that each is mistaken for; -1 for none."""
+    """The class that each class is mistaken for; -1 for none."""
     chosen = CONFUSED.get(ground.dataset.name) if classes is None else classes
     if chosen is None:
         raise ValueError(
-            "classes: expected class to the class that it is taken for, or a concentration; got "
-            f"none, and none are known of {ground.dataset.name}"
+            "classes: expected a map from class to wrong class, or a concentration; got neither, "
+            f"and no classes are known for {ground.dataset.name}"
         )
     taken_for = np.full(len(ground.classes), -1)
     for true, wrong in chosen.items():
@@ -106,10 +114,10 @@ def _taken_for(
 def _mistakes(
     draws: Draws, n_classes: int, concentration: float
 ) -> Float64[np.ndarray, "classes classes"]:
-    """Cumulated shares of the classes that each is mistaken for, from Dirichlet distributions."""
+    """Cumulated shares of the wrong classes of each class, drawn from Dirichlet distributions."""
     uniform = inside(draws.raw("mistakes", n_classes**2)).reshape(n_classes, n_classes)
     weights = special.gammaincinv(concentration, uniform)
-    # Not itself: a mistake that is none would be flagged as one.
+    # A class is not mistaken for itself: a right label would be flagged as wrong.
     np.fill_diagonal(weights, 0)
     cumulated = weights.cumsum(axis=1)
     return cumulated / cumulated[:, -1:]

@@ -1,4 +1,4 @@
-"""What to plant: kinds of known hardness, as an experiment file says them under ``plant:``."""
+"""Options of planting: the kinds of known hardness under ``plant:`` in an experiment file."""
 
 import dataclasses
 import math
@@ -19,8 +19,8 @@ class Drawn:
     """Rows drawn at random.
 
     Args:
-        rate: Share of the samples that could be hit; their number is rounded down.
-        seed: Draws rows and values; the dataset's ``data_seed``, if left out.
+        rate: Share of the eligible samples to change; the number of samples is rounded down.
+        seed: Seed that draws rows and values; the dataset's ``data_seed`` if left out.
 
     Raises:
         ValueError: If a number is out of range.
@@ -37,21 +37,21 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseAsymmetric(Drawn):
-    """Labels that are mistaken as people mistake them.
+    """Wrong labels that follow typical confusions between classes.
 
     Args:
-        classes: Class to the class that it is taken for, by name or number; those of Patrini et
-            al. (2017) for ``cifar10`` and ``mnist``, if left out. The rate is that of these
-            classes' samples.
-        concentration: Instead, every class has a distribution over the other classes, drawn from
-            a symmetric Dirichlet distribution; low values single out one class.
+        classes: Map from a class to the wrong class that replaces it, by name or number. The rate
+            is a share of these classes' samples. If left out, the map of Patrini et al. (2017)
+            for ``cifar10`` and ``mnist``.
+        concentration: Parameter of a symmetric Dirichlet distribution, used instead of ``classes``.
+            It draws each class's distribution over wrong classes; low values prefer one class.
     """
 
     classes: dict[str, str | int] | None = None
     concentration: float | None = None
 
     def __post_init__(self) -> None:
-        # A dataclass with slots is another class than the one that super() would look for.
+        # super() fails in a dataclass with slots, which is a copy of the class in this code.
         Drawn.__post_init__(self)
         if self.classes is not None and self.concentration is not None:
             raise ValueError("expected classes or concentration; got both")
@@ -65,10 +65,10 @@ class NoiseAsymmetric(Drawn):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseHuman:
-    """Labels by people, all trained on; those that differ from the dataset's are the planted ones.
+    """Labels by people, used for training; labels that differ from the dataset's are planted.
 
     Args:
-        column: A parquet source's column of labels, such as CIFAR-10N's ``worse_label``.
+        column: Column of labels in a parquet source, such as CIFAR-10N's ``worse_label``.
     """
 
     column: str
@@ -76,10 +76,10 @@ class NoiseHuman:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HumanLabels:
-    """Labels by people as graded truth alone: how many of them differ from the dataset's.
+    """Labels by people, used only as graded truth: how many differ from the dataset's label.
 
     Args:
-        columns: A parquet source's columns of labels, such as CIFAR-10N's ``random_label1``.
+        columns: Columns of labels in a parquet source, such as CIFAR-10N's ``random_label1``.
     """
 
     columns: tuple[str, ...]
@@ -91,11 +91,11 @@ class HumanLabels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HumanVotes:
-    """Votes by people as graded truth alone: their entropy, and the share against the label.
+    """Votes by people, used only as graded truth: their entropy, and the share against the label.
 
     Args:
-        column: A parquet source's column with one count a class in each row, such as CIFAR-10H's
-            ``human_counts``.
+        column: Column of a parquet source with a list of one count per class in each row, such as
+            CIFAR-10H's ``human_counts``.
     """
 
     column: str
@@ -103,7 +103,7 @@ class HumanVotes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageBlur(Drawn):
-    """Gaussian blur of ``sigma`` pixels."""
+    """Gaussian blur with a standard deviation of ``sigma`` pixels."""
 
     sigma: float = 1.0
 
@@ -114,7 +114,7 @@ class ImageBlur(Drawn):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageGaussian(Drawn):
-    """Gaussian noise of ``sigma`` intensities, of 255."""
+    """Gaussian noise with a standard deviation of ``sigma``, on the scale from 0 to 255."""
 
     sigma: float = 25.0
 
@@ -125,7 +125,7 @@ class ImageGaussian(Drawn):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageMix(Drawn):
-    """Convex mix with an image of another class, which weighs ``share``."""
+    """Convex mix with an image of another class; the other image has the weight ``share``."""
 
     share: float = 0.5
 
@@ -137,17 +137,17 @@ class ImageMix(Drawn):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OodNear(Drawn):
-    """Images under a shift that keeps what they show: their negatives, or quarter turns."""
+    """Images that are inverted or rotated, which does not change the object that they show."""
 
     shift: Literal["invert", "rotate"] = "invert"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OodFar(Drawn):
-    """Images of another dataset under the labels of those that they replace.
+    """Images of another dataset, with the labels of the images that they replace.
 
     Args:
-        dataset: As under ``dataset:``; of its training samples each is used once at most.
+        dataset: Options of the other dataset. Each of its training samples is used at most once.
     """
 
     dataset: DatasetOptions
@@ -155,12 +155,12 @@ class OodFar(Drawn):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Atypical(Drawn):
-    """Genuine images badly framed, each by one of three, all with the same interpolation.
+    """Badly framed images, each by one random operation out of three.
 
     Args:
-        zoom: Content becomes so many times smaller; 1 for no zoom.
-        shift: Content moves by this share of the side, up, down, left or right; 0 for no shift.
-        crop: Only a window of this share of the side is left, anywhere; 1 for no crop.
+        zoom: Factor by which the content is made smaller; 1 for no zoom.
+        shift: Share of the side by which the content moves up, down, left or right; 0 for no shift.
+        crop: Side of a randomly placed crop, as a share of the image's side; 1 for no crop.
     """
 
     zoom: float = 2.0
@@ -181,10 +181,11 @@ class Atypical(Drawn):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duplicate(Drawn):
-    """Images replaced by that of another sample of the same class, which no second one copies.
+    """Images that are replaced by another sample's of the same class; each is copied only once.
 
     Args:
-        sigma: Gaussian noise on the copy, in intensities; 0 for exact duplicates.
+        sigma: Standard deviation of Gaussian noise on the copy, on the scale from 0 to 255; 0 for
+            exact duplicates.
     """
 
     sigma: float = 0.0
@@ -197,13 +198,14 @@ class Duplicate(Drawn):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RareSubgroup:
-    """Superclasses to learn, whose subgroups get rarer: ``factor ** g`` of subgroup ``g`` stays.
+    """Superclasses with rare subgroups: the share ``factor ** g`` of subgroup ``g`` stays.
 
     Args:
-        groups: Superclass to its classes, by name or number; CIFAR-100's own, and animals and
-            vehicles for ``cifar10``, if left out.
-        factor: From one subgroup of a superclass to the next.
-        seed: Draws the order of subgroups and the rows that stay; ``data_seed``, if left out.
+        groups: Map from a superclass to its classes, by name or number. If left out, CIFAR-100's
+            own superclasses, and animals and vehicles for ``cifar10``.
+        factor: Ratio of the shares that stay of one subgroup and of the one before it.
+        seed: Seed that draws the order of subgroups and the rows that stay; the dataset's
+            ``data_seed`` if left out.
     """
 
     groups: dict[str, tuple[str | int, ...]] | None = None
@@ -221,8 +223,9 @@ class LongTail:
     """Classes of exponentially falling size (Cui et al., CVPR 2019).
 
     Args:
-        imbalance: What the first class keeps as a multiple of what the last keeps.
-        seed: Draws the order of classes and the rows that stay; ``data_seed``, if left out.
+        imbalance: Ratio of the shares that stay of the largest and of the smallest class.
+        seed: Seed that draws the order of classes and the rows that stay; the dataset's
+            ``data_seed`` if left out.
     """
 
     imbalance: float = 100.0
@@ -239,11 +242,11 @@ class Planting:
     """What an experiment file says under ``plant:``; every kind is off by default.
 
     Args:
-        overlap: Let one row have its image and its label overwritten, by two kinds; if not, drawn
-            kinds share no row. Rarity overwrites nothing and meets every kind.
+        overlap: Whether one kind may change the image and another kind the label of the same row.
+            Kinds of rarity only leave rows out, and combine with every kind.
 
     Raises:
-        ValueError: If both ways to make rows rare are asked for, or nothing is.
+        ValueError: If both kinds of rarity are asked for, or no kind is.
 
     Example:
         >>> plan = Planting(noise_symmetric=Drawn(rate=0.1))
@@ -277,13 +280,13 @@ class Planting:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Those that are on, in the order in which they are planted."""
+        """Kinds that are on, in the order in which they are planted."""
         return tuple(kind for kind in KINDS if getattr(self, kind) is not None)
 
     def identity(self) -> dict[str, Any]:
-        """As plain values, less the places and threads of the second dataset: they change nothing.
+        """The plan as plain values, without paths and threads of the second dataset.
 
-        Its content shows in the digest of the planted dataset.
+        These change no result; its content is part of the planted dataset's digest.
         """
         plain = dataclasses.asdict(self)
         if self.ood_far is not None:

@@ -1,16 +1,16 @@
-"""Known hardness, planted into a dataset, and the truth that says where.
+"""Plant known hardness into a dataset, and record the truth about where it is.
 
-Planting overwrites images or labels of training rows, or (to make a group rare) leaves rows out;
-it never adds one, and a row keeps its sample id. Which rows are hit follows from the seed, the
-kind and the sample id alone: a kind that is added elsewhere in the plan or a larger rate moves
-none of the draws, and a larger rate hits the rows of a smaller one and more.
+Planting changes images or labels of training rows, or leaves rows out to make a group rare. It
+never adds a row, and a row keeps its sample id. The random draws depend only on the seed, the kind
+and the sample id. So neither another kind in the plan nor a larger rate changes them, and a larger
+rate hits the rows of a smaller rate and more.
 
-A row's image is overwritten once at most, and so is its label, since a second time could undo the
-first. Validation stays as it is; where a plan groups classes, its labels follow.
+A row's image and its label are each changed at most once, since a second change could undo the
+first. Validation samples stay as they are, except that their labels follow grouped classes.
 
-The kinds follow the taxonomy of H-CAT, with which ours agree in name alone: there uniform noise
-draws from all classes, so that about one flag in as many as there are classes marks a right label,
-some classes are mistaken for themselves, and images come with a range of their own.
+Names of kinds follow the taxonomy of H-CAT, but the definitions differ. There, uniform noise draws
+from all classes, so it flags right labels too (one in C flags with C classes). Some classes are
+mistaken for themselves, and distorted images have another range than the others.
 """
 
 from collections.abc import Callable
@@ -41,21 +41,21 @@ from hardness.planting.rarity import long_tail, rare_subgroup
 
 
 def plant(dataset: Dataset, plan: Planting, far: Dataset | None = None) -> Dataset:
-    """Overwrite training rows as planned, and write down where.
+    """Change training rows as planned, and record where.
 
     Args:
-        dataset: After its subset and split.
-        plan: What to plant.
-        far: The dataset that ``ood_far`` names.
+        dataset: Dataset after its subset and split.
+        plan: Kinds of hardness to plant.
+        far: Dataset that ``ood_far`` names; needed for that kind only.
 
     Returns:
-        The dataset to train on. Its ``columns`` begin with ``true_label`` (before any noise, of
-        the classes that are learned), ``planted`` (the row's kinds joined by ``+``) and a
-        ``truth_<kind>`` for each kind, where high is hard: whether it hit the row, or how much.
+        The dataset to train on. Its ``columns`` begin with ``true_label`` (the learned class before
+        any noise), ``planted`` (the row's kinds joined by ``+``) and a ``truth_<kind>`` for each
+        kind. The truth says whether the kind hit the row, or how much; high is hard.
 
     Raises:
-        ValueError: If the dataset cannot take the plan: too few rows, an unknown class or column,
-            images that stay on disk.
+        ValueError: If the dataset does not fit the plan: too few rows, an unknown class or column,
+            or images that stay on disk.
 
     Example:
         >>> from hardness.data.datasets import load
@@ -85,7 +85,7 @@ def plant(dataset: Dataset, plan: Planting, far: Dataset | None = None) -> Datas
 
 
 def described(dataset: Dataset) -> list[str]:
-    """One line for each truth that was planted, with its exact count; none without planting."""
+    """One line for each planted truth, with its exact count; no line if nothing is planted."""
     columns = dataset.columns
     if PLANTED not in columns:
         return []

@@ -1,4 +1,4 @@
-"""Rare subgroups and long tails: samples that are left out."""
+"""Kinds that leave samples out: rare subgroups and long tails."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -11,11 +11,12 @@ from hardness.data.datasets import Dataset
 from hardness.data.source import first_of_each_class
 from hardness.planting.class_groups import SUPERCLASSES
 from hardness.planting.ground import Draws, Ground, class_number
-from hardness.planting.labels import several_channels
+from hardness.planting.labels import class_count
 from hardness.planting.options import LongTail, RareSubgroup
 
 
 def rare_subgroup(ground: Ground, kind: str, options: RareSubgroup) -> None:
+    """Join classes into superclasses, and make some of their classes rare."""
     members = _members(options.groups, ground.dataset)
     draws = ground.draws(kind, options.seed)
     order = draws.raw("order", len(ground.classes))
@@ -34,7 +35,8 @@ def rare_subgroup(ground: Ground, kind: str, options: RareSubgroup) -> None:
 
 
 def long_tail(ground: Ground, kind: str, options: LongTail) -> None:
-    n_classes = several_channels(ground)
+    """Shrink classes to exponentially falling sizes."""
+    n_classes = class_count(ground)
     draws = ground.draws(kind, options.seed)
     tail = np.argsort(np.argsort(draws.raw("order", n_classes))) / (n_classes - 1)
     counts = np.bincount(ground.given, minlength=n_classes)
@@ -48,13 +50,13 @@ def _thin(
     counts: Int64[np.ndarray, " classes"],
     quotas: Int64[np.ndarray, " classes"],
 ) -> None:
-    """Keep so many rows of each class, at least one where there is any."""
+    """Keep ``quotas[class]`` rows of each class, and at least one of a class that has rows."""
     quotas = np.maximum(quotas, np.minimum(counts, 1))
     ground.keep(first_of_each_class(ground.given, quotas, draws.of_rows("choice")))
 
 
 def _mark_rare(ground: Ground, kind: str, halvings: Float64[np.ndarray, " classes"]) -> None:
-    """Rows count as planted in all classes but the whole ones; the truth is how rare they are."""
+    """Record rows of thinned classes as planted; their truth is the number of halvings."""
     truth = halvings[ground.given]
     ground.hits[kind], ground.truth[kind] = truth > 0, truth
 
@@ -62,12 +64,12 @@ def _mark_rare(ground: Ground, kind: str, halvings: Float64[np.ndarray, " classe
 def _members(
     groups: Mapping[str, Iterable[str | int]] | None, dataset: Dataset
 ) -> dict[str, Int64[np.ndarray, " classes"]]:
-    """The classes of each superclass; every class belongs to one."""
+    """The classes of each superclass; every class belongs to exactly one superclass."""
     chosen = SUPERCLASSES.get(dataset.name) if groups is None else groups
     if chosen is None:
         raise ValueError(
-            f"groups: expected superclass to classes; got none, and {dataset.name} has no "
-            f"superclasses of its own, as {' and '.join(SUPERCLASSES)} have"
+            f"groups: expected a map from superclass to classes; got none, and none are known for "
+            f"{dataset.name}, only for {' and '.join(SUPERCLASSES)}"
         )
     found = {
         name: np.array(

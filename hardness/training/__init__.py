@@ -1,4 +1,4 @@
-"""Ways to train that yield per-sample dynamics, by name; torch loads with the training alone."""
+"""Regimens (ways to train) by name; importing this loads no torch, running one does."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,16 +19,16 @@ class Regimen:
     """One way to train.
 
     Args:
-        name: Of its module here, and of the function in it.
-        options: The dataclass of its options; it has a field ``train: TrainOptions`` and a
-            property ``epochs``, the number of epochs that a run records.
-        numerics_version: Raised when a fix changes the numbers, so that old runs are not reused.
-        signals: The per-epoch signals that it records, each in all epochs or in some of them.
-        snapshots: The arrays that it can keep of the last epoch. With ``fold`` among them, samples
-            of different folds are scored by different models.
-        objective: Name of the summary that a search optimises.
-        passes: Its scoring passes, each of which records further signals in some epochs.
-        forwards: What an epoch and its evaluation cost, in forward passes a sample.
+        name: Name of its module in this folder, and of the function in the module.
+        options: Dataclass of its options, with a field ``train: TrainOptions`` and a property
+            ``epochs``, the number of epochs that a run records.
+        numerics_version: Increased when a fix changes the numbers, so that old runs are not reused.
+        signals: Names of the signals that it records, each in all epochs or in some of them.
+        snapshots: Names of arrays that it can keep from the last epoch. If ``fold`` is one of them,
+            different models score the samples of different folds.
+        objective: Name of the summary number that a search optimises.
+        passes: Scoring passes by name; each records further signals in some epochs.
+        forwards: Cost of an epoch and its evaluation, in forward passes per sample.
     """
 
     name: str
@@ -42,18 +42,18 @@ class Regimen:
 
     @property
     def train(self) -> Callable[..., Iterator[EpochRecord]]:
-        """The training: a generator of one record before the first epoch and one after each epoch.
+        """Generator function that trains: one record before the first epoch, one after each epoch.
 
-        Whoever iterates decides what to keep and when to stop. The generator function takes:
+        The caller decides what to keep and when to stop. Its arguments are:
 
         - ``dataset``: Training and validation samples.
-        - ``model``: The network.
-        - ``options``: The options of this regimen.
+        - ``model``: Options of the network.
+        - ``options``: Options of this regimen.
         - ``streams``: Random streams; the same streams give the same bits on a CPU.
-        - ``device``: Where to train, by default on the CPU.
-        - ``recording``: What to record, by default everything.
-        - ``resume``: A checkpoint after whose epoch the training goes on, to the same bits as
-          without the break.
+        - ``device``: Device to train on; the CPU if left out.
+        - ``recording``: What to record; everything if left out.
+        - ``resume``: Checkpoint to continue from, to the same bits as without a break; a new run
+          if left out.
         """
         return getattr(import_module(f"{__name__}.{self.name}"), self.name)
 
@@ -64,7 +64,7 @@ class Regimen:
 
     @property
     def offered(self) -> tuple[str, ...]:
-        """All that a metric can read of a run: signals, those of passes, snapshots."""
+        """All names that a metric can read: signals, signals of passes, snapshots."""
         of_passes = (name for one in self.passes.values() for name in one.signals)
         return (*self.signals, *of_passes, *self.snapshots)
 

@@ -1,4 +1,4 @@
-"""Autoencoder: an encoder and a decoder that reproduces the image, recorded each epoch."""
+"""Train an autoencoder, and record embeddings and reconstruction errors each epoch."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -22,17 +22,17 @@ from hardness.training.optimization import check_finite
 from hardness.training.options import Autoencoder
 from hardness.training.pixels import Pixels
 
-# The decoder starts from so few pixels a side.
+# The decoder starts from at most this many pixels per side.
 _SEED_SIDE = 4
-# Channels grow towards there, up to so many times those at the image's own size.
+# Most channels of a decoder layer, as a multiple of those at the image's own size.
 _MOST_CHANNELS = 8
 
 
 class Reconstruction(nn.Module):
     """The encoder of a network and a convolutional decoder; the classifier's head is dropped.
 
-    The decoder turns the embedding into a few pixels of many channels, then doubles their number
-    along each side and convolves, until the image's shape is reached, whatever that is.
+    The decoder turns the embedding into a few pixels with many channels. Then it doubles each side
+    and convolves, until the image's shape is reached. It works for every image shape.
     """
 
     def __init__(self, network: Network, image_shape: Sequence[int], channels: int) -> None:
@@ -60,7 +60,7 @@ class Reconstruction(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """Reconstructions, in 0..1 as the pixels are before they are normalised."""
+        """Reconstructions, in 0..1 like the pixels before normalisation."""
         return self.decoder(self.encoder(x))
 
 
@@ -74,14 +74,15 @@ def autoencoder(
     recording: Recording | None = None,
     resume: Checkpoint | None = None,
 ) -> Iterator[EpochRecord]:
-    """Train an encoder whose embedding suffices to draw the image again; labels are never read.
+    """Train an encoder and a decoder to reconstruct images; labels are never read.
 
-    The loss is the mean squared error over pixels in 0..1. Signals, of clean images in eval mode:
-    ``reconstruction_error``, that same mean of each sample, and ``feature_norm``, ``msd`` and
-    ``msd_cosine`` of the embedding. The validation loss is the mean error of the validation images.
+    The loss is the mean squared error over pixels in 0..1. Signals are computed on clean images in
+    eval mode: ``reconstruction_error``, the mean squared error of each sample, and
+    ``feature_norm``, ``msd`` and ``msd_cosine`` of the embedding. The validation loss is the mean
+    error of the validation images.
 
     Raises:
-        Diverged: If loss, errors or embeddings leave the finite numbers.
+        Diverged: If loss, errors or embeddings are no longer finite.
     """
     recording = recording or Recording()
     setup = Setup(dataset, model, options, streams, torch.device(device), recording)
@@ -151,7 +152,7 @@ class _Autoencoder:
 
 
 def _halvings(height: int, width: int) -> list[tuple[int, int]]:
-    """Sizes from the image's own down to the decoder's first, each half of the one before."""
+    """Sizes from the image's own down to the decoder's first; each is half of the one before."""
     sizes = [(height, width)]
     while max(sizes[-1]) > _SEED_SIDE:
         height, width = sizes[-1]

@@ -1,4 +1,4 @@
-"""A clean evaluation of a classifier: embeddings, logits, and what they say of the validation."""
+"""Evaluate a classifier on clean images: embeddings, logits, validation loss and accuracy."""
 
 from typing import NamedTuple
 
@@ -11,12 +11,12 @@ from hardness.models.networks import Network
 from hardness.signals import logits as logit_signals
 from hardness.training.pixels import Pixels
 
-# Classes from which on the top 5 say something.
+# Fewest classes for which top-5 accuracy is reported.
 TOP5_CLASSES = 10
 
 
 class Evaluation(NamedTuple):
-    """What a network makes of clean images, one row a sample, float32."""
+    """Outputs of a network for clean images: one row per sample, float32."""
 
     emb: Tensor
     logits: Tensor
@@ -26,7 +26,7 @@ class Evaluation(NamedTuple):
 def evaluate(
     network: Network, pixels: Pixels, rows: Int64[Tensor, " rows"] | None = None
 ) -> Evaluation:
-    """Embeddings and logits of these rows, of all if left out: clean images, in eval mode."""
+    """Embeddings and logits of clean images in eval mode, of all rows if ``rows`` is left out."""
     network.eval()
     parts = []
     for unit in pixels.blocks(rows):
@@ -38,7 +38,7 @@ def evaluate(
 def validate(
     network: Network, held_out: Pixels, labels: Int64[Tensor, " held"]
 ) -> dict[str, float]:
-    """Loss and accuracy on the validation samples; of 10 classes or more also that of the top 5."""
+    """Loss and accuracy on the validation samples; from 10 classes on, top-5 accuracy too."""
     logits = evaluate(network, held_out).logits
     found = {
         "val_loss": cross_entropy(logits.double(), labels).item(),
@@ -50,17 +50,17 @@ def validate(
 
 
 def accuracy(logits: Float[Tensor, "rows classes"], labels: Int64[Tensor, " rows"]) -> float:
-    """Share of rows whose largest logit is the label's."""
+    """Share of rows whose largest logit belongs to the label."""
     return logit_signals.correct_from_logits(logits, labels).double().mean().item()
 
 
 def within_top(
     logits: Float[Tensor, "rows classes"], labels: Int64[Tensor, " rows"], count: int
 ) -> Bool[Tensor, " rows"]:
-    """Whether the label is among so many largest logits of a row.
+    """Whether the label is among the ``count`` largest logits of a row.
 
-    Of equal logits the lower class comes first, as in ``signals.correct``; a row with a NaN is
-    wrong. Unlike there nothing is checked, so that a step on a GPU waits for nothing.
+    Among equal logits the lower class comes first, as in ``correct_from_logits``. A row with a NaN
+    is wrong. Arguments are not checked, since a check would make the GPU wait.
 
     Example:
         >>> logits = torch.tensor([[6.0, 5, 4, 3, 2, 1], [1, 1, 1, 1, 1, 1]])

@@ -1,4 +1,4 @@
-"""Scoring passes over a classifier: parameter and input gradients, ODIN, dropout."""
+"""Scoring passes over a classifier: GraNd, ODIN, dropout, and the variance of gradients."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
@@ -16,30 +16,30 @@ from hardness.signals import gradients as gradient_signals
 from hardness.training.passes import CHECKPOINTS, DROPOUT_DRAWS, OF_CLASSIFIERS, evenly
 from hardness.training.pixels import Pixels
 
-# Numbers in the input gradients of some samples at all checkpoints, 64 MiB in float32.
+# Most numbers in the input gradients that are held at once: 64 MiB in float32.
 _GRADIENTS = 1 << 24
-# Scored in float64: at ODIN's temperature all scores agree in their first digits.
-_WIDE = ("odin", "odin.unperturbed")
+# Kept in float64: at ODIN's temperature, the first digits of all scores are equal.
+_FLOAT64 = ("odin", "odin.unperturbed")
 Weights = Mapping[int, Mapping[str, Tensor]]
-_OfBlock = Callable[[Network, Pixels, Tensor, Tensor], dict[str, Tensor]]
+_BlockScores = Callable[[Network, Pixels, Tensor, Tensor], dict[str, Tensor]]
 
 
 def checkpoint_epochs(epochs: int) -> tuple[int, ...]:
-    """Epochs after which VoG's pass wants the weights kept."""
+    """Epochs whose weights must be kept for VoG's pass."""
     return evenly(epochs, CHECKPOINTS)
 
 
 def check_kept(kept: Weights, epochs: Iterable[int]) -> None:
-    """Refuse to go on without weights that VoG's pass will read: it would not miss them.
+    """Refuse missing weights that VoG's pass needs; the pass itself would not notice.
 
     Raises:
-        ValueError: With the epochs that are missing.
+        ValueError: If the weights of an epoch are missing.
     """
     missing = [str(epoch) for epoch in epochs if epoch not in kept]
     if missing:
         raise ValueError(
             f"vog: expected a checkpoint that keeps the weights of epochs {', '.join(missing)}; "
-            "got one of a training that was not asked for that pass"
+            "got one of a training without that pass"
         )
 
 
@@ -54,20 +54,20 @@ def classifier_signals(
     epoch: int,
     kept: Weights | None = None,
 ) -> dict[str, Shaped[Tensor, " rows"]]:
-    """Make scoring passes over clean images.
+    """Run scoring passes over clean images.
 
     Args:
-        names: Keys of ``OF_CLASSIFIERS``.
-        network: In eval mode, and left so.
-        pixels: Of all samples.
-        labels: Of all samples, those trained on.
-        rows: Samples to score; all, if left out.
-        streams: Of the run; dropout draws from a stream of its own.
-        epoch: After which.
-        kept: The network's weights at ``checkpoint_epochs``, for ``vog``.
+        names: Names of the passes, keys of ``OF_CLASSIFIERS``.
+        network: Network in eval mode; the mode is not changed.
+        pixels: Images of all samples.
+        labels: Labels of all samples, as used in training.
+        rows: Samples to score; all if left out.
+        streams: Random streams of the run; the pass for dropout has a stream of its own.
+        epoch: Epoch that has just ended.
+        kept: Weights of the network at ``checkpoint_epochs``; needed for ``vog``.
 
     Returns:
-        The signals of those passes, one value a row.
+        Signals of the passes by name, one value per row.
     """
     given = labels if rows is None else labels[rows]
     found: dict[str, Tensor] = {}
@@ -80,7 +80,7 @@ def classifier_signals(
             for unit, some in zip(pixels.blocks(rows), given.split(pixels.eval_batch), strict=True)
         ]
         found |= {k: torch.cat([part[k] for part in parts]) for k in OF_CLASSIFIERS[name].signals}
-    return {k: v if k in _WIDE else v.float() for k, v in found.items()}
+    return {k: v if k in _FLOAT64 else v.float() for k, v in found.items()}
 
 
 def _grand(network: Network, pixels: Pixels, unit: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -145,4 +145,4 @@ def _vog_of(network: Network, kept: Weights, images: Tensor, labels: Tensor) -> 
     }
 
 
-_OF_BLOCK: dict[str, _OfBlock] = {"grand": _grand, "odin": _odin, "mc_dropout": _mc_dropout}
+_OF_BLOCK: dict[str, _BlockScores] = {"grand": _grand, "odin": _odin, "mc_dropout": _mc_dropout}

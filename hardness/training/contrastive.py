@@ -1,4 +1,4 @@
-"""Contrastive training without labels: SimCLR and Barlow Twins, embeddings recorded each epoch."""
+"""Train without labels, by SimCLR or Barlow Twins, and record embeddings each epoch."""
 
 from collections.abc import Iterator
 
@@ -35,15 +35,15 @@ def contrastive(
     recording: Recording | None = None,
     resume: Checkpoint | None = None,
 ) -> Iterator[EpochRecord]:
-    """Train an encoder to give two views of one image the same place; labels are never read.
+    """Train an encoder to give two views of an image similar embeddings; labels are never read.
 
-    Signals: ``feature_norm``, ``msd`` and ``msd_cosine`` of the encoder's output on the clean
-    images, in eval mode; in some epochs those of the scoring passes that are asked for, on views
-    drawn for them, in batches cut by the dataset's ``data_seed``. The validation loss is the
-    objective's own, on fixed views of the validation images.
+    Signals of every epoch: ``feature_norm``, ``msd`` and ``msd_cosine`` of the encoder's output on
+    clean images, in eval mode. In some epochs, the requested scoring passes add theirs, computed on
+    new views in batches that the dataset's ``data_seed`` draws. The validation loss is the
+    objective on fixed views of the validation images.
 
     Raises:
-        Diverged: If loss or embeddings leave the finite numbers.
+        Diverged: If loss or embeddings are no longer finite.
         ValueError: If there are fewer than two samples to contrast, or a scoring pass is asked for
             in an epoch that the run does not have.
     """
@@ -53,7 +53,7 @@ def contrastive(
 
 
 class _Contrastive:
-    """An encoder under a projection head, and the embedding of the epoch before."""
+    """An encoder with a projection head, and the embedding of the previous epoch."""
 
     def __init__(self, setup: Setup[Contrastive]) -> None:
         self.setup = setup
@@ -122,7 +122,7 @@ class _Contrastive:
         self.network.eval()
         held_out, augmentation = self.held_out, self.setup.options.augmentation
         n, device = len(held_out), held_out.device
-        # The same views for every run, so that losses of two seeds or configurations compare.
+        # The same views for every run make losses of two seeds or configurations comparable.
         generator = Streams(seed=0).generator("views")
         draws = [draw(augmentation, n, generator).to(device) for _ in range(VIEWS)]
         order = torch.randperm(n, generator=generator).to(device)

@@ -1,8 +1,8 @@
 """Scoring passes over a contrastive network: losses of two views, and their gradients.
 
-What a loss of a batch says of a sample depends on the batch. So the batches are the same for all
-runs and epochs, of a fixed size, and drawn from the data seed; network and batch statistics are
-in eval mode, where samples meet in the loss alone.
+A sample's part of a batch's loss depends on the batch. So the batches have a fixed size, are drawn
+by the data seed, and are the same for all runs and epochs. The network is in eval mode, so samples
+of a batch affect each other only in the loss.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,9 +22,9 @@ from hardness.training.passes import PAIRS_OF_VIEWS
 from hardness.training.pixels import Pixels
 from hardness.training.projection import Projected
 
-# Samples that are scored together, whatever the size of the training's batches.
+# Samples that are scored together; the batch size of the training does not matter.
 BATCH = 256
-# One grey level: the least that an 8-bit image can change by, small enough for a linear answer.
+# One grey level, the smallest change of an 8-bit image; the loss is almost linear over it.
 EPSILON = 1 / 255
 
 
@@ -40,22 +40,22 @@ def contrastive_signals(
     data_seed: int,
     at_once: int,
 ) -> dict[str, Float[Tensor, " samples"]]:
-    """Make scoring passes over views of all images, their mean over ``PAIRS_OF_VIEWS`` pairs.
+    """Run scoring passes over views of all images, and average over ``PAIRS_OF_VIEWS`` pairs.
 
     Args:
-        names: Keys of ``OF_CONTRASTIVE``.
-        network: In eval mode, and left so.
-        pixels: Of all samples.
-        objective: That of the run.
-        augmentation: How a view differs from its image.
-        streams: Of the run; views are drawn from their own stream, by sample.
-        epoch: After which.
-        data_seed: Draws the batches.
-        at_once: Images of a view whose activations are held; a batch of more than that takes one
-            more forward pass for each gradient.
+        names: Names of the passes, keys of ``OF_CONTRASTIVE``.
+        network: Network in eval mode; the mode is not changed.
+        pixels: Images of all samples.
+        objective: Objective of the run.
+        augmentation: Operations that make a view from an image.
+        streams: Random streams of the run; views have a stream of their own.
+        epoch: Epoch that has just ended.
+        data_seed: Seed that draws the batches.
+        at_once: Number of images of a view whose activations are held in memory. A larger batch
+            takes one more forward pass for each gradient.
 
     Returns:
-        The signals of those passes.
+        Signals of the passes by name.
     """
     of_pair = [_OF_PAIR[name] for name in names]
     if not of_pair:
@@ -83,16 +83,16 @@ def fixed_batches(
 ) -> Iterator[tuple[Int64[Tensor, " batch"], int]]:
     """Cut one permutation of the samples into batches of equal size.
 
-    The last one is filled up from the permutation's start, with samples that have had their turn
-    and count no more. With fewer samples than a batch all of them make one, none of them twice.
+    The last batch is filled with samples from the permutation's start; these were scored before and
+    do not count again. If there are fewer samples than ``size``, one batch holds each of them once.
 
     Args:
-        n: How many samples.
-        data_seed: Draws the permutation, and nothing else does.
-        size: Of a batch.
+        n: Number of samples.
+        data_seed: Seed of the permutation, which depends on nothing else.
+        size: Number of samples in a batch.
 
     Yields:
-        Rows of a batch, and how many of them, from its first, are there for the first time.
+        Rows of a batch, and the number of its first rows that have not been in a batch before.
 
     Example:
         >>> [(len(rows), first_time) for rows, first_time in fixed_batches(10, 0, size=4)]
@@ -106,7 +106,7 @@ def fixed_batches(
 
 
 class _Pair:
-    """Two views of each sample of a batch, and what several signals share of them."""
+    """Two views of each sample in a batch, and intermediate results that several signals use."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class _Pair:
         self._x = [pixels.normalize(view).detach().requires_grad_() for view in views]
         with torch.enable_grad():
             self.hidden, self._projected = zip(*map(self._project, self._x), strict=True)
-        # Where losses begin: in float64, cut off from the network.
+        # Input of the losses: float64, detached from the network.
         self.z = [z.detach().double() for z in self._projected]
 
     @cached_property
@@ -138,7 +138,7 @@ class _Pair:
     def own_losses(
         self, a: Float[Tensor, "batch units"], b: Float[Tensor, "batch units"]
     ) -> Float64[Tensor, " batch"]:
-        """Each sample's own loss for these projections of it, the others' as they are."""
+        """Loss of each sample if its own projections are these and all others stay the same."""
         return self.objective.of_samples(a, b, others=(self.z[0], self.z[1]))
 
     def errors(
@@ -178,7 +178,7 @@ class _Pair:
 
 def _views(pair: _Pair) -> dict[str, Tensor]:
     a, b = pair.z
-    # The batch's loss is a mean, so that a gradient shrinks as the batch grows.
+    # The loss is a mean over the batch, so a sample's gradient has to be scaled by its size.
     errors = [len(a) * error for error in pair.errors(pair.objective.of_batch)]
     slopes, own = pair.slopes(errors), pair.own_slopes
     last_layer = torch.stack(pair.own_errors), torch.stack(pair.hidden).detach()
@@ -195,7 +195,7 @@ def _views(pair: _Pair) -> dict[str, Tensor]:
 
 
 def _perturbation(pair: _Pair) -> dict[str, Tensor]:
-    # The sign is the same for pixels in 0..1 as for normalised ones.
+    # Gradients for pixels in 0..1 and for normalised pixels have the same sign.
     moved = [
         view + EPSILON * slope.sign()
         for view, slope in zip(pair.views, pair.own_slopes, strict=True)

@@ -1,4 +1,4 @@
-"""Training on all folds but one: each sample is evaluated by a network that never saw it."""
+"""Train one network per fold, and evaluate each sample by the network that never saw it."""
 
 import math
 from collections.abc import Iterator
@@ -32,27 +32,26 @@ def cross_fit(
     recording: Recording | None = None,
     resume: Checkpoint | None = None,
 ) -> Iterator[EpochRecord]:
-    """Train one network a fold, in step, each on all samples but those of its fold.
+    """Train one network per fold, epoch by epoch, each on all samples outside its fold.
 
-    The networks start from the same weights and drop the same units, so that they differ in their
-    samples alone. With two folds each has half the training data: what it makes of the other half
-    is honest, yet of a weaker classifier than one trained on all.
+    The networks start from the same weights and drop the same units, so they differ only in their
+    samples. With two folds, each network has half the training data. Its answers on the other half
+    are unbiased, but weaker than those of a classifier trained on all.
 
-    Signals, clean and in eval mode after every epoch: the logit signals of ``hardness.signals``
-    and ``gradnorm`` of each sample by the network that did not train on it, out of fold;
-    ``own_loss``, its loss under one that did, which is the other network of two and else the one
-    that leaves out the next fold. In some epochs those of the scoring passes that are asked for,
-    out of fold as well.
+    Signals are computed after every epoch on clean images in eval mode. A sample's logit signals
+    and ``gradnorm`` come from the network that did not train on it (out of fold). ``own_loss`` is
+    its loss under a network that did: the one that leaves out the next fold. In some epochs the
+    requested scoring passes add theirs, out of fold.
 
-    Snapshots of the last epoch: ``holdout_probs``, the out-of-fold probabilities of that epoch in
-    float64, if it is to be recorded; whatever else is recorded, ``fold`` and ``holdout_loss``,
-    the out-of-fold loss at the epoch at which the network that gives it had its lowest validation
-    loss, the first of equal ones. The summary's ``train_loss`` and ``train_accuracy`` are those
-    of the presentations themselves, ``val_loss`` and ``val_accuracy`` the mean of the networks,
-    ``lr`` the rate of the epoch's first step.
+    Snapshots of the last epoch: ``fold`` and ``holdout_loss`` always, and ``holdout_probs``, the
+    out-of-fold probabilities in float64, if it is to be recorded. ``holdout_loss`` is the
+    out-of-fold loss at the epoch in which the network had its lowest validation loss (the first of
+    equal ones). In the summary, ``train_loss`` and ``train_accuracy`` are taken during training,
+    ``val_loss`` and ``val_accuracy`` are means over the networks, and ``lr`` is the rate of the
+    epoch's first step.
 
     Raises:
-        Diverged: If loss or logits leave the finite numbers.
+        Diverged: If loss or logits are no longer finite.
         ValueError: If there are fewer samples than folds, or a scoring pass is asked for in an
             epoch that the run does not have.
     """
@@ -62,7 +61,7 @@ def cross_fit(
 
 
 class _CrossFit:
-    """A network a fold, and the out-of-fold losses at its best validation so far."""
+    """One network per fold, and the out-of-fold losses at its best validation so far."""
 
     def __init__(self, setup: Setup[CrossFit]) -> None:
         self.setup = setup
@@ -113,7 +112,7 @@ class _CrossFit:
         )
 
     def _scored(self, one: int, trained: Trained) -> dict[str, Tensor]:
-        """What the scoring passes say of one network's own fold."""
+        """Signals of the scoring passes for one network and the fold that it never saw."""
         return classifier_signals(
             due(self.passes, trained.epoch),
             self.folds.networks[one],
@@ -126,10 +125,10 @@ class _CrossFit:
 
 
 class _BestValidation:
-    """The out-of-fold loss at the epoch at which the network that gives it validated best.
+    """The out-of-fold losses of each network at the epoch with its lowest validation loss.
 
-    ``tensors`` go from epoch to epoch with the checkpoint: the lowest validation loss of each
-    network so far, and ``holdout_loss`` of each sample, NaN until its network has one.
+    ``tensors`` are saved in the checkpoint: ``val_loss`` is the lowest validation loss of each
+    network so far; ``holdout_loss`` is the loss of each sample, NaN before the first epoch.
     """
 
     def __init__(self, samples: int, networks: int) -> None:
@@ -141,7 +140,7 @@ class _BestValidation:
     def update(
         self, network: int, rows: Tensor, val_loss: float, logits: Tensor, labels: Tensor
     ) -> None:
-        """Take a network's losses on these rows if it has never validated better or as well."""
+        """Store a network's losses on these rows if its validation loss is a new minimum."""
         if val_loss < self.tensors["val_loss"][network]:
             self.tensors["val_loss"][network] = val_loss
             loss = logit_signals.loss_from_logits(logits, labels).float()
@@ -155,14 +154,14 @@ def _eval_signals(evaluation: Evaluation, labels: Tensor) -> dict[str, Tensor]:
 
 
 class _Columns:
-    """Arrays of all samples, filled from the rows of one network after another."""
+    """Arrays over all samples, filled with the rows of one network after another."""
 
     def __init__(self, samples: int) -> None:
         self.arrays: dict[str, np.ndarray] = {}
         self._samples = samples
 
     def put(self, rows: Tensor, found: dict[str, Tensor]) -> None:
-        """Set these rows of these columns."""
+        """Set these rows in the array of each name."""
         where = rows.cpu().numpy()
         for name, values in found.items():
             part = values.cpu().numpy()

@@ -1,4 +1,4 @@
-"""What regimens of several networks share: folds of the samples, and a network for each."""
+"""Folds of the samples with one network each, shared by regimens of several networks."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,15 +15,15 @@ from hardness.training.options import CrossFit, SecondSplit
 
 
 def deal(labels: Int64[Tensor, " samples"], folds: int, seed: int) -> Int64[Tensor, " samples"]:
-    """The fold of each sample, from 0: the samples of each class dealt out in random order.
+    """The fold of each sample, from 0, with each class spread evenly over the folds at random.
 
-    The folds differ by at most one sample, in all and in every class. Regimens that are given the
-    same seed and number of folds get the same folds.
+    The sizes of two folds differ by at most one sample, in total and in every class. All regimens
+    with the same seed and number of folds get the same folds.
 
     Args:
-        labels: Whose classes are dealt out evenly.
-        folds: How many.
-        seed: Of the deal.
+        labels: Label of every sample.
+        folds: Number of folds.
+        seed: Seed of the random order.
 
     Example:
         >>> fold = deal(torch.tensor([0, 0, 0, 0, 1, 1]), folds=2, seed=0)
@@ -40,12 +40,7 @@ def deal(labels: Int64[Tensor, " samples"], folds: int, seed: int) -> Int64[Tens
 
 
 class Folds:
-    """The samples dealt into folds, and as many networks that start from the same weights.
-
-    Args:
-        setup: What the run is given.
-        count: Number of folds.
-    """
+    """The samples in ``count`` folds, and one network per fold; all start from the same weights."""
 
     def __init__(self, setup: Setup[CrossFit] | Setup[SecondSplit], count: int) -> None:
         self.networks = [setup.network() for _ in range(count)]
@@ -56,13 +51,13 @@ class Folds:
         self.rows = [rows.to(setup.device) for rows in folds]
 
     def loss(self, logits: Tensor, _images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """As in ``Learner``; keeps which presentations the network got right."""
+        """Mean loss of a batch as in ``Learner``, and which of its samples are classified right."""
         labels = self.labels[rows]
         return cross_entropy(logits, labels), within_top(logits.detach(), labels, 1)
 
     @staticmethod
     def summary(trained: Trained, validations: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        """Numbers of all presentations, and the mean over the networks of their validations."""
+        """Loss and accuracy during the epoch, and validation results averaged over networks."""
         right = torch.cat([*trained.kept])
         return {
             "train_loss": trained.loss,

@@ -1,4 +1,4 @@
-"""The loop over epochs and the epoch of steps: one of each, for every regimen."""
+"""The loop over epochs, and the loop over steps in an epoch, which all regimens share."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Setup(Generic[Options]):
-    """What a run of a regimen is given, and what every regimen builds from it."""
+    """Inputs of a run, and what every regimen builds from them."""
 
     dataset: Dataset
     model: ModelOptions
@@ -46,18 +46,18 @@ class Setup(Generic[Options]):
     recording: Recording
 
     def network(self) -> Network:
-        """A fresh classifier on the device, with the same weights at each call."""
+        """A new classifier on the device, with the same initial weights at each call."""
         return self._network().to(self.device)
 
     def extended(self, extend: Callable[[Network], Module]) -> Module:
-        """A fresh network on the device, whose further layers get weights of their own stream."""
+        """A new network on the device; layers that ``extend`` adds use another random stream."""
         network = self._network()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.streams.integer("weights", epoch=1))
             return extend(network).to(self.device)
 
     def pixels(self) -> tuple[Pixels, Pixels]:
-        """Images of the training and of the validation samples, normalised alike."""
+        """Images of the training and the validation samples, normalised by the same numbers."""
         pixels = Pixels(self.dataset.train.images, self.device)
         return pixels, Pixels(self.dataset.validation.images, self.device, like=pixels)
 
@@ -67,7 +67,7 @@ class Setup(Generic[Options]):
         return train.labels.to(self.device), validation.labels.to(self.device)
 
     def passes(self, passes: Mapping[str, Pass]) -> dict[str, tuple[int, ...]]:
-        """The epochs of each scoring pass that is to be made; no pass if no signal is recorded."""
+        """Epochs of each requested scoring pass; no pass if no signals are recorded."""
         if not self.recording.signals:
             return {}
         return schedule(passes, self.recording, self.options.epochs)
@@ -79,15 +79,15 @@ class Setup(Generic[Options]):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trained:
-    """An epoch of steps.
+    """Results of the steps of one epoch.
 
     Args:
-        epoch: 0-based number of the epoch.
+        epoch: Number of the epoch, from 0.
         last: Whether the run ends with this epoch.
-        loss: Mean loss of the presentations.
+        loss: Mean loss over all presented samples.
         lr: Learning rate of the first step.
-        rows: The samples, in the order in which they were presented, network after network.
-        kept: What the loss kept of each batch, in the same order.
+        rows: Samples in the order in which they were presented, network after network.
+        kept: Second result of ``Learner.loss`` for each batch, in the same order.
     """
 
     epoch: int
@@ -100,7 +100,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluated:
-    """What an evaluation leaves for ``EpochRecord``, and for its checkpoint as in ``capture``."""
+    """Results of an evaluation: fields of ``EpochRecord``, and arguments of ``capture``."""
 
     signals: Mapping[str, Shaped[np.ndarray, " samples"]] = field(default_factory=dict)
     summary: Mapping[str, float] = field(default_factory=dict)
@@ -111,11 +111,11 @@ class Evaluated:
 
 @runtime_checkable
 class Learner(Protocol):
-    """What is a regimen's own: networks that train in step, their loss, and what is recorded."""
+    """What differs between regimens: networks, loss, and recorded results."""
 
     @property
     def networks(self) -> Sequence[nn.Module]:
-        """The networks, which start alike and drop the same units."""
+        """Networks that start from the same weights and drop the same units."""
 
     @property
     def pixels(self) -> Pixels:
@@ -125,22 +125,22 @@ class Learner(Protocol):
         """Evaluate the networks before the first step; the checkpoint of a new run is empty."""
 
     def orders(self, order: Int64[Tensor, " samples"], epoch: int) -> Sequence[Int64[Tensor, " _"]]:
-        """Rows that each network trains on, taken from the epoch's order of all samples."""
+        """Rows that each network trains on, in the order that the epoch has for all samples."""
 
     def loss(self, outputs: Tensor, images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean loss of a batch, and what to keep of the batch until the epoch is evaluated.
 
         Args:
-            outputs: What the network makes of the images, float32.
-            images: The batch's augmented images in 0..1; with several views, view after view.
-            rows: The batch's samples.
+            outputs: Outputs of the network for the images, float32.
+            images: Augmented images of the batch in 0..1; with several views, view after view.
+            rows: Samples of the batch.
         """
 
     def evaluate(self, trained: Trained) -> Evaluated:
         """Evaluate the networks after an epoch.
 
         Raises:
-            Diverged: If what the networks make of the samples left the finite numbers.
+            Diverged: If outputs of a network are not finite.
         """
 
 
@@ -150,15 +150,15 @@ def train(
     resume: Checkpoint | None,
     views: int = 1,
 ) -> Iterator[EpochRecord]:
-    """Train as ``Regimen.train`` says, with so many augmented views of each sample in a batch.
+    """Train as ``Regimen.train`` describes, with ``views`` augmented views of each sample.
 
-    Epochs beyond ``max_epochs`` are a second stage, with a fresh optimizer and schedule.
+    Epochs after ``max_epochs`` are a second stage, with a new optimizer and schedule.
     """
     options, chosen = setup.options, setup.options.train
     prepare(chosen, setup.device)
     learner = learner_of(setup)
     networks = learner.networks
-    # One optimizer for all: of a network that does not train it finds no gradients.
+    # One optimizer for all networks; it skips a network that has no gradients.
     module = networks[0] if len(networks) == 1 else nn.ModuleList(networks)
     forwards = [torch.compile(one) if chosen.compile else one for one in networks]
     optim = optimizer(module, chosen)
@@ -206,7 +206,7 @@ def _epoch(
     epoch: int,
     views: int,
 ) -> Trained:
-    """Train each network on its rows, in the order and under the augmentation of this epoch."""
+    """Train each network on its rows, with the order and augmentation of this epoch."""
     options, streams, n = setup.options, setup.streams, len(learner.pixels)
     first, second = options.train.max_epochs, options.epochs - options.train.max_epochs
     in_stage, length = (epoch, first) if epoch < first else (epoch - first, second)
@@ -234,10 +234,10 @@ def _epoch(
 
 
 class Presentations(NamedTuple):
-    """What one network was shown in one epoch.
+    """Results of one network's steps in one epoch.
 
-    ``loss`` is the sum over the samples of their batch's mean loss; ``lr`` is the learning rate of
-    the first step; ``kept`` is what the loss kept of each batch.
+    ``loss`` is the sum of mean batch losses, each times its batch size. ``lr`` is the learning rate
+    of the first step. ``kept`` has the second result of ``Learner.loss`` for each batch.
     """
 
     loss: Float64[Tensor, ""]
@@ -256,17 +256,17 @@ def train_epoch(
     epoch: int,
     epochs: int,
 ) -> Presentations:
-    """One epoch of one network's steps; the caller has seeded the dropout.
+    """Train one network for one epoch; the caller has to seed the dropout.
 
     Args:
-        forward: A network in training mode, or what ``torch.compile`` made of it.
-        optim: Optimizer over its parameters; those of other networks get no gradient and stay.
-        learner: Images of all samples, and the loss.
+        forward: Network in training mode, compiled or not.
+        optim: Optimizer of all networks; it changes only this one, since others have no gradients.
+        learner: Source of the images and the loss.
         order: Rows to present, in this order.
-        draws: Random numbers of the augmentation, for each view one row a sample.
+        draws: Random numbers of the augmentation: for each view, one row per sample.
         options: Augmentation, batch size, learning rate, precision.
-        epoch: 0-based, counted from where the learning rate's schedule starts.
-        epochs: Length of that schedule.
+        epoch: Number of the epoch, from 0 at the start of the learning rate's schedule.
+        epochs: Number of epochs of that schedule.
     """
     pixels, chosen = learner.pixels, options.train
     shown = batches(order, chosen.batch_size)
@@ -290,5 +290,5 @@ def train_epoch(
 
 
 def arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """The same values as arrays in host memory."""
+    """The tensors as NumPy arrays."""
     return {name: values.cpu().numpy() for name, values in tensors.items()}

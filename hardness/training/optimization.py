@@ -1,4 +1,4 @@
-"""What every regimen shares in its loop: options, batches, learning rate, device and precision."""
+"""Parts of the training loop: determinism, optimizer, learning rate, batches and precision."""
 
 import contextlib
 import math
@@ -12,9 +12,9 @@ from hardness.training.options import TrainOptions
 
 
 def prepare(options: TrainOptions, device: torch.device) -> None:
-    """Make this process compute the same bits whatever ran in it before.
+    """Set threads and determinism, so that results do not depend on what ran before.
 
-    Has to be called in the thread that trains, since thread counts belong to threads.
+    Call it in the thread that trains, since the number of threads is set per thread.
     """
     deterministic = options.deterministic
     if deterministic is None:
@@ -27,7 +27,7 @@ def prepare(options: TrainOptions, device: torch.device) -> None:
 
 
 def optimizer(network: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
-    """The optimizer over all of a network's parameters."""
+    """A new optimizer over all parameters of a network."""
     if options.optimizer == "adamw":
         return torch.optim.AdamW(
             network.parameters(), lr=options.lr, weight_decay=options.weight_decay
@@ -42,14 +42,14 @@ def optimizer(network: nn.Module, options: TrainOptions) -> torch.optim.Optimize
 
 
 def learning_rate(step: int, steps: int, options: TrainOptions) -> float:
-    """Learning rate of a step, a closed form, so that a resume needs no scheduler state.
+    """Learning rate of a step, by a formula, so that a resumed run needs no scheduler state.
 
-    Agrees with torch's ``CosineAnnealingLR`` and, momentum cycling apart, ``OneCycleLR``.
+    It agrees with torch's ``CosineAnnealingLR`` and ``OneCycleLR`` (without cycling momentum).
 
     Args:
-        step: 0-based, over all epochs.
-        steps: How many there are in all.
-        options: Peak and schedule.
+        step: Number of the step, from 0, over all epochs.
+        steps: Number of steps in all epochs.
+        options: Peak learning rate and schedule.
     """
     if options.schedule == "constant":
         return options.lr
@@ -66,9 +66,9 @@ def _cosine_between(start: float, end: float, share: float) -> float:
 
 
 def batches(order: Tensor, size: int) -> tuple[Tensor, ...]:
-    """Cut an order of samples into batches, all samples included.
+    """Cut an order of samples into batches that contain all samples.
 
-    A last batch of one joins its neighbour: batch statistics of a single sample do not exist.
+    A last batch of one sample is joined to the one before, since it has no batch statistics.
     """
     parts = order.split(size)
     if len(parts) > 1 and len(parts[-1]) == 1:
@@ -86,10 +86,10 @@ def autocast(
 
 
 def check_finite(value: float, what: str, epoch: int) -> None:
-    """Stop a run that left the finite numbers.
+    """Stop a run whose numbers are no longer finite.
 
     Raises:
-        Diverged: Naming the quantity and the epoch.
+        Diverged: If ``value`` is not finite; it names the quantity and the epoch.
     """
     if not math.isfinite(value):
         raise Diverged(f"{what} became {value} in epoch {epoch}")

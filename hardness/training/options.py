@@ -1,4 +1,4 @@
-"""Options of each regimen, apart from the training, which loads torch."""
+"""Options of each regimen; nothing here imports torch."""
 
 import math
 from dataclasses import dataclass, field
@@ -17,19 +17,19 @@ class TrainOptions:
     """What an experiment file says under ``train:``.
 
     Args:
-        max_epochs: Passes over the training samples.
-        batch_size: Samples a step.
+        max_epochs: Number of passes over the training samples.
+        batch_size: Number of samples per step.
         optimizer: ``sgd`` with Nesterov momentum, or ``adamw``.
         lr: Peak learning rate.
-        momentum: Of ``sgd``.
-        weight_decay: As the optimizer defines it: added to the gradient by ``sgd``, decoupled by
-            ``adamw``.
-        schedule: ``cosine`` to zero, ``one_cycle`` (30 % rising) or ``constant``, by step.
-        precision: ``f32``, or ``bf16`` autocast; scores are computed in float64 either way.
-        compile: Compile the network with ``torch.compile``.
-        threads: CPU threads; other counts give other bits.
-        deterministic: Refuse operations that may give other bits on a second run; left out, true
-            on a CPU and false on a GPU, where it costs speed.
+        momentum: Momentum of ``sgd``; ``adamw`` ignores it.
+        weight_decay: Weight decay: added to the gradient by ``sgd``, decoupled by ``adamw``.
+        schedule: Learning rate by step: ``cosine`` to zero, ``one_cycle`` (rising for the first
+            30 %) or ``constant``.
+        precision: ``f32``, or ``bf16`` autocast; scores are computed in float64 in both cases.
+        compile: Whether to compile the network with ``torch.compile``.
+        threads: Number of CPU threads; another number gives other bits.
+        deterministic: Whether to refuse operations that may give other bits in a second run. If
+            left out, true on a CPU and false on a GPU, where it costs speed.
 
     Raises:
         ValueError: If a number is out of range.
@@ -66,8 +66,8 @@ class Supervised:
     """What an experiment file says under ``regimens: supervised:``.
 
     Args:
-        train: The optimization.
-        augmentation: Of the training images; evaluation sees them clean.
+        train: Options of the optimization.
+        augmentation: Augmentation of training images; evaluation uses clean images.
     """
 
     train: TrainOptions = field(default_factory=TrainOptions)
@@ -75,7 +75,7 @@ class Supervised:
 
     @property
     def epochs(self) -> int:
-        """How many records a run leaves, the one before training apart."""
+        """Number of epochs that a run records, without the record before training."""
         return self.train.max_epochs
 
 
@@ -84,10 +84,10 @@ class SecondSplit:
     """What an experiment file says under ``regimens: second_split:``.
 
     Args:
-        train: The optimization; its ``max_epochs`` are those on the first half.
-        second_epochs: Passes over the second half, under the same optimization started afresh.
-        augmentation: Of the training images; evaluation sees them clean.
-        split_seed: Draws the halves, the same for every run of the configuration.
+        train: Options of the optimization; ``max_epochs`` counts passes over the first half.
+        second_epochs: Number of passes over the second half, with a new optimizer and schedule.
+        augmentation: Augmentation of training images; evaluation uses clean images.
+        split_seed: Seed that draws the halves; all runs of a configuration share them.
 
     Raises:
         ValueError: If a number is out of range.
@@ -104,7 +104,7 @@ class SecondSplit:
 
     @property
     def epochs(self) -> int:
-        """How many records a run leaves, the one before training apart."""
+        """Number of epochs that a run records, without the record before training."""
         return self.train.max_epochs + self.second_epochs
 
 
@@ -113,13 +113,13 @@ class CrossFit:
     """What an experiment file says under ``regimens: cross_fit:``.
 
     Args:
-        folds: Parts of the samples, and networks. Each network trains on all parts but one. Two
-            folds cost as much training as a supervised run, but each network has half the data;
-            k folds cost k - 1 times as much, and leave it all but one k-th.
-        train: The optimization, the same for all networks.
-        augmentation: Of the training images; evaluation sees them clean.
-        split_seed: Deals the folds, the same for every run of the configuration; the folds of 2
-            are the halves of ``second_split`` under the same seed.
+        folds: Number k of folds and of networks. Each network trains on all folds but one, which
+            costs k - 1 times as much training as a supervised run. With two folds, the cost is
+            the same, but each network has only half the data.
+        train: Options of the optimization, the same for all networks.
+        augmentation: Augmentation of training images; evaluation uses clean images.
+        split_seed: Seed that draws the folds; all runs of a configuration share them. Two folds
+            are the halves of ``second_split`` with the same seed.
 
     Raises:
         ValueError: If a number is out of range.
@@ -136,7 +136,7 @@ class CrossFit:
 
     @property
     def epochs(self) -> int:
-        """How many records a run leaves, the one before training apart."""
+        """Number of epochs that a run records, without the record before training."""
         return self.train.max_epochs
 
 
@@ -156,11 +156,11 @@ class Contrastive:
 
     Args:
         objective: ``simclr`` (NT-Xent) or ``barlow_twins``.
-        temperature: Of NT-Xent.
-        off_diagonal: Weight of Barlow Twins' redundancy term.
-        projection: Units of the projection head's output.
-        train: The optimization.
-        augmentation: How a view differs from its image.
+        temperature: Temperature of NT-Xent.
+        off_diagonal: Weight of the redundancy term of Barlow Twins.
+        projection: Number of output units of the projection head.
+        train: Options of the optimization.
+        augmentation: Operations that make a view from an image.
 
     Raises:
         ValueError: If a number is out of range.
@@ -175,7 +175,7 @@ class Contrastive:
 
     @property
     def epochs(self) -> int:
-        """How many records a run leaves, the one before training apart."""
+        """Number of epochs that a run records, without the record before training."""
         return self.train.max_epochs
 
     def __post_init__(self) -> None:
@@ -192,11 +192,11 @@ class Autoencoder:
     """What an experiment file says under ``regimens: autoencoder:``.
 
     Args:
-        decoder_channels: Of the decoder at the image's own size; twice as many at half the size,
-            and so on, up to eight times as many.
-        train: The optimization.
-        augmentation: Of the training images, each of which is then both input and target;
-            evaluation sees them clean.
+        decoder_channels: Number of channels in the decoder at the image's own size. It doubles each
+            time the size is halved, up to eight times as many.
+        train: Options of the optimization.
+        augmentation: Augmentation of training images; the augmented image is input and target.
+            Evaluation uses clean images.
 
     Raises:
         ValueError: If a number is out of range.
@@ -208,7 +208,7 @@ class Autoencoder:
 
     @property
     def epochs(self) -> int:
-        """How many records a run leaves, the one before training apart."""
+        """Number of epochs that a run records, without the record before training."""
         return self.train.max_epochs
 
     def __post_init__(self) -> None:

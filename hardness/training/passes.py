@@ -1,4 +1,4 @@
-"""Scoring passes: signals that take the model itself, recorded in some epochs only."""
+"""Scoring passes: signals that need the model itself, recorded only in some epochs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ class Pass:
     """One scoring pass of a regimen.
 
     Args:
-        signals: What it records, a column each.
-        epochs: From the number of a run's epochs to those in which it runs by default, 0-based
-            and ascending.
-        forwards: Its cost each time, in forward passes a sample; a backward pass counts as two.
-        at_end: Whether it reads the whole training, so that other epochs cannot be asked for.
+        signals: Names of the signals that it records.
+        epochs: Function from the number of epochs of a run to the epochs in which the pass runs by
+            default, from 0 and ascending.
+        forwards: Cost in forward passes per sample; a backward pass counts as two.
+        at_end: Whether it needs the whole training, so that no other epochs can be requested.
     """
 
     signals: tuple[str, ...]
@@ -27,12 +27,12 @@ class Pass:
 def schedule(
     passes: Mapping[str, Pass], recording: Recording, epochs: int
 ) -> dict[str, tuple[int, ...]]:
-    """The passes of a run that are asked for, and the epochs in which each of them runs.
+    """The requested passes of a run, and the epochs in which each of them runs.
 
     Args:
-        passes: Of the regimen.
-        recording: Names of passes, those of other regimens among them, and ``score_epochs``.
-        epochs: How many the run has.
+        passes: Passes of the regimen, by name.
+        recording: Names of requested passes, some perhaps of other regimens, and ``score_epochs``.
+        epochs: Number of epochs of the run.
 
     Raises:
         ValueError: If ``score_epochs`` names an epoch that the run does not have.
@@ -51,17 +51,17 @@ def schedule(
 
 
 def due(passes: Mapping[str, tuple[int, ...]], epoch: int) -> list[str]:
-    """Those of the scheduled passes that run in this epoch."""
+    """Names of the scheduled passes that run in this epoch."""
     return [name for name, epochs in passes.items() if epoch in epochs]
 
 
 def last(epochs: int) -> tuple[int, ...]:
-    """The last epoch alone."""
+    """Only the last epoch."""
     return (epochs - 1,)
 
 
 def evenly(epochs: int, count: int = 10) -> tuple[int, ...]:
-    """So many epochs at equal distances, the first and the last among them; all, if there are few.
+    """``count`` evenly spaced epochs, with the first and the last; all if there are no more.
 
     Example:
         >>> evenly(20, count=3), evenly(2)
@@ -73,7 +73,7 @@ def evenly(epochs: int, count: int = 10) -> tuple[int, ...]:
 
 
 def ends_and_between(epochs: int, each: int = 5) -> tuple[int, ...]:
-    """The first and the last few epochs and as many at equal distances between them.
+    """The first ``each`` epochs, the last ``each``, and ``each`` evenly spaced ones in between.
 
     Example:
         >>> ends_and_between(30, each=2)
@@ -85,7 +85,7 @@ def ends_and_between(epochs: int, each: int = 5) -> tuple[int, ...]:
     return (*range(each), *between, *range(epochs - each, epochs))
 
 
-# Draws of dropout, checkpoints of VoG, and pairs of views over which a score is averaged.
+# Number of dropout draws, checkpoints of VoG, and pairs of views that a score averages over.
 DROPOUT_DRAWS = 20
 CHECKPOINTS = 10
 PAIRS_OF_VIEWS = 2
@@ -95,7 +95,7 @@ OF_CLASSIFIERS: dict[str, Pass] = {
     "mc_dropout": Pass(
         signals=("mc_dropout_entropy", "mc_dropout_bald"), epochs=last, forwards=DROPOUT_DRAWS
     ),
-    # Two gradients, of the logit and of the probability, at each checkpoint.
+    # Two gradients at each checkpoint: of the logit and of the probability.
     "vog": Pass(
         signals=("vog", "vog.early", "vog.late", "vog_prob"),
         epochs=last,
@@ -103,10 +103,10 @@ OF_CLASSIFIERS: dict[str, Pass] = {
         at_end=True,
     ),
 }
-# The others read the gradients of a training that has seen the sample.
+# The other passes read gradients of a training that included the sample.
 OUT_OF_FOLD = {name: OF_CLASSIFIERS[name] for name in ("odin", "mc_dropout")}
 OF_CONTRASTIVE: dict[str, Pass] = {
-    # Two gradients of each view: of the batch's loss and of the sample's own.
+    # Two gradients of each view: of the batch's loss and of the sample's own loss.
     "views": Pass(
         signals=(
             "ssl_loss_ntxent",

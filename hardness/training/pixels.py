@@ -1,4 +1,4 @@
-"""Images on the device: uint8 in memory or from disk, normalised floats in the network."""
+"""Images of samples as the network reads them: in batches, on the device, normalised."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,25 +10,25 @@ from torch import Tensor
 
 from hardness.data.image_files import ImageFiles
 
-# Samples that are evaluated at once, fewer where their images hold more numbers than that: 111 of
-# 224 pixels, whose gradients with respect to the input would else not fit.
+# Most samples and most numbers that are evaluated at once, so that input gradients fit in memory:
+# 111 images of 224 x 224 pixels.
 EVAL_BATCH = 512
 _EVAL_NUMBERS = 1 << 24
-# Of images on disk so many say what mean and spread are.
+# Number of images used to estimate the mean and standard deviation of a dataset on disk.
 MOMENTS_FROM = 10_000
 
 
 class Pixels:
-    """Images as uint8 on the device, with the mean and spread that normalise them.
+    """Images as uint8 on the device, with the mean and standard deviation that normalise them.
 
-    Those on disk come to the device as they are asked for. Their mean and spread are those of
-    ``MOMENTS_FROM`` of them, drawn by the ``data_seed``; of all, if there are no more.
+    Images on disk are copied to the device when they are needed. Their mean and deviation come from
+    ``MOMENTS_FROM`` images drawn by the ``data_seed``, or from all if there are fewer.
 
     Args:
-        images: ``[samples, channels, height, width]``.
-        device: Where they will live.
-        like: Normalise as these do, as held-out images have to be; by the images' own moments, if
-            left out.
+        images: Images ``[samples, channels, height, width]``, as a tensor or as files.
+        device: Device of the returned images.
+        like: Images whose mean and standard deviation to use, as held-out images must; these
+            images' own if left out.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Pixels:
 
     @property
     def eval_batch(self) -> int:
-        """Samples that are evaluated at once."""
+        """Number of samples that are evaluated at once."""
         return max(1, min(EVAL_BATCH, _EVAL_NUMBERS // math.prod(self._images.shape[1:])))
 
     def unit(self, rows: Int64[Tensor, " rows"]) -> Float[Tensor, "rows channels height width"]:
@@ -69,12 +69,12 @@ class Pixels:
     def units(
         self, batches: Sequence[Int64[Tensor, " _"]]
     ) -> Iterator[tuple[Int64[Tensor, " _"], Float[Tensor, "_ channels height width"]]]:
-        """Each batch of rows with its images, in 0..1; those on disk are decoded ahead."""
+        """Each batch of rows with its images in 0..1; images on disk are decoded ahead."""
         if isinstance(self._images, Tensor):
             for rows in batches:
                 yield rows, self._images[rows].float() / 255
             return
-        # All rows at once, since each copy from a device would wait for the work before it.
+        # All rows are copied first, since each copy from a GPU waits for the work before it.
         places = [rows.cpu() for rows in batches]
         pinned = self.device.type == "cuda"
         with closing(self._images.batches(places, pinned=pinned)) as read:
@@ -84,7 +84,7 @@ class Pixels:
     def blocks(
         self, rows: Int64[Tensor, " rows"] | None = None
     ) -> Iterator[Float[Tensor, "block channels height width"]]:
-        """Images of these rows, of all if left out, in 0..1, ``eval_batch`` at a time."""
+        """Images of these rows (all if left out) in 0..1, ``eval_batch`` at a time."""
         if rows is None and isinstance(self._images, Tensor):
             yield from (block.float() / 255 for block in self._images.split(self.eval_batch))
             return
@@ -95,14 +95,14 @@ class Pixels:
     def normalize(
         self, unit: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """What the network sees: zero mean and unit spread a channel over the training set."""
+        """Input of the network: each channel has mean 0 and deviation 1 over the training set."""
         return (unit - self.mean) / self.std
 
 
 def _moments(
     blocks: Iterable[UInt8[Tensor, "samples channels height width"]], channels: int
 ) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
-    """Mean and standard deviation a channel in 0..1, exact from counts of the 256 values."""
+    """Mean and standard deviation of each channel in 0..1, exact from counts of 256 values."""
     counts = torch.zeros(channels, 256, dtype=torch.float64)
     for block in blocks:
         for channel, values in enumerate(block.unbind(1)):
@@ -111,5 +111,5 @@ def _moments(
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = shares @ values
     std = (shares * (values - mean[:, None]) ** 2).sum(1).sqrt()
-    std[std == 0] = 1.0  # a constant channel carries nothing to scale
+    std[std == 0] = 1.0  # a constant channel is not scaled
     return mean.float(), std.float()

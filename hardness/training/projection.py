@@ -1,4 +1,4 @@
-"""An encoder under a projection head, as contrastive objectives train it."""
+"""An encoder with a projection head, as contrastive objectives train it."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from hardness.models.networks import Network
 
 
 class Projected(nn.Module):
-    """The encoder under a projection head; the classifier's head is dropped."""
+    """The encoder with a projection head; the classifier's head is dropped."""
 
     def __init__(self, network: Network, width: int) -> None:
         super().__init__()
@@ -26,6 +26,6 @@ class Projected(nn.Module):
     def hidden_and_projected(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> tuple[Tensor, Tensor]:
-        """What the last layer is given, and what it makes of that."""
+        """Input and output of the last layer."""
         hidden = self.projector[:-1](self.encoder(x))
         return hidden, self.projector[-1](hidden)

@@ -1,4 +1,4 @@
-"""Training on one half of the samples, then on the other, while watching what is forgotten."""
+"""Train on one half of the samples, then on the other, and record what is forgotten."""
 
 from collections.abc import Iterator
 
@@ -29,21 +29,20 @@ def second_split(
     recording: Recording | None = None,
     resume: Checkpoint | None = None,
 ) -> Iterator[EpochRecord]:
-    """Train on half A, then on half B alone; a second network, in step, on B and then on A.
+    """Train a network on half A, then only on half B; train a second one on B, then only on A.
 
-    Both networks start from the same weights and drop the same units, so that they differ in
-    their samples alone. At the switch each gets a fresh optimizer and the schedule starts again.
-    After every epoch each sample is evaluated, clean and in eval mode, by the network that saw it
-    first.
+    Both networks start from the same weights and drop the same units, so they differ only in their
+    samples. At the switch, the optimizer and the schedule start again. After every epoch, each
+    sample is evaluated by the network that trained on it first, on clean images in eval mode.
 
     Signals: ``correct_first_split`` in the epochs on the first half, ``correct_second_split`` in
-    those on the second; no epoch has both. Snapshot of the last epoch, whatever else is recorded:
-    ``fold``, 0 for half A and 1 for half B. The summary's ``train_loss`` and ``train_accuracy``
-    are those of the presentations themselves, ``val_loss`` and ``val_accuracy`` the mean of the
-    two networks, ``lr`` the rate of the epoch's first step.
+    those on the second; no epoch has both. The snapshot ``fold`` of the last epoch, 0 for half A
+    and 1 for half B, is always recorded. In the summary, ``train_loss`` and ``train_accuracy`` are
+    taken during training, ``val_loss`` and ``val_accuracy`` are means over the two networks, and
+    ``lr`` is the rate of the epoch's first step.
 
     Raises:
-        Diverged: If loss or logits leave the finite numbers.
+        Diverged: If loss or logits are no longer finite.
         ValueError: If there are fewer than two samples to split.
     """
     recording = recording or Recording()
@@ -52,7 +51,7 @@ def second_split(
 
 
 class _SecondSplit:
-    """Two networks, each trained on the half of its number and then on the other half."""
+    """Two networks: network 0 trains on half 0 first, network 1 on half 1."""
 
     def __init__(self, setup: Setup[SecondSplit]) -> None:
         n = len(setup.dataset.train)

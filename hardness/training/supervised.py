@@ -1,4 +1,4 @@
-"""Supervised training, evaluated on every training sample after each epoch."""
+"""Train with labels, and evaluate every training sample after each epoch."""
 
 from collections.abc import Iterator, Mapping
 
@@ -33,17 +33,17 @@ def supervised(
     recording: Recording | None = None,
     resume: Checkpoint | None = None,
 ) -> Iterator[EpochRecord]:
-    """Train with cross-entropy on the given labels; yield a record before and after each epoch.
+    """Train with cross-entropy on the dataset's labels.
 
-    Signals: the logit signals of ``hardness.signals`` in the eval phase, ``grand_last_layer`` and
-    ``gradnorm``; ``p_label.train``, ``label_margin.train`` and ``correct.train`` from the
-    presentations themselves; ``feature_norm``, ``msd`` and ``msd_cosine`` of the embedding; in some
-    epochs those of the scoring passes that are asked for.
+    Signals in eval mode: the logit signals of ``hardness.signals``, ``grand_last_layer`` and
+    ``gradnorm``, and ``feature_norm``, ``msd`` and ``msd_cosine`` of the embedding. Signals taken
+    during training: ``p_label.train``, ``label_margin.train`` and ``correct.train``. In some epochs
+    the requested scoring passes add theirs.
 
     Raises:
-        Diverged: If loss or logits leave the finite numbers.
-        ValueError: If a scoring pass is asked for in an epoch that the run does not have, or one
-            that the checkpoint has not kept the weights for.
+        Diverged: If loss or logits are no longer finite.
+        ValueError: If ``score_epochs`` names an epoch that the run does not have, or the checkpoint
+            lacks the weights that a scoring pass needs.
     """
     recording = recording or Recording()
     setup = Setup(dataset, model, options, streams, torch.device(device), recording)
@@ -51,7 +51,7 @@ def supervised(
 
 
 class _Supervised:
-    """A classifier, and its weights at the epochs that VoG's pass will read."""
+    """A classifier, and its weights at the epochs that VoG's pass needs."""
 
     def __init__(self, setup: Setup[Supervised]) -> None:
         self.setup = setup
@@ -118,7 +118,7 @@ class _Supervised:
         return arrays(found) | self.tracker.update(emb)
 
     def _train_signals(self, trained: Trained) -> dict[str, np.ndarray]:
-        """Signals of the presentations, put back into the order of the samples."""
+        """Signals taken during training, put back into the order of the samples."""
         if not self.setup.recording.signals:
             return {}
         found = logit_signals.from_logits(torch.cat([*trained.kept]), self.labels[trained.rows])

@@ -423,7 +423,7 @@ class TestCache:
     def test_lies_outside_the_classes(self, tmp_path):
         write_imagenet(tmp_path / "data", classes=2, train=2, val=1)
         classes = tmp_path / "data" / "train"
-        message = f"cache: expected a folder outside {classes}, whose folders are classes"
+        message = f"cache: expected a folder outside {classes}, where each folder is a class; got "
         with pytest.raises(ValueError, match=message):
             load(DatasetOptions(name="imagefolder", root=str(classes), cache=True))
 

@@ -97,7 +97,7 @@ def test_every_sample_of_a_class_is_as_likely():
     [
         (lambda: ranked_part(np.zeros(3), 0.0, "hardest"), "keep: expected a share above 0"),
         (lambda: ranked_part(np.zeros(3), 1.5, "hardest"), "keep: .* got 1.5"),
-        (lambda: ranked_part(np.array([0.0, np.nan]), 0.5, "easiest"), "1 of 2 have none"),
+        (lambda: ranked_part(np.array([0.0, np.nan]), 0.5, "easiest"), "got none for 1 of 2"),
         (
             lambda: random_part(np.array([0, 1, 1]), (2, 1), seed=0),
             "class 0: .* 2 samples .* got 1",

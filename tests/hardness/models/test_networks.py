@@ -212,7 +212,7 @@ class TestPretrained:
         file = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
         message = (
             f"resnet18: expected the weights IMAGENET1K_V1 at {file}, or a network to fetch them; "
-            "no route"
+            "got no route"
         )
         with pytest.raises(ValueError, match=re.escape(message)) as caught:
             network("resnet18", (3, 32, 32), pretrained=True)

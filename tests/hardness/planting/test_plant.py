@@ -333,7 +333,7 @@ class TestLabels:
             ({"cat": "cat"}, "classes: expected another class for 'cat'; got the same"),
             ({"cat": "cow"}, "classes: unknown class 'cow'; known: cat, dog"),
             ({"cat": 2}, "classes: unknown class '2'; known: cat, dog"),
-            (None, "classes: expected class to the class that it is taken for, or a conc"),
+            (None, "classes: expected a map from class to wrong class, or a conc"),
         ],
     )
     def test_a_class_is_mistaken_for_another_one(self, classes, said):
@@ -676,7 +676,7 @@ class TestRarity:
     @pytest.mark.parametrize(
         ("groups", "said"),
         [
-            (None, "groups: expected superclass to classes; got none, and made has no"),
+            (None, "groups: expected a map from superclass to classes; got none, and"),
             ({"a": ("0",), "b": ("1",)}, "groups: expected every class in one superclass; got '2"),
             ({"a": ("0", 1), "b": (1, "2")}, "groups: expected every class in one superclass; g"),
             ({"a": ("0", "1"), "b": ("2", "cat")}, "groups: unknown class 'cat'; known: 0, 1, 2"),

@@ -375,7 +375,7 @@ def test_a_checkpoint_of_a_training_without_the_pass_is_refused(digits):
         train(digits, chosen, recording=Recording(passes=("vog",)), resume=state)
     assert str(raised.value) == (
         "vog: expected a checkpoint that keeps the weights of epochs 0, 1; "
-        "got one of a training that was not asked for that pass"
+        "got one of a training without that pass"
     )
     without = Recording(passes=("grand",))
     ((record, _),) = train(digits, chosen, recording=without, resume=state)

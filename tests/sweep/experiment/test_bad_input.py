@@ -413,7 +413,7 @@ RUN = [
     ),
     (
         [images_of("imagefolder", "bare")],
-        "dataset: bare/train: expected images in every <class>/; …",
+        "dataset: bare/train: expected images in every <class>/; got: …",
     ),
     (
         [images_of("imagefolder", "bomb")],
@@ -425,20 +425,23 @@ RUN = [
     ),
     (
         [images_of("imagefolder", "sizes", image_size=4, cache="sizes/train")],
-        "dataset: cache: expected a folder outside sizes/train, whose folders are classes",
+        (
+            "dataset: cache: expected a folder outside sizes/train, where each folder is a class; "
+            "got sizes/train"
+        ),
     ),
     (
         [images_of("mnist", "folder")],
         (
-            "dataset: mnist: expected its files in folder/MNIST/raw; they are absent or "
-            "damaged, and `download: true` fetches them"
+            "dataset: mnist: expected its files in folder/MNIST/raw; got none or damaged ones; "
+            "`download: true` fetches them"
         ),
     ),
     (
         [images_of("cifar10", "file")],
         (
-            "dataset: cifar10: expected its files in file/cifar-10-batches-py; they are "
-            "absent or damaged, and `download: true` fetches them"
+            "dataset: cifar10: expected its files in file/cifar-10-batches-py; got none or damaged "
+            "ones; `download: true` fetches them"
         ),
     ),
     (
@@ -483,8 +486,8 @@ RUN = [
     (
         ["plant.noise_asymmetric.rate=0.1"],
         (
-            "plant: noise_asymmetric: classes: expected class to the class that it is taken "
-            "for, or a concentration; got none, and none are known of digits"
+            "plant: noise_asymmetric: classes: expected a map from class to wrong class, or a "
+            "concentration; got neither, and no classes are known for digits"
         ),
     ),
     (
