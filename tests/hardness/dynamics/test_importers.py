@@ -252,7 +252,7 @@ def test_records_that_contradict_themselves_are_refused(tmp_path, column):
     table = pd.read_csv(path)
     table.loc[1, column] = -3
     table.to_csv(path, index=False)
-    with pytest.raises(ValueError, match="expected one class from 0 a sample"):
+    with pytest.raises(ValueError, match="expected one class per sample, from 0"):
         import_aum(path, tmp_path / "run")
 
 
