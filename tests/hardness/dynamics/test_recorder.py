@@ -373,7 +373,7 @@ def test_embeddings_cannot_go_back_further_than_they_are_kept(tmp_path):
         first.record(epoch, range(SAMPLES), logits[epoch], embeddings=emb[epoch], phase="eval")
         first.end_epoch()
     again = Recorder(tmp_path, labels=labels)
-    with pytest.raises(ValueError, match="expected epoch 3 or 0, since only the last epoch's embeddings"):
+    with pytest.raises(ValueError, match="expected epoch 3 or 0, since only the last epoch's"):
         again.record(2, range(SAMPLES), logits[2], embeddings=emb[2], phase="eval")
     again.record(0, range(SAMPLES), logits[0], embeddings=emb[0], phase="eval")
     again.end_epoch()
@@ -405,7 +405,7 @@ def test_logits_that_are_not_finite_leave_the_run_unfinished(tmp_path):
             recorder.record(0, range(SAMPLES), logits[0])
             recorder.end_epoch()
 
-    with pytest.raises(Diverged, match="got NaN or infinity for 1 samples in epoch 0, such as sample 3"):
+    with pytest.raises(Diverged, match="for 1 samples in epoch 0, such as sample 3"):
         run()
     assert not (tmp_path / "manifest.json").exists()
 
