@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Integer
+from jaxtyping import Integer
 
-from hardness.comparison.correlation import partial_spearman
+from hardness.comparison.correlation import Vector, partial_spearman
 from hardness.comparison.disjoint_runs import ScoreSet, halves_of_runs
 from hardness.comparison.mean_scores import mean_over_runs
 from hardness.comparison.rank_biased_overlap import rbo
 from hardness.shapes import PerSample, check_axes, of_samples
-
-Vector = Float[np.ndarray, " samples"]
 
 
 def pairwise_agreement(

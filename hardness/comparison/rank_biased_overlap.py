@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Integer
 
-from hardness.comparison.correlation import paired
+from hardness.comparison.correlation import Vector, paired
 from hardness.comparison.estimate import Estimate, counted
 from hardness.comparison.ranks import Number
 from hardness.comparison.resampling import ends_of_halves
@@ -15,7 +15,7 @@ from hardness.shapes import PerSample
 DEPTH = 0.02  # mean depth reached in the list, as a fraction of the samples
 TIE_ORDERS = 20
 LEAST_PERSISTENCE = 0.5
-Vector = Float[np.ndarray, " samples"]
+
 Places = Integer[np.ndarray, " samples"]
 
 
