@@ -134,38 +134,6 @@ def spearman_within_class(x: PerSample, y: PerSample, labels: PerSample) -> Esti
     return counted(Estimate(value=value, reason=undefined), dropped)
 
 
-def pearson_of_within_class_ranks(x: PerSample, y: PerSample, labels: PerSample) -> Estimate:
-    """Pearson's correlation of ``(rank - 0.5) / n_c``, ranked inside each class and then pooled.
-
-    Unlike ``spearman_within_class``, it keeps a class in which only one metric varies. That
-    variation counts as disagreement.
-
-    Args:
-        x: Hardness by one metric.
-        y: Hardness by the other, same samples.
-        labels: Given class per sample.
-
-    Returns:
-        Between -1 and 1; NaN with the reason as for ``spearman``, or if one varies in no class.
-
-    Example:
-        >>> x, y = np.array([1.0, 2.0, 8.0, 9.0]), np.array([1.0, 2.0, 9.0, 9.0])
-        >>> round(pearson_of_within_class_ranks(x, y, np.array([0, 0, 1, 1])).value, 3)
-        0.707
-    """
-    both, kept, undefined, dropped = paired(x=x, y=y)
-    check_axes("labels", labels, ("samples",), len(kept))
-    value = math.nan
-    if not undefined:
-        codes = class_codes(labels[kept])
-        # Every class has mean 0.5, so ranks centred in their class are centred when pooled.
-        u, v = centred_ranks(both, codes) / np.bincount(codes)[codes]
-        norm = math.sqrt(u @ u) * math.sqrt(v @ v)
-        value = float(u @ v / norm) if norm > 0 else math.nan
-        undefined = "" if norm > 0 else "one side varies in no class"
-    return counted(Estimate(value=value, reason=undefined), dropped)
-
-
 def partial_spearman(x: PerSample, y: PerSample, control: PerSample) -> Estimate:
     """Spearman's correlation of two metrics with a third score held fixed.
 

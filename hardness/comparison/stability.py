@@ -317,21 +317,6 @@ def topk_jaccard(scores: PerRun, percent: Number) -> Estimate:
     return counted(_pair_mean(pairs, why_undefined(scores)), dropped)
 
 
-def topk_jaccard_5(scores: PerRun) -> Estimate:
-    """``topk_jaccard`` of the hardest 5 %."""
-    return topk_jaccard(scores, 5)
-
-
-def topk_jaccard_10(scores: PerRun) -> Estimate:
-    """``topk_jaccard`` of the hardest 10 %."""
-    return topk_jaccard(scores, 10)
-
-
-def topk_jaccard_20(scores: PerRun) -> Estimate:
-    """``topk_jaccard`` of the hardest 20 %."""
-    return topk_jaccard(scores, 20)
-
-
 def topk_overlap_pair_mean(scores: PerRun, percent: Number) -> Estimate:
     """Mean over pairs of runs of the shared part of their hardest ``percent`` %.
 

@@ -27,9 +27,6 @@ from hardness.comparison.stability import (
     stability,
     stability_and_mean_rank,
     topk_jaccard,
-    topk_jaccard_5,
-    topk_jaccard_10,
-    topk_jaccard_20,
     topk_overlap_pair_mean,
 )
 
@@ -45,6 +42,10 @@ def two_classes(scores):
     return np.arange(scores.shape[1]) % 2
 
 
+def jaccard_10(scores):
+    return topk_jaccard(scores, 10)
+
+
 def overlap_10(scores):
     return topk_overlap_pair_mean(scores, 10)
 
@@ -57,9 +58,7 @@ RUN_STATISTICS = [
     spearman_pair_mean,
     within_two_classes,
     kendall_w,
-    topk_jaccard_5,
-    topk_jaccard_10,
-    topk_jaccard_20,
+    jaccard_10,
     overlap_10,
 ]
 
