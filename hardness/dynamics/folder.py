@@ -299,7 +299,7 @@ class Dynamics:
                     found[name] = np.empty(shape, values.dtype)
                 if found[name].dtype != values.dtype:
                     raise Damaged(
-                        f"{self.folder / file}: expected {name} in {found[name].dtype}, as in "
+                        f"{self.folder / file}: expected {name} as {found[name].dtype}, as in "
                         f"other epochs; got {values.dtype}"
                     )
                 found[name][recorded[name]] = values

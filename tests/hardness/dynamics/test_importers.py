@@ -274,7 +274,7 @@ def test_scores_of_anyone_are_columns_by_sample(tmp_path, ending):
         ({"id": [1], "a": [1.0]}, "expected the columns sample_id; got id, a"),
         ({"sample_id": [1.5], "a": [1.0]}, "expected whole numbers in sample_id; got fractions"),
         ({"sample_id": [1, 1], "a": [1.0, 2.0]}, "expected each sample_id once; got 1 again"),
-        ({"sample_id": [1]}, "expected scores beside sample_id"),
+        ({"sample_id": [1]}, "expected columns of scores beside sample_id"),
         ({"sample_id": [1], "a": ["x"]}, "expected numbers in column 'a'"),
     ],
 )
