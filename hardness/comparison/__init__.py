@@ -1,1 +1,1 @@
-"""Scores against other seeds, other metrics and the truth."""
+"""Comparison of scores with other seeds, other metrics and the truth."""

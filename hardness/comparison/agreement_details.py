@@ -1,4 +1,4 @@
-"""Kendall's tau and intervals for the pairs of scores that are shown."""
+"""Kendall's tau and intervals for chosen pairs of metrics."""
 
 import math
 from collections import defaultdict
@@ -44,23 +44,23 @@ def with_details(
     splits: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The table with Kendall's tau and the intervals in some rows: what takes time for each pair.
+    """Add Kendall's tau and intervals, which are slow to compute, to some rows of a table.
 
     Args:
-        table: From ``agreement_of_pairs`` of the same sets, pairs, labels, splits and seed.
-        rows: Rows that get them.
+        table: Table from ``agreement_of_pairs`` for the same sets, pairs, labels, splits and seed.
+        rows: Numbers of the rows to complete.
         sets: Metrics.
-        pairs: Places in ``sets`` of left and right, of every row.
+        pairs: Positions in ``sets`` of left and right, for every row of the table.
         labels: Given class per sample.
-        draws: Resamples for the intervals; 0 for Kendall's tau alone.
-        splits: Ways to halve the shared runs.
+        draws: Number of resamples for the intervals; 0 for Kendall's tau alone.
+        splits: Number of ways to halve the shared runs.
         seed: Seed of the random splits and of the resamples.
 
     Returns:
-        A copy of the table.
+        A copy of the table with these rows completed.
 
     Raises:
-        ValueError: As ``agreement`` does.
+        ValueError: In the cases of ``agreement``.
 
     Example:
         >>> from hardness.comparison.agreement_table import agreement_of_pairs
@@ -90,7 +90,7 @@ def _details(
     splits: int,
     seed: int,
 ) -> dict[str, Float[np.ndarray, " pairs"]]:
-    """Kendall's tau, and with draws the ends of the intervals."""
+    """Kendall's tau, and the ends of the intervals if ``draws`` is above 0."""
     slots = [slot for split in group.splits(splits, seed) for slot in split]
     pooled, within = ranks_of_splits(group, slots)
     columns = {"kendall_tau_b": _taus(group, pooled)}
@@ -114,16 +114,16 @@ def _details(
 
 
 def _taus(group: Group, ranks: Ranks) -> Float[np.ndarray, " pairs"]:
-    """Kendall's tau of each pair, averaged over splits and both ways round.
+    """Kendall's tau of each pair, averaged over splits and both assignments of the halves.
 
-    Milliseconds a time, hence of one way of one split if there are many samples.
+    Each tau takes milliseconds, so many samples get one assignment of one split only.
     """
     few = len(group.ids) <= MOST_SAMPLES_FOR_EVERY_TAU
     ways = ranks.ways() if few else ranks.ways()[:1]
 
     def tau(pair: tuple[int, int]) -> float:
         x, y = (ranks.centred[member] for member in pair)
-        # The slot that comes first is the first argument: another order moves the last bit.
+        # The lower slot is always the first argument, since the order changes the last bit.
         taus = (tau_b(x[a], y[b]) if a <= b else tau_b(y[b], x[a]) for a, b in ways)
         return sum(taus) / len(ways)
 
@@ -134,7 +134,7 @@ def _taus(group: Group, ranks: Ranks) -> Float[np.ndarray, " pairs"]:
 def _reweighted(
     group: Group, ranks: Ranks, weights: Float[np.ndarray, "chunk kept"]
 ) -> Float[np.ndarray, "chunk pairs"]:
-    """Class-averaged correlation under each draw: moments of all draws in one product a class."""
+    """Class-averaged correlation under each draw; one matrix product per class serves all draws."""
     left, right, ways = group.left, group.right, ranks.ways()
     sets, slots, _ = ranks.centred.shape
     sums = np.zeros((2, len(ways), len(weights), len(left)))  # of n_c r_c, and of n_c
@@ -164,7 +164,7 @@ def _product_sums(
     x: tuple[Integer[np.ndarray, " pairs"], int],
     y: tuple[Integer[np.ndarray, " pairs"], int],
 ) -> Float[np.ndarray, "chunk pairs"]:
-    """Weighted sums of x times y, a slice of the pairs at a time for memory."""
+    """Weighted sums of x times y, computed for some pairs at a time to save memory."""
     (left, a), (right, b) = x, y
     step = max(1, PRODUCTS_AT_ONCE // values.shape[-1])
     parts = [slice(start, start + step) for start in range(0, len(left), step)]
@@ -173,10 +173,11 @@ def _product_sums(
 
 
 def _standard_errors(group: Group, ranks: Ranks) -> Float[np.ndarray, " pairs"]:
-    """Standard error over ids of the mean over splits, from each id's mean influence on it.
+    """Standard error of each pair's mean over splits, from the mean influence of each id.
 
-    With x and y standardised in class c and r_c their correlation, an id moves the class-averaged
-    correlation r by ``x y - r_c (x^2 + y^2) / 2 + r_c - r``, the last two for its class's size.
+    Let x and y be standardised in class c, and r_c their correlation there. The influence of an id
+    on the class-averaged correlation r is ``x y - r_c (x^2 + y^2) / 2 + r_c - r``. Its last two
+    terms come from the class's size.
     """
     samples, sizes, ways = len(ranks.codes), np.bincount(ranks.codes), ranks.ways()
     starts = np.cumsum(sizes) - sizes

@@ -1,8 +1,8 @@
 """Agreement of two metrics: do they call the same samples hard, beyond the noise of their seeds?
 
-Scores are hardness: sign applied, higher is harder. Ids that are NaN on either side leave the
-comparison and are counted. Two metrics read from the same training run share that run's accidents,
-and the accidents correlate; ``agreement`` therefore compares means over disjoint runs only.
+Scores are hardness: their sign is applied, and higher is harder. Ids that are NaN on either side
+are dropped and counted. Two metrics of the same training run share the random effects of that run,
+which correlate them. So ``agreement`` compares only means over disjoint runs.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,33 +46,32 @@ def agreement(
     """Table of agreement between metrics, every pair on disjoint runs.
 
     Sets that share no run are compared by their means over all runs. Sets that share runs are
-    compared by means over disjoint halves of the shared runs, both ways round, and every statistic
-    is averaged over the splits; an odd number of runs splits into unequal halves. Sets that share
-    a single run cannot be split: their row is NaN and says why. An id counts for a pair if no run
-    of either set is NaN there. See ``stability.mean_over_runs`` for
-    infinities.
+    compared by means over disjoint halves of these runs. Every statistic is averaged over the
+    splits and both assignments of the halves. An odd number of runs gives unequal halves. A single
+    shared run cannot be split: the row is NaN and says why. An id counts for a pair if no run of
+    either set is NaN there. ``mean_over_runs`` says how infinities are averaged.
 
-    Intervals resample ids, the same draws for every pair, with ranks kept as they are, and take
-    the 2.5 and 97.5 percentiles; above 20,000 ids they are the value plus and minus 1.96
-    influence-function standard errors. They hold for these runs: seed noise is stability's
-    business. ``kendall_tau_b`` above 10,000 ids comes from the first split, one way round, only.
+    Intervals are 2.5 and 97.5 percentiles over resamples of ids. All pairs use the same resamples,
+    and samples are not ranked again. Above 20,000 ids, intervals are the value plus and minus 1.96
+    influence-function standard errors. They ignore seed noise, which ``stability`` measures. Above
+    10,000 ids, ``kendall_tau_b`` uses one assignment of the first split.
 
     Args:
         left: Metrics for the first side of the pairs.
-        right: Metrics for the second side; None pairs every two of ``left``.
+        right: Metrics for the second side; if None, every two metrics of ``left`` are paired.
         labels: Given class per sample, the same for all.
-        draws: Resamples for the intervals; 0 for point estimates alone.
-        splits: Ways to halve the shared runs: all if there are no more, else this many at random.
+        draws: Number of resamples for the intervals; 0 for point estimates alone.
+        splits: Largest number of ways to halve the shared runs; if there are more, a random choice.
         seed: Seed of the random splits and of the resamples.
 
     Returns:
         One row per pair: names; samples used and dropped; runs averaged on each side, on average
-        over splits; the statistics under their keys, intervals as ``_low`` and ``_high``; and the
-        reason for whatever is missing. ``disattenuated`` uses the reliability at the runs really
-        averaged, from each set's own runs, and 1 for a metric without randomness.
+        over splits; the statistics under their keys, intervals as ``_low`` and ``_high``; the
+        reason for missing values. ``disattenuated`` uses each set's reliability at the number of
+        runs averaged, and 1 for a metric without randomness.
 
     Raises:
-        ValueError: If sets and labels differ in length, or ``draws`` or ``splits`` make no sense.
+        ValueError: If sets and labels differ in length, or ``draws`` or ``splits`` are too small.
 
     Example:
         >>> loss = ScoreSet(name="loss", scores=np.array([[1.0, 2.0, 3.0, 4.0]]))
@@ -103,20 +102,18 @@ def agreement_of_pairs(
 ) -> pd.DataFrame:
     """Point estimates of chosen pairs; ``with_details`` adds Kendall's tau and the intervals.
 
-    A set is ranked once a split, in however many pairs it is.
-
     Args:
         sets: Metrics.
-        pairs: Places in ``sets`` of left and right.
+        pairs: Positions in ``sets`` of left and right.
         labels: Given class per sample, the same for all.
-        splits: Ways to halve the shared runs.
+        splits: Number of ways to halve the shared runs.
         seed: Seed of the random splits.
 
     Returns:
-        One row per pair, with the columns of ``agreement``; those of the details are NaN.
+        One row per pair, with the columns of ``agreement``; those of ``with_details`` are NaN.
 
     Raises:
-        ValueError: As ``agreement`` does.
+        ValueError: In the cases of ``agreement``.
 
     Example:
         >>> scores = (np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 3.0, 2.0]]))
@@ -146,7 +143,7 @@ def _point_columns(
     splits: int,
     seed: int,
 ) -> dict[str, object]:
-    """The table's columns for one group; what it leaves out stays NaN."""
+    """The table's columns for one group of pairs; a column that is left out stays NaN."""
     columns: dict[str, object] = {
         "samples": len(group.ids),
         "dropped": len(group.labels) - len(group.ids),
@@ -177,9 +174,9 @@ def _points(
     halves: Sequence[Split],
     reliabilities: Float[np.ndarray, "sets splits sides 2"],
 ) -> tuple[dict[str, Float[np.ndarray, " pairs"]], Bool[np.ndarray, " sets"]]:
-    """Every point estimate, averaged over splits and both ways round.
+    """Point estimates averaged over splits and both assignments of halves, and constant sets.
 
-    Also, which sets are constant: all samples tie in one of their halves.
+    A set is constant if all samples tie in one of its halves.
     """
     left, right = group.left, group.right
     sums = {key: np.zeros(len(left)) for key in POINTS}
@@ -187,8 +184,8 @@ def _points(
     for split, slots in enumerate(halves):
         pooled, within = ranks_of_splits(group, slots)
         a, b = 0, len(slots) - 1
-        # Of the matrix of every set in slot a with every set in slot b, one triangle is x from a
-        # and y from b, the other the reverse.
+        # Each matrix compares every set in slot a with every set in slot b. One triangle has x from
+        # a and y from b, the other the reverse.
         work: list[Callable[[], Float[np.ndarray, "sets sets"]]] = [
             *(partial(_overlaps, pooled, a, b, percent) for percent in TOPS),
             *(partial(_correlations, ranks, a, b) for ranks in (pooled, within)),
@@ -211,7 +208,7 @@ def _overlaps(ranks: Ranks, a: int, b: int, percent: int) -> Float[np.ndarray, "
     top = TOPS.index(percent)
     borders = ranks.borders[:, a, top], ranks.borders[:, b, top]
     overlaps = topk_overlaps(x, y, percent, borders=borders)
-    overlaps[~x.any(axis=1)] = np.nan  # a constant has no top
+    overlaps[~x.any(axis=1)] = np.nan  # a constant score has no top
     overlaps[:, ~y.any(axis=1)] = np.nan
     return overlaps
 

@@ -1,4 +1,4 @@
-"""Correlation of two rankings: pooled, within classes, partial, noise divided out."""
+"""Correlation of two rankings: pooled, within classes, partial, corrected for noise."""
 
 import math
 
@@ -31,8 +31,8 @@ def spearman(x: PerSample, y: PerSample) -> Estimate:
         y: Hardness by the other, same samples.
 
     Returns:
-        Between -1 and 1; NaN with the reason if fewer than two ids have both scores or if either
-        side ties on all of them. The reason also counts the ids left out.
+        Between -1 and 1; NaN with the reason if fewer than two ids have both scores, or if one
+        score ties on all of them. The reason also counts the ids left out.
 
     Example:
         >>> result = spearman(np.array([1.0, 2.0, 3.0, np.nan]), np.array([1.0, 3.0, 2.0, 4.0]))
@@ -46,7 +46,7 @@ def spearman(x: PerSample, y: PerSample) -> Estimate:
 
 
 def kendall_tau_b(x: PerSample, y: PerSample) -> Estimate:
-    """Kendall's tau-b: concordant less discordant pairs of samples, corrected for ties.
+    """Kendall's tau-b: concordant minus discordant pairs of samples, corrected for ties.
 
     Args:
         x: Hardness by one metric.
@@ -70,18 +70,18 @@ def kendall_tau_b(x: PerSample, y: PerSample) -> Estimate:
 def topk_overlap(
     x: PerSample, y: PerSample, percent: Number, *, draws: int = 0, seed: int = 0
 ) -> Estimate:
-    """Shared part of the hardest ``percent`` % by either metric.
+    """Shared part of the hardest ``percent`` % by two metrics.
 
-    Ties cut by the border belong to a top in part, as in ``stability.topk_jaccard``; the sum of
-    minima of the two shares over k. Two unrelated metrics reach ``percent / 100``.
+    Ties at the border belong to the top in part, as in ``stability.topk_jaccard``. The overlap is
+    the sum of minima of the two shares, divided by k. Unrelated metrics reach ``percent / 100``.
 
     Args:
         x: Hardness by one metric.
         y: Hardness by the other, same samples.
         percent: Size of the top, from 1 to 100.
-        draws: For an interval, halves of the ids drawn without replacement: duplicates, as other
-            resamples have, would share a top by themselves.
-        seed: Of the draws.
+        draws: Number of random halves of the ids for an interval; 0 for none. Halves are drawn
+            without replacement, since duplicates would overlap by themselves.
+        seed: Seed of the draws.
 
     Returns:
         Between 0 and 1; NaN with the reason as for ``spearman``.
@@ -107,9 +107,8 @@ def topk_overlap(
 def spearman_within_class(x: PerSample, y: PerSample, labels: PerSample) -> Estimate:
     """Spearman's correlation inside each given class, averaged by class size.
 
-    Shown beside the pooled value, since a class that is hard by both metrics correlates them
-    without any agreement on samples. A class in which either side ties on all samples leaves the
-    mean, weight and all.
+    Read it beside the pooled value: a class that is hard by both metrics correlates them even if
+    they agree on no sample. A class in which one metric ties on all samples is left out.
 
     Args:
         x: Hardness by one metric.
@@ -135,55 +134,22 @@ def spearman_within_class(x: PerSample, y: PerSample, labels: PerSample) -> Esti
     return counted(Estimate(value=value, reason=undefined), dropped)
 
 
-def pearson_of_within_class_ranks(x: PerSample, y: PerSample, labels: PerSample) -> Estimate:
-    """Pearson's correlation of ``(rank - 0.5) / n_c``, ranked inside each class and then pooled.
-
-    Unlike ``spearman_within_class`` it keeps a class in which only one side varies, whose
-    variation then counts as disagreement.
-
-    Args:
-        x: Hardness by one metric.
-        y: Hardness by the other, same samples.
-        labels: Given class per sample.
-
-    Returns:
-        Between -1 and 1; NaN with the reason as for ``spearman``, or if a side varies in no class.
-
-    Example:
-        >>> x, y = np.array([1.0, 2.0, 8.0, 9.0]), np.array([1.0, 2.0, 9.0, 9.0])
-        >>> round(pearson_of_within_class_ranks(x, y, np.array([0, 0, 1, 1])).value, 3)
-        0.707
-    """
-    both, kept, undefined, dropped = paired(x=x, y=y)
-    check_axes("labels", labels, ("samples",), len(kept))
-    value = math.nan
-    if not undefined:
-        codes = class_codes(labels[kept])
-        # Every class has mean 0.5, so ranks centred in their class are centred when pooled.
-        u, v = centred_ranks(both, codes) / np.bincount(codes)[codes]
-        norm = math.sqrt(u @ u) * math.sqrt(v @ v)
-        value = float(u @ v / norm) if norm > 0 else math.nan
-        undefined = "" if norm > 0 else "one side varies in no class"
-    return counted(Estimate(value=value, reason=undefined), dropped)
-
-
 def partial_spearman(x: PerSample, y: PerSample, control: PerSample) -> Estimate:
-    """Spearman's correlation of what is left of two metrics once a third score is taken out.
+    """Spearman's correlation of two metrics with a third score held fixed.
 
-    Pearson's correlation of the residuals of ranks after a line through the ranks of the control:
-    ``(r_xy - r_xz r_yz) / sqrt((1 - r_xz^2)(1 - r_yz^2))``. Controls that explain much of what
-    metrics share are ``image_entropy``, the norm of the embedding and the mean of a score in its
-    class.
+    Pearson's correlation of the residuals after a linear fit of the ranks to the control's ranks:
+    ``(r_xy - r_xz r_yz) / sqrt((1 - r_xz^2)(1 - r_yz^2))``. Useful controls are ``image_entropy``,
+    the norm of the embedding and the class mean of a score, which explain much of the agreement.
 
     Args:
         x: Hardness by one metric.
         y: Hardness by the other, same samples.
-        control: The score to hold fixed, same samples.
+        control: Score to hold fixed, same samples.
 
     Returns:
         Between -1 and 1; NaN with the reason if fewer than two ids have all three scores, if one
-        ties on all of them, or if the control orders the samples as ``x`` or ``y`` does, or the
-        other way round. The reason also counts the ids left out.
+        score ties on all of them, or if the control has the order of ``x`` or ``y`` or its reverse.
+        The reason also counts the ids left out.
 
     Example:
         >>> x, y = np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 1.0, 4.0, 3.0])
@@ -192,8 +158,8 @@ def partial_spearman(x: PerSample, y: PerSample, control: PerSample) -> Estimate
         (0.6, -0.111)
 
     References:
-        Yule, On the theory of correlation for any number of variables, 1907; of ranks as
-        pingouin's ``partial_corr`` has it.
+        Yule, On the theory of correlation for any number of variables, 1907; on ranks as in
+        pingouin's ``partial_corr``.
     """
     three, _, undefined, dropped = paired(x=x, y=y, control=control)
     value = math.nan
@@ -206,16 +172,16 @@ def partial_spearman(x: PerSample, y: PerSample, control: PerSample) -> Estimate
 def disattenuated(rho: Number, reliability_x: Number, reliability_y: Number) -> Estimate:
     """Correlation that two metrics would have without seed noise: ``rho / sqrt(r_x r_y)``.
 
-    Holds only for scores from disjoint runs: shared runs share errors, which raise ``rho`` and
-    with it the quotient. Not capped, so that an excess over 1 shows.
+    Valid only for scores from disjoint runs: shared runs share errors, which raise ``rho``. Not
+    capped, so that a value above 1 is visible.
 
     Args:
         rho: Correlation between the two aggregated scores.
-        reliability_x: Reliability r_m of the first at the m runs that were averaged.
-        reliability_y: The same for the second; 1 for a metric without randomness.
+        reliability_x: Reliability of the first metric's mean over m runs; 1 without randomness.
+        reliability_y: Reliability of the second metric's mean over m runs; 1 without randomness.
 
     Returns:
-        The corrected correlation; NaN with the reason if a reliability is not positive or unknown.
+        The corrected correlation; NaN with the reason if a reliability is unknown or not positive.
 
     Example:
         >>> disattenuated(0.3, 0.6, 0.6).value
@@ -234,7 +200,7 @@ def disattenuated(rho: Number, reliability_x: Number, reliability_y: Number) -> 
 
 
 def tau_b(x: Shaped[np.ndarray, " samples"], y: Shaped[np.ndarray, " samples"]) -> float:
-    """SciPy's tau without its p-value's warnings; ranks instead of scores keep infinities away."""
+    """SciPy's tau-b without the warnings of its p-value. Pass ranks, which have no infinities."""
     with np.errstate(all="ignore"):
         return float(kendalltau(x, y).statistic)
 
@@ -242,17 +208,17 @@ def tau_b(x: Shaped[np.ndarray, " samples"], y: Shaped[np.ndarray, " samples"]) 
 def paired(
     **scores: PerSample,
 ) -> tuple[Float[np.ndarray, "scores kept"], Bool[np.ndarray, " samples"], str, int]:
-    """Scores of the samples that have all of them.
+    """Scores of the samples that have every score.
 
     Args:
-        scores: Two scores or three, by the name that errors and reasons call them.
+        scores: Two or three scores, by the name used in errors and reasons.
 
     Returns:
-        A row for each score; which samples are kept; why no statistic exists, empty if some do;
+        A row for each score; mask of the samples kept; why no statistic exists, empty if some do;
         and the number of samples left out.
 
     Raises:
-        ValueError: If one of them is no ``[samples]``, or they differ in samples.
+        ValueError: If a score has other axes than ``[samples]``, or lengths differ.
 
     Example:
         >>> paired(x=np.array([1.0, 2.0, np.nan]), y=np.array([3, 3, 3]))[2:]
@@ -278,7 +244,7 @@ def paired(
 
 
 def _partial_correlation(x: Vector, y: Vector, control: Vector) -> float:
-    """Correlation of centred ranks less their projections on the control's; NaN if one is 0."""
+    """Correlation of centred ranks minus their projections on the control; NaN if one rest is 0."""
     left = [row - (row @ control) / (control @ control) * control for row in (x, y)]
     squares = [float(rest @ rest) for rest in left]
     if any(rest <= ROUNDING * (row @ row) for rest, row in zip(squares, (x, y), strict=True)):

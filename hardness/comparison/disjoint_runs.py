@@ -1,4 +1,4 @@
-"""Scores of several runs of one metric, and halves that share no run."""
+"""Scores of one metric over several runs, and splits of runs into disjoint halves."""
 
 import math
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ class ScoreSet:
     """One metric's hardness over the runs of one configuration.
 
     Args:
-        name: How tables call it.
-        scores: One row per run.
-        runs: Ids of those runs; empty, with a single row, for a metric without randomness.
-        reliability: Correlation of single runs, pooled and within class, where ``stability`` of
-            the same scores has found it already.
+        name: Name of the metric in tables.
+        scores: Hardness, one row per run.
+        runs: Ids of the runs; empty, with a single row, for a metric without randomness.
+        reliability: Correlation of single runs, pooled and within class, from ``stability`` of the
+            same scores; computed when needed, if left out.
 
     Raises:
-        ValueError: If rows and run ids do not match, an id repeats, or the axes are others.
+        ValueError: If rows and run ids do not match, an id repeats, or axes are wrong.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ScoreSet:
 def halves_of_runs(
     shared: tuple[str, ...], splits: int, seed: int
 ) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Distinct ways to split the shared runs in two: all if few enough, else that many drawn."""
+    """All ways to split the shared runs into two halves, or ``splits`` random ones if fewer."""
     if not shared:
         return []
     runs, half = len(shared), len(shared) // 2
@@ -67,7 +67,7 @@ def _drawn_halves(runs: int, splits: int, seed: int) -> list[set[int]]:
     while len(chosen) < splits:
         places = set(generator.permutation(runs)[: runs // 2].tolist())
         if not runs % 2 and 0 not in places:
-            places = set(range(runs)) - places  # of two equal halves either names the split
+            places = set(range(runs)) - places  # equal halves: take the one with run 0
         if places not in chosen:
             chosen.append(places)
     return chosen

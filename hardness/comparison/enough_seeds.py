@@ -1,28 +1,27 @@
 """How many seeds are enough: looks at a growing number of runs until their mean is reliable.
 
-Runs of one configuration are added in steps that are fixed beforehand. After each step, at a
-*look*, an interval of the reliability r_m of the mean over the m runs so far is held against a
-target; the first look whose lower end passes it is the last.
+Runs of one configuration are added in fixed steps. After each step comes a *look*: an interval of
+the reliability r_m of the mean over the m runs so far is compared with a target. The first look
+whose lower end reaches the target is the last.
 
-What is guaranteed. Looking repeatedly and stopping at the first success would exceed the error of
-a single look, so that error is split over all looks that may be made (Bonferroni): each of L looks
-takes the two-sided interval at level 1 - 0.05/L. Where each of these holds what it says, so do all
-L together with probability 95 %, however the looks depend on each other. So the interval of the
-look that happened to be the last is a 95 % interval although the data chose it, and a mean whose
-r_m is below the target passes for reliable with a probability of at most 2.5 %.
+Guarantees. Several looks have more chances of an error than one, so the error is divided among all
+planned looks (Bonferroni): each of L looks uses the two-sided interval at level 1 - 0.05/L. If each
+interval keeps its level, all L hold together with probability 95 %, however the looks depend on
+each other. So the interval of the last look is a 95 % interval, although the data chose that look.
+A mean whose r_m is below the target passes with a probability of at most 2.5 %.
 
-What is not:
+Limits:
 
-1. The interval of a look is the jackknife's of ``spearman_pair_mean``, which is approximate. Where
-   all seeds are equally good it errs on the safe side, in all that was simulated. Where they differ
-   much, as when the best hold four times as much signal as the worst, about 5 % of sweeps stop too
-   early instead of 2.5 %; the tests of this file measure both.
-2. No interval sees a kind of seed that has not occurred. Where a share p of the seeds is useless,
-   (1 - p)^m of all sweeps meet none among the first m, 53 % for p = 0.1 and m = 6, and stop by
-   what they met. Only a larger first look helps.
-3. r_m is about these samples and about seeds that do not fail. It is Spearman and Brown's, which
-   lies slightly above the measured correlation of two means.
-4. Looks added to a plan that was seen to end below its target spend error anew, 0.05/L each.
+1. The jackknife interval of ``spearman_pair_mean`` is approximate. In simulations with equally good
+   seeds it was on the safe side. If seeds differ much, for example if the best hold four times as
+   much signal as the worst, about 5 % of sweeps stop too early instead of 2.5 %. The tests of this
+   file measure both.
+2. No interval covers a kind of seed that has not occurred. If a share p of the seeds is useless,
+   (1 - p)^m of all sweeps have none among the first m: 53 % for p = 0.1 and m = 6. Only a larger
+   first look helps.
+3. r_m holds for these samples and for seeds that do not fail. It comes from the Spearman-Brown
+   formula, which is slightly above the measured correlation of two means.
+4. Looks added after a plan ended below its target cost more error, 0.05/L each.
 """
 
 import math
@@ -40,19 +39,19 @@ FIRST_STEP = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What one look at the runs so far says.
+    """The result of one look at the runs so far.
 
     Args:
-        number: Of this look, from 1.
-        of: Looks in the plan.
-        due: Runs that this look waited for.
-        runs: Those of them that have scores; the others failed and are not counted.
-        reliability: r_m of the mean over these runs, its interval at level 1 - 0.05 / ``of``.
-        forecast: Runs at which r_m would reach the target, of the point estimate and, as its
-            interval, of both ends of the interval.
-        reached: Whether the lower end of the interval passes the target.
-        undefined: Whether there is no reliability and further runs cannot give one: what a run
-            lacks, or that all samples tie in it, stays as it is.
+        number: Number of this look, from 1.
+        of: Number of looks in the plan.
+        due: Number of runs that this look waited for.
+        runs: Number of these runs that have scores; the others failed.
+        reliability: r_m of the mean over these runs, with its interval at level 1 - 0.05 / ``of``.
+        forecast: Number of runs at which r_m would reach the target, with an interval from both
+            ends of the reliability's interval.
+        reached: Whether the lower end of the interval reaches the target.
+        undefined: Whether the reliability does not exist and further runs cannot change that,
+            because a run lacks scores or all samples tie in it.
     """
 
     number: int
@@ -71,16 +70,16 @@ class Look:
 
 
 def looks(fewest: int, most: int) -> tuple[int, ...]:
-    """Runs at each look: the fewest, then steps of 2, 4, 8 and so on, and at last the most.
+    """Number of runs at each look: from ``fewest`` in steps of 2, 4, 8 and so on up to ``most``.
 
-    Steps that double keep the looks, among which the error is split, few.
+    Doubling the steps keeps the number of looks small, so each look gets more of the error.
 
     Args:
-        fewest: Runs at the first look, enough for an interval.
-        most: Runs at the last one.
+        fewest: Number of runs at the first look, enough for an interval.
+        most: Number of runs at the last look.
 
     Raises:
-        ValueError: If there are too few for an interval, or the most are fewer than the fewest.
+        ValueError: If ``fewest`` is too small for an interval or above ``most``.
 
     Example:
         >>> looks(6, 20), looks(6, 15), looks(8, 8)
@@ -99,23 +98,22 @@ def looks(fewest: int, most: int) -> tuple[int, ...]:
 
 
 def look_at(scores: PerRun, number: int, plan: tuple[int, ...], target: float) -> Look:
-    """Judge the mean over the runs so far: see the top of this file for what that guarantees.
+    """Judge the mean over the runs so far; the guarantees are at the top of this file.
 
     Args:
         scores: Hardness by one metric, one row per run that was due and did not fail.
-        number: Of this look, from 1.
-        plan: Runs due at each look, as from ``looks``.
-        target: The reliability to reach, above 0 and below 1.
+        number: Number of this look, from 1.
+        plan: Number of runs due at each look, from ``looks``.
+        target: Reliability to reach, above 0 and below 1.
 
     Returns:
-        The look; not reached where there are too few runs for an interval.
+        The look; with too few runs for an interval, the target is not reached.
 
     Raises:
-        ValueError: If there are more runs than were due, or no such look in the plan.
+        ValueError: If there are more runs than were due, or the plan has no such look.
 
     Example:
-        Six runs without noise. As five other looks may follow, t(5) = 4.22 would be the reach of
-        the interval in standard errors, if these were not 0.
+        Six runs without noise: all standard errors are 0.
 
         >>> import numpy as np
         >>> runs = np.tile(np.arange(10.0), (6, 1))
@@ -124,9 +122,9 @@ def look_at(scores: PerRun, number: int, plan: tuple[int, ...], target: float) -
         (1.0, True, True)
 
     References:
-        Dunn, Multiple comparisons among means, 1961: the error split over comparisons.
-        Armitage, McPherson and Rowe, Repeated significance tests on accumulating data, 1969: why
-        it has to be.
+        Dunn, Multiple comparisons among means, 1961, for dividing the error.
+        Armitage, McPherson and Rowe, Repeated significance tests on accumulating data, 1969, for
+        the need to divide it.
     """
     scores = of_runs("scores", scores)
     if not 1 <= number <= len(plan):

@@ -1,4 +1,4 @@
-"""A number that says how sure it is, or why it is missing."""
+"""A number with its interval, or the reason why it is missing."""
 
 import math
 from dataclasses import dataclass, replace
@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A number with its interval, or the reason why it or its interval is missing.
+    """A number with its interval, or the reason why either is missing.
 
     Args:
-        value: The point estimate; NaN if it is undefined.
-        low: Lower end of the interval, 95 % unless another is said; NaN if there is none.
+        value: Point estimate; NaN if it is undefined.
+        low: Lower end of the interval, at 95 % unless stated otherwise; NaN if there is none.
         high: Upper end of the same interval; NaN if there is none.
-        reason: Why the value or its interval is missing, or what was left out of it.
+        reason: Why the value or its interval is missing, or how much was left out.
 
     Example:
         >>> Estimate(value=0.8, reason="no interval: 2 runs")
@@ -26,7 +26,7 @@ class Estimate:
 
 
 def counted(estimate: Estimate, dropped: int) -> Estimate:
-    """The estimate, its reason extended by how many ids were left out for a missing score."""
+    """The estimate, with the number of ids left out for missing scores added to its reason."""
     if not dropped:
         return estimate
     note = f"{dropped} ids left out for NaN"

@@ -1,4 +1,4 @@
-"""Intraclass correlation of one metric over runs: of one run, and of the mean."""
+"""Intraclass correlation of one metric over runs, for a single run and for the mean."""
 
 import math
 
@@ -23,18 +23,18 @@ def icc_c1(scores: PerRun, *, on_ranks: bool = False) -> Estimate:
     """Intraclass correlation ICC(C,1): consistency of a single run, on the scores themselves.
 
     ``(MS_R - MS_E) / (MS_R + (k - 1) MS_E)`` of a two-way layout with samples as targets and k runs
-    as raters. Agreement in absolute terms, ICC(A,1), is not offered: runs differ by offset and
-    scale. Infinities are drawn in as by ``mean_over_runs``.
+    as raters. Absolute agreement, ICC(A,1), is not offered, since runs differ by offset and scale.
+    Infinities are replaced as in ``mean_over_runs``.
 
     Args:
-        scores: Hardness or raw, one row per run.
-        on_ranks: Of each run's ranks instead, for scores with heavy tails; without ties that is
-            ``spearman_pair_mean``.
+        scores: Hardness or raw scores, one row per run.
+        on_ranks: Whether to use each run's ranks, for scores with heavy tails; without ties the
+            result is ``spearman_pair_mean``.
 
     Returns:
-        At most 1, with its jackknife interval over runs, which unlike the textbook's F interval
-        does not take the errors of one run for independent; NaN with the reason where
-        ``spearman_pair_mean`` is.
+        At most 1, with a jackknife interval over runs; unlike the textbook's F interval, it does
+        not assume independent errors within a run. NaN with the reason where
+        ``spearman_pair_mean`` is NaN.
 
     Example:
         >>> runs = np.array([[1.0, 2.0, 3.0], [3.0, 4.0, 8.0]])  # MS_R 6.5, MS_E 1.5
@@ -43,7 +43,7 @@ def icc_c1(scores: PerRun, *, on_ranks: bool = False) -> Estimate:
 
     References:
         McGraw and Wong, Forming inferences about some intraclass correlation coefficients, 1996,
-        case 3; values as pingouin's ``ICC(C,1)`` and ``ICC(C,k)``.
+        case 3; values agree with pingouin's ``ICC(C,1)`` and ``ICC(C,k)``.
     """
     scores, dropped = seen_by_all(scores)
     targets = centred_ranks(scores) if on_ranks else drawn_in(scores)
@@ -53,15 +53,14 @@ def icc_c1(scores: PerRun, *, on_ranks: bool = False) -> Estimate:
 def icc_ck(scores: PerRun, *, on_ranks: bool = False) -> Estimate:
     """Intraclass correlation ICC(C,k): consistency of the mean over the k runs.
 
-    ``(MS_R - MS_E) / MS_R``, which is ``spearman_brown`` of ``icc_c1`` at k runs; its interval is
-    mapped likewise.
+    ``(MS_R - MS_E) / MS_R``, which is ``spearman_brown`` of ``icc_c1`` and its interval at k runs.
 
     Args:
-        scores: Hardness or raw, one row per run.
-        on_ranks: As in ``icc_c1``.
+        scores: Hardness or raw scores, one row per run.
+        on_ranks: Whether to use each run's ranks, for scores with heavy tails.
 
     Returns:
-        At most 1, without a lower bound; NaN with the reason where ``icc_c1`` is.
+        At most 1, without a lower bound; NaN with the reason where ``icc_c1`` is NaN.
 
     Example:
         >>> print(f"{icc_ck(np.array([[1.0, 2.0, 3.0], [1.0, 3.0, 2.0]])).value:.3f}")
@@ -74,19 +73,19 @@ def icc_ck(scores: PerRun, *, on_ranks: bool = False) -> Estimate:
 
 
 def icc_c1_of_targets(targets: Scores, undefined: str) -> Estimate:
-    """From the products p_jk of centred scores of runs: SS_R = sum_jk p_jk / k."""
+    """``icc_c1`` from the products p_jk of runs' centred scores: SS_R = sum_jk p_jk / k."""
     if undefined:
         return Estimate(value=math.nan, reason=undefined)
     varies = np.ptp(targets, axis=1) > 0
     if not varies.any():
-        silent = "all samples tie once infinities are drawn in"
+        silent = "all samples tie once infinities are replaced"
         return Estimate(value=math.nan, reason=silent)
     runs = len(targets)
     centred = targets - targets.mean(axis=1, keepdims=True)
     total, rests, squares = sums_and_rests(centred)
     value = _icc_of_sums(total, float(squares.sum()), runs)
-    if np.count_nonzero(varies) == 1:  # without it there is nothing left
-        reason = "no interval: once infinities are drawn in, one run alone varies"
+    if np.count_nonzero(varies) == 1:  # without this run all others are constant
+        reason = "no interval: once infinities are replaced, only one run varies"
         return Estimate(value=value, reason=reason)
     if runs < FEWEST_RUNS_FOR_INTERVAL:
         return jackknife(value, np.empty(runs))
@@ -99,9 +98,9 @@ def icc_c1_of_targets(targets: Scores, undefined: str) -> Estimate:
 def sums_and_rests(
     rows: Scores,
 ) -> tuple[float, Float[np.ndarray, " runs"], Float[np.ndarray, " runs"]]:
-    """Square of the sum of all rows, of the sum without each in turn, and of each alone.
+    """Squares of the sum of all rows, of the sum without each row, and of each row.
 
-    All three follow from the products of the rows, in one pass over the samples.
+    All come from the products of rows, in one pass over the samples.
     """
     products = rows @ rows.T
     total, squares = float(products.sum()), products.diagonal()
@@ -109,7 +108,7 @@ def sums_and_rests(
 
 
 def _icc_of_sums(square_of_sums: float, sum_of_squares: float, runs: int) -> float:
-    """``(MS_R - MS_E) / (MS_R + (k - 1) MS_E)``, both times (n - 1)(k - 1) k."""
+    """``(MS_R - MS_E) / (MS_R + (k - 1) MS_E)``, computed with both times (n - 1)(k - 1) k."""
     between = (runs - 1) * square_of_sums
     error = runs * sum_of_squares - square_of_sums
     return (between - error) / (between + (runs - 1) * error)

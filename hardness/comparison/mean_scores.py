@@ -1,4 +1,4 @@
-"""Mean scores over runs."""
+"""Mean scores over runs, with infinities replaced."""
 
 import numpy as np
 from jaxtyping import Float
@@ -7,12 +7,11 @@ from hardness.shapes import PerRun, of_runs
 
 
 def mean_over_runs(scores: PerRun) -> Float[np.ndarray, " samples"]:
-    """Mean raw score per sample, with infinities drawn in to the run's own finite range.
+    """Mean raw score per sample, with infinities replaced by the run's finite extremes.
 
-    +inf counts as the largest finite score of its run and -inf as the smallest: one run's infinity
-    then moves a sample to the edge of the order and no further, where a mean of infinities would
-    forget the other runs. A run without finite scores keeps the signs only. A single run is its
-    own mean, infinities included.
+    +inf counts as the largest finite score of its run and -inf as the smallest. A mean with
+    infinities would ignore the other runs. In a run without finite scores, infinities count as 1
+    and -1. A single run is its own mean, infinities included.
 
     Args:
         scores: One row per run.
@@ -31,7 +30,7 @@ def mean_over_runs(scores: PerRun) -> Float[np.ndarray, " samples"]:
 
 
 def drawn_in(scores: Float[np.ndarray, "runs kept"]) -> Float[np.ndarray, "runs kept"]:
-    """Scores with infinities at the edge of their run's finite range."""
+    """Scores with infinities replaced by the extremes of their run's finite scores."""
     infinite = np.isinf(scores)
     if not infinite.any():
         return scores

@@ -1,4 +1,4 @@
-"""Scores of the samples that every run has seen, and why a statistic of them is undefined."""
+"""Scores of the samples that every run has scored, and why their statistics are undefined."""
 
 import math
 
@@ -16,16 +16,18 @@ Scores = Float[np.ndarray, "runs samples"]
 
 
 def seen_by_all(scores: PerRun) -> tuple[Float[np.ndarray, "runs kept"], int]:
+    """Scores of the samples without a NaN in any run, and the number of samples dropped."""
     scores = of_runs("scores", scores)
     kept = ~np.isnan(scores).any(axis=0)
     dropped = int(np.count_nonzero(~kept))
-    # An index would leave each sample's runs together, where all that follows reads run by run.
+    # Indexing would store each sample's runs together, but later code reads run by run.
     return np.compress(kept, scores, axis=1) if dropped else scores, dropped
 
 
 def seen_by_all_with_classes(
     scores: PerRun, labels: PerSample
 ) -> tuple[Float[np.ndarray, "runs kept"], Integer[np.ndarray, " kept"], int]:
+    """As ``seen_by_all``, with the class codes of the samples kept in second place."""
     scores = of_runs("scores", scores)
     check_axes("labels", labels, ("samples",), scores.shape[1])
     observed, dropped = seen_by_all(scores)
@@ -34,7 +36,7 @@ def seen_by_all_with_classes(
 
 
 def why_undefined(scores: Scores) -> str:
-    """Why no statistic over these runs, or their ranks, exists; empty if all do."""
+    """Why no statistic of these scores or ranks exists; empty if all exist."""
     runs, samples = scores.shape
     if runs < FEWEST_RUNS:
         return f"needs {FEWEST_RUNS} runs, got {runs}"
@@ -49,12 +51,12 @@ def why_undefined(scores: Scores) -> str:
 def jackknife(
     value: float, left_out: Float[np.ndarray, " runs"], confidence: float = 0.95
 ) -> Estimate:
-    """Interval from the values without each run in turn."""
+    """Add an interval to a value, from the values with each run left out in turn."""
     runs = len(left_out)
     if runs < FEWEST_RUNS_FOR_INTERVAL:
         reason = f"no interval: needs {FEWEST_RUNS_FOR_INTERVAL} runs, got {runs}"
         return Estimate(value=value, reason=reason)
     error = math.sqrt((runs - 1) / runs * float(np.sum((left_out - left_out.mean()) ** 2)))
-    # Student's quantile, without scipy.stats, which every worker would load for nothing.
+    # Student's quantile without scipy.stats, which is slow to import in every worker.
     reach = float(stdtrit(runs - 1, (1 + confidence) / 2)) * error
     return Estimate(value=value, low=value - reach, high=value + reach)

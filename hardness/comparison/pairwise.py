@@ -1,4 +1,4 @@
-"""Statistics of agreement that are made a pair at a time: too dear for all pairs of a sweep."""
+"""Statistics of agreement that are too slow to compute for all pairs of a sweep."""
 
 import math
 from collections.abc import Sequence
@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Integer
+from jaxtyping import Integer
 
-from hardness.comparison.correlation import partial_spearman
+from hardness.comparison.correlation import Vector, partial_spearman
 from hardness.comparison.disjoint_runs import ScoreSet, halves_of_runs
 from hardness.comparison.mean_scores import mean_over_runs
 from hardness.comparison.rank_biased_overlap import rbo
 from hardness.shapes import PerSample, check_axes, of_samples
-
-Vector = Float[np.ndarray, " samples"]
 
 
 def pairwise_agreement(
@@ -29,21 +27,21 @@ def pairwise_agreement(
 ) -> pd.DataFrame:
     """Rank-biased overlap and partial correlation of pairs of metrics, on disjoint runs.
 
-    Runs are halved as in ``agreement``, and every number is averaged over splits and both ways
-    round; two metrics that share a single run have none.
+    Runs are halved as in ``agreement``, and every number is averaged over splits and both
+    assignments of the halves. The row of two metrics that share a single run is NaN.
 
     Args:
         sets: Metrics.
-        pairs: Places in ``sets`` of left and right.
-        sample_ids: By which ``rbo`` breaks ties.
-        control: Score that ``partial_spearman`` holds fixed.
-        draws: For the interval of ``rbo``, by subsamples; the mean of its ends over splits.
-        splits: Ways to halve shared runs.
-        seed: Of random splits, orders of ties and draws.
+        pairs: Positions in ``sets`` of left and right.
+        sample_ids: Id of each sample, by which ``rbo`` breaks ties.
+        control: Score that ``partial_spearman`` holds fixed; without it that column is NaN.
+        draws: Number of subsamples for the interval of ``rbo``; its ends are averaged over splits.
+        splits: Number of ways to halve shared runs.
+        seed: Seed of random splits, orders of ties and draws.
 
     Returns:
         One row per pair: ``rbo`` with its interval, ``rbo_extrapolated``, ``rbo_random_ties`` (the
-        mean over random orders of ties) and ``partial_spearman``; NaN where there is none.
+        mean over random orders of ties) and ``partial_spearman``.
 
     Raises:
         ValueError: If sets, sample ids and control differ in samples.
@@ -103,6 +101,6 @@ def _row(
 
 
 def _mean(scores: ScoreSet, runs: tuple[str, ...]) -> Vector:
-    """Over these runs; over all, if none are named."""
+    """Mean scores over these runs; over all runs, if ``runs`` is empty."""
     rows = [scores.runs.index(run) for run in runs] or slice(None)
     return mean_over_runs(scores.scores[rows])

@@ -1,4 +1,4 @@
-"""Rank-biased overlap: agreement of two metrics that counts most at the hardest samples."""
+"""Rank-biased overlap: agreement of two metrics with the most weight on the hardest samples."""
 
 import math
 from dataclasses import dataclass, field
@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Integer
 
-from hardness.comparison.correlation import paired
+from hardness.comparison.correlation import Vector, paired
 from hardness.comparison.estimate import Estimate, counted
 from hardness.comparison.ranks import Number
 from hardness.comparison.resampling import ends_of_halves
 from hardness.shapes import PerSample
 
-DEPTH = 0.02  # mean depth of the look down the list, as a part of the samples
+DEPTH = 0.02  # mean depth reached in the list, as a fraction of the samples
 TIE_ORDERS = 20
 LEAST_PERSISTENCE = 0.5
-Vector = Float[np.ndarray, " samples"]
+
 Places = Integer[np.ndarray, " samples"]
 
 
@@ -24,12 +24,12 @@ class RankBiasedOverlap:
     """Rank-biased overlap of two metrics.
 
     Args:
-        value: With ties in the order of ids; NaN if it is undefined.
-        extrapolated: The same with the agreement at the last depth continued beyond it.
-        low: Lower end of the 95 % interval of ``value``; NaN if none was asked for.
-        high: Upper end.
-        random_ties: Mean of ``value`` over random orders of ties, its ends the least and the most
-            of them; without ties, ``value``.
+        value: Overlap with ties in the order of ids; NaN if it is undefined.
+        extrapolated: Overlap with the agreement at the last depth continued beyond it.
+        low: Lower end of the 95 % interval of ``value``; NaN without draws.
+        high: Upper end of the same interval; NaN without draws.
+        random_ties: Mean, smallest and largest ``value`` over random orders of ties; without ties,
+            ``value`` itself.
         persistence: The p that was used.
         reason: Why the value is missing, and how many ids were left out.
     """
@@ -44,13 +44,13 @@ class RankBiasedOverlap:
 
 
 def rbo_persistence(samples: int) -> float:
-    """P of ``rbo`` for so many samples: 1 - 1/(0.02 N), and at least 0.5.
+    """Default p of ``rbo`` for N samples: 1 - 1/(0.02 N), and at least 0.5.
 
-    It puts 85 % of the weight on the hardest 2 %. A p fixed at 0.98, as is common for search
-    results, would put 96 % on the first 100 samples, however many there are.
+    It puts 85 % of the weight on the hardest 2 %. A fixed p of 0.98, common for search results,
+    would put 96 % on the first 100 samples, however large N is.
 
     Args:
-        samples: Length N of the rankings.
+        samples: Number N of samples in the rankings.
 
     Returns:
         At least 0.5 and below 1.
@@ -70,24 +70,25 @@ def rbo(
     draws: int = 0,
     seed: int = 0,
 ) -> RankBiasedOverlap:
-    """Rank-biased overlap ``(1 - p) sum_d p^(d-1) A_d``, A_d the shared part of the hardest d.
+    """Rank-biased overlap ``(1 - p) sum_d p^(d-1) A_d``; A_d is the shared part of the hardest d.
 
-    The sum goes over all N depths and so falls short of 1 by p^N at most; the extrapolated form
-    adds ``p^N A_N``, which is p^N as both rank all samples. Ties, which count metrics have many of,
-    stand in the order of ids, and again in 20 random orders, drawn for each side on its own: an
-    order that both shared, as that of ids is, makes agreement of what is none.
+    The sum over all N depths is at most 1 - p^N. The extrapolated form adds ``p^N A_N``, where A_N
+    is 1, as both metrics rank all samples. Ties, frequent in metrics that count, are in the order
+    of ids. That order is the same for both metrics and makes them agree by itself. So
+    ``random_ties`` uses 20 random orders, drawn for each metric separately.
 
     Args:
         x: Hardness by one metric, by ascending id.
         y: Hardness by the other, same samples.
-        persistence: p, from 0 to below 1; ``rbo_persistence``, if left out.
-        draws: For an interval, halves of the ids drawn without replacement (with it, duplicates
-            would be samples that are bound to agree); p follows their size if it was left out.
-        seed: Of random orders and draws.
+        persistence: Parameter p, from 0 to below 1; ``rbo_persistence``, if left out.
+        draws: Number of random halves of the ids for an interval; 0 for none. Halves are drawn
+            without replacement, since duplicates would agree by themselves. A p that was left out
+            follows their size.
+        seed: Seed of random orders and draws.
 
     Returns:
-        Between 0 and 1; NaN with the reason if fewer than two ids have both scores or if either
-        side ties on all of them.
+        Between 0 and 1; NaN with the reason if fewer than two ids have both scores, or if one
+        score ties on all of them.
 
     Raises:
         ValueError: If ``persistence`` is out of its range.
@@ -99,8 +100,7 @@ def rbo(
 
     References:
         Webber, Moffat and Zobel, A similarity measure for indefinite rankings, ACM TOIS 2010,
-        equations 4 and 23 (equal lengths). Their form for ties gives a group one common depth,
-        ours an order.
+        equations 4 and 23 (equal lengths). Their form for ties gives all tied samples one depth.
     """
     if persistence is not None and not 0 <= persistence < 1:
         raise ValueError(f"persistence: expected from 0 to below 1; got {persistence}")
@@ -129,7 +129,7 @@ def rbo(
 
 
 def _places(scores: Vector, order: Integer[np.ndarray, " samples"] | None = None) -> Places:
-    """Place of each sample from the hardest, 0, on; ties as in ``order``, by id if left out."""
+    """Place of each sample, 0 for the hardest; ties in the given order, by id if left out."""
     order = np.arange(len(scores)) if order is None else order
     places = np.empty(len(scores), dtype=np.int64)
     places[order[np.argsort(-scores[order], kind="stable")]] = np.arange(len(scores))
@@ -137,7 +137,7 @@ def _places(scores: Vector, order: Integer[np.ndarray, " samples"] | None = None
 
 
 def _overlap(x: Places, y: Places, p: float) -> float:
-    """A sample is in both tops from the depth on at which the later of its two places is."""
+    """Overlap of two lists: a sample is in both tops from the later of its two places on."""
     depths = np.arange(1, len(x) + 1)
     shared = np.cumsum(np.bincount(np.maximum(x, y), minlength=len(x)))
     return float((1 - p) * (p ** (depths - 1) @ (shared / depths)))

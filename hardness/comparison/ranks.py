@@ -1,4 +1,4 @@
-"""Ranks with ties, and the tops cut out of them, as every comparison of scores builds on them."""
+"""Ranks with ties, and sets of the hardest samples, on which every comparison of scores builds."""
 
 import math
 
@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Integer
 
 FEWEST_SAMPLES = 2
 SAMPLES_AT_ONCE = 65_536
-ROUNDING = 1e-9  # a spread below this part of the square is a constant's
-Number = float | int  # a checker at run time takes no int for a float
+ROUNDING = 1e-9  # a spread below this fraction of the sum of squares counts as constant
+Number = float | int  # a run-time checker does not accept an int as a float
 
 
 def class_codes(labels: Integer[np.ndarray, " samples"]) -> Integer[np.ndarray, " samples"]:
@@ -18,7 +18,7 @@ def class_codes(labels: Integer[np.ndarray, " samples"]) -> Integer[np.ndarray, 
 
 
 def class_blocks(codes: Integer[np.ndarray, " samples"]) -> list[slice]:
-    """Where each class lies in ascending codes."""
+    """Slice of each class in ascending codes."""
     sizes = np.bincount(codes)
     ends = np.cumsum(sizes)
     return [slice(*ends_of) for ends_of in zip((ends - sizes).tolist(), ends.tolist(), strict=True)]
@@ -27,9 +27,9 @@ def class_blocks(codes: Integer[np.ndarray, " samples"]) -> list[slice]:
 def ascending_order(
     scores: Float[np.ndarray, "*lists samples"],
 ) -> Integer[np.ndarray, "*lists samples"]:
-    """Stable ``argsort`` of each list, in half the time of any that NumPy has for 64 bits.
+    """Stable ``argsort`` of each list, twice as fast as NumPy's for 64 bits.
 
-    By radix: NumPy sorts whole numbers of 16 bits in linear time, and four of these make a float.
+    It is a radix sort: NumPy sorts 16-bit integers in linear time, and four of these make a float.
 
     Args:
         scores: Numbers or infinities, no NaN.
@@ -41,13 +41,13 @@ def ascending_order(
     orders = np.empty(scores.shape, dtype=np.intp)
     for place in np.ndindex(scores.shape[:-1]):
         bits = np.add(scores[place], 0.0, dtype=np.float64).view(np.int64)  # -0.0 becomes 0.0
-        # Read as whole numbers floats ascend, once the negative ones have all bits turned over and
-        # the others their sign.
+        # Bits of floats ascend as unsigned integers once negative floats have all bits flipped and
+        # the others their sign bit.
         keys = (bits ^ (bits >> 63 | np.iinfo(np.int64).min)).view(np.uint64)
         order = np.arange(len(keys))
         for shift in (0, 16, 32, 48):
             digits = (keys >> np.uint64(shift)).astype(np.uint16)
-            if (digits != digits[:1]).any():  # the last digits of counts and of float32 are not
+            if (digits != digits[:1]).any():  # equal for the low digits of counts and float32
                 order = order[np.argsort(digits[order], kind="stable")]
         orders[place] = order
     return orders
@@ -59,15 +59,15 @@ def centred_ranks(
     *,
     orders: Integer[np.ndarray, "*lists samples"] | None = None,
 ) -> Float[np.ndarray, "*lists samples"]:
-    """Average ranks inside each class, less their mean: halves of whole numbers, so exact.
+    """Average ranks inside each class, minus their mean; multiples of 1/2, so exact.
 
     Args:
         scores: Numbers or infinities, no NaN.
         codes: Classes from ``class_codes``; one class, if left out.
-        orders: ``ascending_order`` of the scores, if it is known already.
+        orders: Result of ``ascending_order`` for the scores; computed, if left out.
 
     Returns:
-        One rank per score, 0 on average in each class.
+        One rank per score; the mean in each class is 0.
 
     Example:
         >>> centred_ranks(np.array([[3.0, 1.0, 3.0]]))
@@ -94,18 +94,18 @@ def class_mean_correlations(
     y: Float[np.ndarray, "right samples"],
     codes: Integer[np.ndarray, " samples"],
 ) -> Float[np.ndarray, "left right"]:
-    """Correlation inside each class, averaged by class size, of every row with every other.
+    """Correlation of every row with every other inside each class, averaged by class size.
 
-    Ranks are halves of whole numbers, so that their products add up exactly, in whatever order, up
-    to 300,000 samples a class.
+    Ranks are multiples of 1/2, so sums of their products are exact in any order up to 300,000
+    samples per class.
 
     Args:
-        x: Rows of ``centred_ranks`` of the same classes, in float32 if that holds them.
-        y: Rows likewise.
+        x: Rows of ``centred_ranks`` for the same classes; float32 if it holds them exactly.
+        y: Rows of the same kind.
         codes: Classes from ``class_codes``.
 
     Returns:
-        Matrix of means over those classes in which both rows vary; NaN where there is none.
+        Matrix of means over the classes in which both rows vary; NaN if there is no such class.
 
     Example:
         >>> rows = np.array([[-0.5, 0.5, -0.5, 0.5], [-0.5, 0.5, 0.0, 0.0]])
@@ -134,9 +134,9 @@ def _products(
 ) -> tuple[
     Float[np.ndarray, "left right"], Float[np.ndarray, " left"], Float[np.ndarray, " right"]
 ]:
-    """Products of every row with every other, and squares of either side's rows.
+    """Dot products of every row of x with every row of y, and sums of squares of the rows.
 
-    Summed in float64 over some samples at a time, so that float32 rows are never copied whole.
+    Float64 sums over some samples at a time, so that float32 rows are never copied whole.
     """
     products = np.zeros((len(x), len(y)))
     of_left, of_right = np.zeros(len(x)), np.zeros(len(y))
@@ -153,30 +153,30 @@ def _products(
 def standardised(
     ranks: Float[np.ndarray, "rows samples"], codes: Integer[np.ndarray, " samples"]
 ) -> tuple[Float[np.ndarray, "rows samples"], Bool[np.ndarray, "rows classes"]]:
-    """Centred ranks with mean square 1 inside each class, and whether they vary there at all.
+    """Centred ranks scaled to mean square 1 inside each class, and whether they vary there.
 
-    The product of two such rows sums n_c r_c over classes. Without variation a class stays 0.
+    The dot product of two such rows is the sum of n_c r_c over classes. A constant class stays 0.
 
     Args:
-        ranks: Rows of ``centred_ranks`` of the same classes, in float32 if that holds them.
+        ranks: Rows of ``centred_ranks`` for the same classes; float32 if it holds them exactly.
         codes: Classes from ``class_codes``.
 
     Returns:
-        The scaled rows in float64, and for each row and class whether the ranks differ.
+        The scaled rows in float64, and for each row and class whether the ranks vary.
 
     Example:
         >>> standardised(np.array([[-0.5, 0.5, 0.0]]), np.array([0, 0, 1]))
         (array([[-1.,  1.,  0.]]), array([[ True, False]]))
     """
     sizes = np.bincount(codes)
-    if len(sizes) == 1:  # the same number without a look at the codes: sums of quarters are exact
+    if len(sizes) == 1:  # same result without the codes: sums of quarters are exact
         spreads = np.einsum("rs,rs->r", ranks, ranks, dtype=np.float64)[:, None]
     else:
         squares = (np.square(row, dtype=np.float64) for row in ranks)
         of_rows = [np.bincount(codes, weights=row, minlength=len(sizes)) for row in squares]
-        spreads = np.array(of_rows).reshape(len(ranks), len(sizes))  # also without rows
+        spreads = np.array(of_rows).reshape(len(ranks), len(sizes))  # works without rows
     scales = np.sqrt(np.divide(sizes, spreads, out=np.zeros(spreads.shape), where=spreads > 0))
-    if len(sizes) > 1:  # else there is nothing to look up, at a third of the time
+    if len(sizes) > 1:  # one class broadcasts, in a third of the time
         scales = scales[:, codes]
     return ranks * scales, spreads > 0
 
@@ -187,12 +187,12 @@ def topk_borders(
     *,
     orders: Integer[np.ndarray, "rows samples"] | None = None,
 ) -> Float[np.ndarray, " rows"]:
-    """The least score of every row that lies in its hardest ``percent`` %, whole or in part.
+    """Smallest score in the hardest ``percent`` % of every row; ties may belong in part.
 
     Args:
         scores: Scores or ranks, no NaN; at least one sample.
         percent: Size of the top, from 1 to 100.
-        orders: ``ascending_order`` of the scores, if it is known already.
+        orders: Result of ``ascending_order`` for the scores, which saves time; may be left out.
 
     Example:
         >>> topk_borders(np.array([[9.0, 5.0, 5.0, 1.0]]), 50)
@@ -213,21 +213,21 @@ def topk_overlaps(
 ) -> Float[np.ndarray, "left right"]:
     """Shared fraction of the hardest ``percent`` % of every row with every other.
 
-    A sample belongs to a top by 1 above its border, by one fraction for all that tie with the
-    border, by 0 below. So sums of minima follow from four products of those sets, without a pass
-    over the samples for every pair of rows.
+    A sample's share in a top is 1 above the border and 0 below; samples that tie with the border
+    have equal fractions. So sums of minima follow from four matrix products, without a pass over
+    the samples for every pair of rows.
 
     Args:
         x: Scores or ranks, no NaN.
-        y: Likewise.
-        percent: Size k of the top, from 1 to 100.
-        borders: ``topk_borders`` of either side, if they are known already.
+        y: Scores or ranks of the same samples, no NaN.
+        percent: Size of the top, from 1 to 100; k is that part of the samples.
+        borders: Results of ``topk_borders`` for x and y; computed, if left out.
 
     Returns:
-        Sums of minima of the two shares, over k; NaN without samples.
+        Sum of minima of the two shares, divided by k; NaN without samples.
 
     Raises:
-        ValueError: If ``percent`` is below 1, as a share would be, or above 100.
+        ValueError: If ``percent`` is above 100 or below 1; a share such as 0.1 is refused.
 
     Example:
         >>> rows = np.array([[9.0, 5.0, 5.0, 1.0], [9.0, 1.0, 7.0, 5.0]])
@@ -242,9 +242,9 @@ def topk_overlaps(
     x_borders, y_borders = borders or (None, None)
     x_sets, x_part = x_top = _top(x, percent, x_borders)
     y_sets, y_part = x_top if y is x else _top(y, percent, y_borders)
-    # Few samples are in a top of either side, and no others count.
+    # Only samples in a top on both sides count, and they are few.
     columns = np.flatnonzero(x_sets.any(axis=0) & y_sets.any(axis=0))
-    # Exact in float32, which has all whole numbers below 2^24.
+    # Exact in float32, which holds all whole numbers below 2^24.
     left, right = (np.take(sets, columns, axis=1).astype(np.float32) for sets in (x_sets, y_sets))
     products = left @ right.T
     above, tied = slice(len(x)), slice(len(x), None)
@@ -261,12 +261,12 @@ def topk_overlaps(
 def _mean_places(
     ordered: Float[np.ndarray, " samples"], first_places: Integer[np.ndarray, " classes"]
 ) -> Float[np.ndarray, " samples"]:
-    """Mean position, from 0, of each group of ties; no group reaches over a class's first place."""
+    """Mean position, from 0, of each group of ties; a group never crosses classes."""
     changes = np.ones(len(ordered), dtype=np.bool_)
     changes[1:] = ordered[1:] != ordered[:-1]
     if len(ordered):
         changes[first_places] = True
-    if changes.all():  # no ties, as of most metrics
+    if changes.all():  # no ties, as in most metrics
         return np.arange(len(ordered), dtype=np.float64)
     starts = np.flatnonzero(changes)
     lengths = np.diff(starts, append=len(ordered))
@@ -278,9 +278,9 @@ def _top(
     percent: Number,
     borders: Float[np.ndarray, " rows"] | None,
 ) -> tuple[Bool[np.ndarray, "sets samples"], Float[np.ndarray, " rows"]]:
-    """Which samples lie above the border of each row's top; which tie with it, and by which part.
+    """Membership in each row's top: samples above the border, ties with it, and the ties' share.
 
-    Two sets a row: first those above of all rows, then those that tie.
+    The sets above the border come first, for all rows; then the sets of ties.
     """
     borders = topk_borders(scores, percent) if borders is None else borders
     sets = np.concatenate([scores > borders[:, None], scores == borders[:, None]])

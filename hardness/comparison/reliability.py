@@ -1,4 +1,4 @@
-"""How reliable a mean over seeds is, and how many seeds a reliability needs (Spearman-Brown)."""
+"""Reliability of a mean over seeds, and the seeds needed for a target (Spearman-Brown)."""
 
 import math
 
@@ -13,18 +13,18 @@ Counts = int | Integer[np.ndarray, "..."]
 
 
 def spearman_brown(r_1: Numbers, m: Counts) -> Numbers:
-    """Correlation to expect between two disjoint means over m runs each: m r_1 / (1 + (m - 1) r_1).
+    """Expected correlation between two disjoint means over m runs: m r_1 / (1 + (m - 1) r_1).
 
-    Exact for Pearson's correlation, slightly optimistic for Spearman's. At and below its pole,
-    r_1 = -1/(m - 1), the formula would return large positive numbers; the limit from above, -inf,
-    stands there instead, so that the ends of an interval keep their order.
+    Exact for Pearson's correlation, slightly too high for Spearman's. At and below its pole,
+    r_1 = -1/(m - 1), the result is -inf, the limit from above. The formula would give large
+    positive numbers there, and the ends of an interval would change places.
 
     Args:
         r_1: Correlation between two single runs.
-        m: Runs averaged on each side, at least 1.
+        m: Number of runs averaged on each side, at least 1.
 
     Returns:
-        The correlation r_m, of the broadcast shape of the arguments.
+        The correlation r_m, in the broadcast shape of the arguments.
 
     Raises:
         ValueError: If ``m`` is below 1.
@@ -38,7 +38,7 @@ def spearman_brown(r_1: Numbers, m: Counts) -> Numbers:
         Brown, Some experimental results in the correlation of mental abilities, 1910.
     """
     if np.any(np.asarray(m) < 1):
-        raise ValueError(f"m: expected at least 1 run to average, got {m}")
+        raise ValueError(f"m: expected at least 1 run to average; got {m}")
     single = np.asarray(r_1, dtype=np.float64)
     divisor = 1 + (np.asarray(m) - 1) * single
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -46,13 +46,13 @@ def spearman_brown(r_1: Numbers, m: Counts) -> Numbers:
 
 
 def seeds_for_r90(r_1: Numbers) -> Numbers:
-    """Runs to average until two disjoint means correlate at 0.9: ``seeds_for`` of that target.
+    """Number of runs to average until two disjoint means correlate at 0.9.
 
     Args:
         r_1: Correlation between two single runs.
 
     Returns:
-        As ``seeds_for``.
+        Result of ``seeds_for`` with a target of 0.9.
 
     Example:
         >>> seeds_for_r90(np.array([0.5, 0.0]))
@@ -62,17 +62,17 @@ def seeds_for_r90(r_1: Numbers) -> Numbers:
 
 
 def seeds_for(r_1: Numbers, target: float) -> Numbers:
-    """Runs to average until two disjoint means correlate so: ceil(t (1 - r_1) / ((1 - t) r_1)).
+    """Number of runs to average for a target correlation: ceil(t (1 - r_1) / ((1 - t) r_1)).
 
-    ``spearman_brown`` solved for the number of runs.
+    This is ``spearman_brown`` solved for the number of runs.
 
     Args:
         r_1: Correlation between two single runs.
-        target: The correlation t to reach, above 0 and below 1.
+        target: Correlation t of two disjoint means to reach, above 0 and below 1.
 
     Returns:
-        A whole number, 0 from r_1 = 1 on; inf if ``r_1 <= 0``, which no number of runs mends; NaN
-        for NaN.
+        A whole number, 0 if ``r_1 >= 1``; inf if ``r_1 <= 0``, since no number of runs is enough;
+        NaN for NaN.
 
     Raises:
         ValueError: If the target is not above 0 and below 1.
@@ -82,11 +82,11 @@ def seeds_for(r_1: Numbers, target: float) -> Numbers:
         4.0
     """
     if not 0 < target < 1:
-        raise ValueError(f"target: expected a correlation above 0 and below 1, got {target}")
+        raise ValueError(f"target: expected a correlation above 0 and below 1; got {target}")
     single = np.asarray(r_1, dtype=np.float64)
     odds = target / (1 - target)
     with np.errstate(divide="ignore", invalid="ignore"):
-        # r_1 = 0.6 asks for exactly 6 to reach 0.9, and its rounding error must not make that 7.
+        # r_1 = 0.6 needs exactly 6 runs for 0.9; rounding must not make them 7.
         needed = np.ceil(odds * (1 - single) / single - 1e-9)
         return np.where(single <= 0, np.inf, np.maximum(needed, 0) + 0.0)[()]
 
@@ -95,11 +95,11 @@ def reliability(r_1: Estimate, m: int) -> Estimate:
     """Reliability r_m of a mean over m runs: ``spearman_brown`` of a value and of its interval.
 
     Args:
-        r_1: Correlation between two single runs, as from ``spearman_pair_mean``.
-        m: Runs averaged, at least 1.
+        r_1: Correlation between two single runs, from ``spearman_pair_mean``.
+        m: Number of runs averaged, at least 1.
 
     Returns:
-        The same estimate for m runs; its reason is that of ``r_1``.
+        The estimate for m runs, with the reason of ``r_1``.
 
     Raises:
         ValueError: If ``m`` is below 1.
@@ -116,11 +116,11 @@ def seeds_needed(r_1: Estimate, target: float = 0.9) -> Estimate:
     """``seeds_for`` of a value and of its interval, whose ends change places.
 
     Args:
-        r_1: Correlation between two single runs, as from ``spearman_pair_mean``.
-        target: The correlation to reach, above 0 and below 1.
+        r_1: Correlation between two single runs, from ``spearman_pair_mean``.
+        target: Correlation to reach, above 0 and below 1.
 
     Returns:
-        Runs to average; inf with the reason if ``r_1`` is not positive.
+        Number of runs to average; inf with the reason if ``r_1`` is not positive.
 
     Example:
         >>> seeds_needed(Estimate(value=0.5, low=-0.1, high=0.75))

@@ -1,4 +1,4 @@
-"""Draws of samples, and intervals from them: of one statistic, or of many that hold together."""
+"""Random draws of samples, and intervals from them, for one statistic or for many at once."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -9,8 +9,8 @@ from scipy.special import ndtri
 
 LEVELS = (2.5, 97.5)
 CONFIDENCE = 0.95
-NORMAL_REACH = float(ndtri(0.975))  # of a 95 % interval, in standard errors
-MOST_SAMPLES_TO_RESAMPLE = 20_000  # above it standard errors by influence functions
+NORMAL_REACH = float(ndtri(0.975))  # half the length of a 95 % interval, in standard errors
+MOST_SAMPLES_TO_RESAMPLE = 20_000  # with more samples, standard errors from influence functions
 DRAWS_AT_ONCE = 250
 Strata = Sequence[Integer[np.ndarray, " _"]]
 
@@ -18,13 +18,13 @@ Strata = Sequence[Integer[np.ndarray, " _"]]
 def resamples(
     samples: int, strata: Strata, draws: int, key: tuple[int, int]
 ) -> Iterator[Float[np.ndarray, "chunk samples"]]:
-    """How often each sample is drawn, with replacement; some draws at a time.
+    """How often each sample is drawn with replacement, for some draws at a time.
 
     Args:
         samples: Number of samples.
-        strata: Positions of samples that are drawn among themselves, as many as there are.
+        strata: Positions of the samples in each stratum; every draw keeps the size of a stratum.
         draws: Number of resamples.
-        key: Seed of the draws, and a number that tells them from other draws of that seed.
+        key: Seed of the draws, and a number that separates them from other draws with that seed.
 
     Example:
         >>> [weights] = resamples(4, [np.array([0, 1]), np.array([3])], 5, (0, 1))
@@ -45,7 +45,7 @@ def resamples(
 def percentile_ends(
     drawn: Float[np.ndarray, "draws statistics"],
 ) -> tuple[Float[np.ndarray, " statistics"], Float[np.ndarray, " statistics"]]:
-    """Ends of the middle 95 % of the draws in which a statistic exists; NaN where in none.
+    """Ends of the middle 95 % of the draws in which a statistic exists; NaN if there are none.
 
     Example:
         >>> percentile_ends(np.array([[0.0], [1.0], [np.nan]]))
@@ -65,19 +65,20 @@ def ends_of_halves(
     draws: int,
     seed: int,
 ) -> tuple[float, float]:
-    """Ends of the middle 95 % of a statistic of random halves of the samples.
+    """Ends of the middle 95 % of a statistic over random halves of the samples.
 
-    For what duplicates bias, tops and overlaps: a half drawn without replacement has none, and its
-    statistic varies around that of all samples as much as that does around the population's.
+    For statistics that duplicates bias, such as overlaps of tops: halves are drawn without
+    replacement. A half's statistic varies around that of all samples as much as the latter varies
+    around the population's.
 
     Args:
-        statistic: Of some columns of ``rows``.
+        statistic: Function from some columns of ``rows`` to a number.
         rows: Scores, samples aligned.
-        draws: Halves; none gives no interval.
-        seed: Of the draws.
+        draws: Number of halves; 0 for no interval.
+        seed: Seed of the draws.
 
     Returns:
-        Low and high end; NaN without draws, or with fewer than four samples.
+        Lower and upper end; NaN without draws, or with fewer than four samples.
 
     Example:
         >>> low, high = ends_of_halves(lambda half: half.mean(), np.eye(8), draws=100, seed=0)
@@ -101,17 +102,17 @@ def ends_of_halves(
 def simultaneous_reach(
     deviations: Float[np.ndarray, "draws statistics"], errors: Float[np.ndarray, " statistics"]
 ) -> float:
-    """How many standard errors intervals reach so that all hold together in 95 % of cases.
+    """Half the length, in standard errors, of intervals that hold together in 95 % of cases.
 
-    The 95th percentile over draws of the largest deviation in standard errors. Statistics that
-    rise and fall together need little more than 1.96; Bonferroni's reach would not know.
+    It is the 95th percentile over draws of the largest deviation in standard errors. Statistics
+    that vary together need little more than 1.96, where Bonferroni would take more.
 
     Args:
-        deviations: Of each statistic in each draw from its value; NaN where it does not exist.
-        errors: Standard error of each; those without a positive one stay out.
+        deviations: Each statistic's deviation from its value, per draw; NaN where it is undefined.
+        errors: Standard error of each statistic; those without a positive one are left out.
 
     Returns:
-        The reach, at least that of a single statistic, 1.96; NaN without draws.
+        Half the length, at least the 1.96 of a single statistic; NaN without draws.
 
     Example:
         >>> normal = np.random.default_rng(0).normal(size=(4000, 20))
@@ -120,7 +121,7 @@ def simultaneous_reach(
 
     References:
         Romano and Wolf, Exact and approximate stepdown methods for multiple hypothesis testing,
-        JASA 2005, whose first step this is.
+        JASA 2005; this is the first step of their method.
     """
     used = errors > 0
     if not len(deviations) or not used.any():

@@ -1,4 +1,4 @@
-"""Ranks of disjoint halves of runs, for the agreement of many pairs of scores."""
+"""Ranks of means over disjoint halves of runs, shared by many pairs of metrics."""
 
 import math
 from collections import defaultdict
@@ -46,18 +46,18 @@ STATISTICS = (
 )
 MOST_SAMPLES_FOR_EVERY_TAU = 10_000
 PRODUCTS_AT_ONCE = 4_000_000  # 32 MB
-Split = tuple[tuple[str, ...], ...]  # runs of either side; a single side is both
+Split = tuple[tuple[str, ...], ...]  # runs of both sides, or once if they are the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reliability:
-    """Correlation of a set's single runs, pooled and within class; none for one without runs."""
+    """Correlation between single runs of a set, pooled and within class."""
 
     pooled: Estimate
     within: Estimate
 
     def at(self, runs: int) -> tuple[float, float]:
-        """Reliabilities of a mean over that many runs, NaN unless positive."""
+        """Reliabilities of a mean over ``runs`` runs; 1 for no runs, NaN unless positive."""
         if not runs:
             return 1.0, 1.0
         means = (float(spearman_brown(r_1.value, runs)) for r_1 in (self.pooled, self.within))
@@ -67,9 +67,9 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Group:
-    """Pairs with the same ids and the same shared runs: each half-mean is ranked once for all."""
+    """Pairs with the same ids and shared runs, so that the mean of each half is ranked once."""
 
-    places: list[int]  # of the pairs among all
+    places: list[int]  # positions of these pairs among all pairs
     sets: list[ScoreSet]
     left: Integer[np.ndarray, " pairs"]
     right: Integer[np.ndarray, " pairs"]
@@ -87,23 +87,23 @@ class Group:
         return ""
 
     def splits(self, most: int, seed: int) -> Sequence[Split]:
-        """Disjoint halves of the shared runs; all runs of either set, if they share none."""
+        """Disjoint halves of the shared runs; if no run is shared, all runs of each set."""
         return halves_of_runs(self.shared, most, seed) or [((),)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ranks:
-    """Centred ranks of each set's mean over the runs of each slot; a split is two slots or one.
+    """Centred ranks of each set's mean over the runs of each slot; a split has one or two slots.
 
-    Ranks are halves of whole numbers, which float32 holds exactly up to 8 million samples.
+    Ranks are multiples of 1/2, which float32 holds exactly up to 8 million samples.
     """
 
     centred: Float[np.ndarray, "sets slots kept"]
     codes: Integer[np.ndarray, " kept"]
-    borders: Float[np.ndarray, "sets slots tops"]  # of the ``TOPS``
+    borders: Float[np.ndarray, "sets slots tops"]  # one for each of ``TOPS``
 
     def ways(self) -> list[tuple[int, int]]:
-        """Slots of left and right: every split both ways round; whole sets have but one way."""
+        """Slots of left and right: both assignments for each split; one for sets without splits."""
         firsts = range(0, self.centred.shape[1] - 1, 2)
         return [way for a in firsts for way in ((a, a + 1), (a + 1, a))] or [(0, 0)]
 
@@ -111,8 +111,9 @@ class Ranks:
 def groups_of_pairs(
     sets: Sequence[ScoreSet], pairs: Sequence[tuple[int, int]], labels: Labels
 ) -> list[Group]:
-    # Some sets are the very same under several names, such as the reference without one metric of a
-    # cluster and without another: the first of them stands for all.
+    """Pairs grouped by ids and shared runs."""
+    # Some sets are identical under several names, such as the reference without one metric of a
+    # cluster and without another. The first of them is used for all.
     first: dict[tuple[int, tuple[str, ...]], int] = {}
     stands = [first.setdefault((id(one.scores), one.runs), k) for k, one in enumerate(sets)]
     observed = [~np.isnan(one.scores).any(axis=0) for one in sets]
@@ -168,6 +169,7 @@ def ranks_of_splits(group: Group, slots: Sequence[tuple[str, ...]]) -> tuple[Ran
 
 
 def check_sets(sets: Sequence[ScoreSet], labels: PerSample, draws: int, splits: int) -> None:
+    """Refuse sets that do not fit the labels, and numbers of draws or splits that are too small."""
     check_axes("labels", labels, ("samples",))
     for scores in sets:
         if scores.scores.shape[1] != len(labels):
@@ -182,6 +184,7 @@ def check_sets(sets: Sequence[ScoreSet], labels: PerSample, draws: int, splits: 
 
 
 def reliability(scores: ScoreSet, labels: Labels) -> Reliability:
+    """Correlation between single runs of a set; 1 for a metric without randomness."""
     if not scores.runs:
         return Reliability(pooled=Estimate(value=1.0), within=Estimate(value=1.0))
     pooled, within = scores.reliability or reliability_of_one(scores.scores, labels)
@@ -195,7 +198,7 @@ def reasons(
     constant: Bool[np.ndarray, " sets"],
     points: Mapping[str, Float[np.ndarray, " pairs"]],
 ) -> list[str]:
-    """Why each pair misses what it misses, in words."""
+    """Why values of each pair are missing; empty if none are."""
     reasons = []
     for pair, (i, j) in enumerate(zip(group.left, group.right, strict=True)):
         left, right = names[pair]

@@ -1,11 +1,9 @@
 """Agreement of one metric with itself over runs: would another seed confirm this ranking?
 
-Every function takes ``scores[runs, samples]``: hardness with its sign already applied, one row per
-run of one configuration, the same sample in the same column. Ids that are NaN in any run leave
-first and are counted. Save for means over runs, only order matters, so infinities need no care:
-+inf ranks hardest, -inf easiest, and equal infinities tie. Ties share their average rank.
-
-A pooled correlation is the within-class one with a single class, so both come from the same lines.
+Every function takes ``scores[runs, samples]``: hardness with its sign applied, one row per run of
+one configuration, the same sample in the same column. Ids that are NaN in any run are dropped and
+counted. Except for means over runs, only order matters: +inf ranks hardest, -inf easiest, and equal
+infinities tie. Ties share their average rank.
 """
 
 import math
@@ -48,24 +46,24 @@ class Stability:
     """How well the runs of one configuration agree on one metric.
 
     Args:
-        samples: Samples that every statistic uses.
-        dropped: Samples left out because some run has no score for them.
-        runs: Runs compared.
-        spearman_pair_mean: See the function of that name, as for the others.
-        spearman_within_class_pair_mean: The same inside each given class.
+        samples: Number of samples that every statistic uses.
+        dropped: Number of samples left out because some run has no score for them.
+        runs: Number of runs compared.
+        spearman_pair_mean: Mean Spearman correlation between two runs.
+        spearman_within_class_pair_mean: Mean Spearman correlation inside each given class.
         kendall_w: Concordance of all runs at once.
-        topk_jaccard_5: Jaccard of the hardest 5 %.
-        topk_jaccard_10: Jaccard of the hardest 10 %.
-        topk_jaccard_20: Jaccard of the hardest 20 %.
+        topk_jaccard_5: Jaccard index of the hardest 5 % of two runs.
+        topk_jaccard_10: Jaccard index of the hardest 10 % of two runs.
+        topk_jaccard_20: Jaccard index of the hardest 20 % of two runs.
         topk_overlap_5: Share of the hardest 5 % that a second run confirms.
-        topk_overlap_10: The same for 10 %.
-        topk_overlap_20: The same for 20 %.
-        reliability: Expected correlation of two means over as many runs as there are here.
-        seeds_for_r90: Runs to average until that correlation reaches 0.9.
-        disjoint_halves: Measured correlation of two means over disjoint halves of the runs, to be
-            held against ``spearman_brown`` of half the runs.
-        icc_c1: Intraclass correlation of the scores themselves, of a single run.
-        icc_ck: The same of the mean over the runs.
+        topk_overlap_10: Share of the hardest 10 % that a second run confirms.
+        topk_overlap_20: Share of the hardest 20 % that a second run confirms.
+        reliability: Expected correlation of two means over as many runs as ``runs``.
+        seeds_for_r90: Number of runs to average until that correlation reaches 0.9.
+        disjoint_halves: Measured correlation of two means over disjoint halves of the runs, to
+            compare with ``spearman_brown`` of half the runs.
+        icc_c1: Intraclass correlation of the scores of a single run.
+        icc_ck: Intraclass correlation of the mean over the runs.
     """
 
     samples: int
@@ -88,13 +86,13 @@ class Stability:
 
     @property
     def reliability_of_one(self) -> tuple[Estimate, Estimate]:
-        """What ``spearman_pair_mean`` and ``spearman_within_class_pair_mean`` return."""
+        """The results of ``spearman_pair_mean`` and ``spearman_within_class_pair_mean``."""
         pooled, within = self.spearman_pair_mean, self.spearman_within_class_pair_mean
         return counted(pooled, self.dropped), counted(within, self.dropped)
 
 
 def stability(scores: PerRun, labels: PerSample) -> Stability:
-    """All statistics of this file for one metric, each run sorted once.
+    """Compute all statistics of this file for one metric, sorting each run once.
 
     Args:
         scores: Hardness, one row per run.
@@ -118,7 +116,7 @@ def stability(scores: PerRun, labels: PerSample) -> Stability:
 def stability_and_mean_rank(
     scores: PerRun, labels: PerSample
 ) -> tuple[Stability, Float[np.ndarray, " samples"]]:
-    """``stability`` and ``mean_normalised_rank``, each run sorted once for both.
+    """Compute ``stability`` and ``mean_normalised_rank``, sorting each run once.
 
     Args:
         scores: Hardness, one row per run.
@@ -161,7 +159,7 @@ def stability_and_mean_rank(
         icc_c1=single,
         icc_ck=reliability(single, max(runs, 1)),
     )
-    # Where an id has left, each run is ranked with those that it scores itself.
+    # If ids were dropped, each run is ranked again with all samples that it scored.
     return found, mean_normalised_rank(given) if dropped else _mean_normalised(ranks)
 
 
@@ -172,8 +170,8 @@ def mean_normalised_rank(scores: PerRun) -> Float[np.ndarray, " samples"]:
         scores: Hardness, one row per run.
 
     Returns:
-        Between 0 and 1, of one scale for all metrics; NaN where any run is NaN. N counts the
-        samples that a run scores.
+        Between 0 and 1, comparable between metrics; NaN where any run is NaN. N is the number of
+        samples that a run scored.
 
     Example:
         >>> mean_normalised_rank(np.array([[1.0, 2.0, np.nan], [4.0, 2.0, 3.0]])).round(3)
@@ -190,12 +188,12 @@ def mean_normalised_rank(scores: PerRun) -> Float[np.ndarray, " samples"]:
 def spearman_pair_mean(scores: PerRun, *, confidence: float = 0.95) -> Estimate:
     """Mean Spearman correlation over all pairs of runs: the reliability r_1 of a single run.
 
-    The interval is the delete-one-run jackknife with Student's t on S - 1 degrees of freedom,
-    because a percentile bootstrap over so few runs is far too narrow.
+    The interval is the delete-one-run jackknife with Student's t on S - 1 degrees of freedom for S
+    runs. A percentile bootstrap over so few runs would be far too narrow.
 
     Args:
         scores: Hardness, one row per run.
-        confidence: Of the two-sided interval.
+        confidence: Confidence level of the two-sided interval.
 
     Returns:
         The mean over S(S - 1)/2 pairs; no interval below 4 runs. NaN with the reason if there are
@@ -215,19 +213,18 @@ def spearman_pair_mean(scores: PerRun, *, confidence: float = 0.95) -> Estimate:
 
 
 def spearman_within_class_pair_mean(scores: PerRun, labels: PerSample) -> Estimate:
-    """Mean over pairs of runs of the Spearman correlation inside each class, weighted by its size.
+    """Mean over pairs of runs of the Spearman correlation inside each class, weighted by size.
 
-    A metric that knows nothing but the class of a sample is stable when pooled and not here. A
-    class in which either run of a pair ties on all samples says nothing about order: it leaves
-    that pair's mean, weight and all.
+    A metric that depends only on the class of a sample is stable when pooled, but not here. A class
+    in which one run of a pair ties on all samples is left out of that pair's mean.
 
     Args:
         scores: Hardness, one row per run.
         labels: Given class per sample.
 
     Returns:
-        The mean over pairs with its jackknife interval over runs; NaN with the reason where
-        ``spearman_pair_mean`` is, or if a pair of runs shares no class in which both vary.
+        The mean over pairs with a jackknife interval over runs; NaN with the reason where
+        ``spearman_pair_mean`` is NaN, or if two runs share no class in which both vary.
 
     Raises:
         ValueError: If there is not one label per sample.
@@ -243,7 +240,7 @@ def spearman_within_class_pair_mean(scores: PerRun, labels: PerSample) -> Estima
 
 
 def reliability_of_one(scores: PerRun, labels: PerSample) -> tuple[Estimate, Estimate]:
-    """``spearman_pair_mean`` and the same within class, each run sorted once for both.
+    """``spearman_pair_mean`` and the same within class, sorting each run once.
 
     Args:
         scores: Hardness, one row per run.
@@ -269,16 +266,16 @@ def reliability_of_one(scores: PerRun, labels: PerSample) -> tuple[Estimate, Est
 def kendall_w(scores: PerRun) -> Estimate:
     """Kendall's coefficient of concordance of all runs, corrected for ties.
 
-    ``12 sum_i (R_i - mean R)^2 / (m^2 (n^3 - n) - m sum_j T_j)`` with R_i the sum over the m runs
-    of sample i's rank and T_j = sum of t^3 - t over the groups of t ties in run j. It equals
-    Friedman's chi^2 over m(n - 1) and, without ties, (1 + (m - 1) r)/m for the mean Spearman r.
+    ``12 sum_i (R_i - mean R)^2 / (m^2 (n^3 - n) - m sum_j T_j)``. R_i is the sum of sample i's rank
+    over the m runs; T_j is the sum of t^3 - t over the groups of t ties in run j. It equals
+    Friedman's chi^2 / (m(n - 1)) and, without ties, (1 + (m - 1) r)/m for the mean Spearman r.
 
     Args:
         scores: Hardness, one row per run.
 
     Returns:
-        Between 0 and 1, with its jackknife interval over runs; NaN with the reason where
-        ``spearman_pair_mean`` is.
+        Between 0 and 1, with a jackknife interval over runs; NaN with the reason where
+        ``spearman_pair_mean`` is NaN.
 
     Example:
         >>> kendall_w(np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]])).value
@@ -294,17 +291,18 @@ def kendall_w(scores: PerRun) -> Estimate:
 def topk_jaccard(scores: PerRun, percent: Number) -> Estimate:
     """Mean over pairs of runs of the weighted Jaccard index of their hardest ``percent`` %.
 
-    A group of ties that the border cuts gets a fractional share, ``(k - above) / tied`` with k the
-    not necessarily whole ``percent * N / 100``, so that no order among ties is invented. The index
-    is sum of minima over sum of maxima of the two shares.
+    Tied samples at the border get equal fractional shares, ``(k - above) / tied``, so that their
+    order plays no role. ``k = percent * N / 100`` need not be whole. The index is the sum of minima
+    divided by the sum of maxima of the two shares.
 
     Args:
         scores: Hardness, one row per run.
         percent: Size of the top, from 1 to 100.
 
     Returns:
-        Between 0 and 1, with its jackknife interval over runs; two unrelated rankings reach
-        ``f / (2 - f)`` with f = percent / 100. NaN with the reason where ``spearman_pair_mean`` is.
+        Between 0 and 1, with a jackknife interval over runs; unrelated rankings reach
+        ``f / (2 - f)`` with f = percent / 100. NaN with the reason where ``spearman_pair_mean`` is
+        NaN.
 
     Raises:
         ValueError: If ``percent`` is not from 1 to 100; a share such as 0.1 is refused.
@@ -319,33 +317,18 @@ def topk_jaccard(scores: PerRun, percent: Number) -> Estimate:
     return counted(_pair_mean(pairs, why_undefined(scores)), dropped)
 
 
-def topk_jaccard_5(scores: PerRun) -> Estimate:
-    """``topk_jaccard`` of the hardest 5 %."""
-    return topk_jaccard(scores, 5)
-
-
-def topk_jaccard_10(scores: PerRun) -> Estimate:
-    """``topk_jaccard`` of the hardest 10 %."""
-    return topk_jaccard(scores, 10)
-
-
-def topk_jaccard_20(scores: PerRun) -> Estimate:
-    """``topk_jaccard`` of the hardest 20 %."""
-    return topk_jaccard(scores, 20)
-
-
 def topk_overlap_pair_mean(scores: PerRun, percent: Number) -> Estimate:
     """Mean over pairs of runs of the shared part of their hardest ``percent`` %.
 
-    Shares as in ``topk_jaccard``; sum of minima over k. Its chance level is ``percent / 100``.
+    Sum of minima of the shares of ``topk_jaccard``, divided by k; ``percent / 100`` is chance.
 
     Args:
         scores: Hardness, one row per run.
         percent: Size of the top, from 1 to 100.
 
     Returns:
-        Between 0 and 1, with its jackknife interval over runs; NaN with the reason where
-        ``spearman_pair_mean`` is.
+        Between 0 and 1, with a jackknife interval over runs; NaN with the reason where
+        ``spearman_pair_mean`` is NaN.
 
     Raises:
         ValueError: If ``percent`` is not from 1 to 100; a share such as 0.1 is refused.
@@ -365,21 +348,21 @@ def disjoint_halves_m(
 ) -> Estimate:
     """Mean Spearman correlation between means over disjoint sets of m runs: the measured r_m.
 
-    What ``spearman_brown`` predicts from single runs, slightly too high for Spearman's correlation;
-    the two belong in one plot. For m = 1 it is ``spearman_pair_mean``.
+    ``spearman_brown`` predicts it from single runs, slightly too high for Spearman's correlation.
+    For m = 1 it is ``spearman_pair_mean``.
 
     Args:
-        scores: Hardness, one row per run; infinities count in means as ``mean_over_runs`` says.
-        m: Runs averaged on each side, at most half of all.
-        most: Pairs of sets: all if there are no more, else this many different ones at random.
-        seed: Of that choice.
+        scores: Hardness, one row per run; infinities are replaced as in ``mean_over_runs``.
+        m: Number of runs averaged on each side, at most half of all.
+        most: Largest number of pairs of sets; if there are more, a random choice.
+        seed: Seed of that choice.
 
     Returns:
         The mean over pairs, without an interval, since the pairs share runs; NaN with the reason
-        where ``spearman_pair_mean`` is, or if a mean ties on all samples.
+        where ``spearman_pair_mean`` is NaN, or if a mean ties on all samples.
 
     Raises:
-        ValueError: If ``m`` is below 1 or, of two runs or more, above half of them.
+        ValueError: If ``m`` is below 1, or above half of the runs where there are at least two.
 
     Example:
         >>> runs = np.array([[1.0, 2, 5, 9], [1, 4, 3, 9], [2, 1, 3, 5], [1, 5, 2, 7]])
@@ -394,7 +377,7 @@ def disjoint_halves_m(
     scores, dropped = seen_by_all(scores)
     runs, undefined = len(scores), why_undefined(scores)
     if m < 1 or (runs >= FEWEST_RUNS and m > runs // 2):
-        raise ValueError(f"m: expected from 1 to half of the {runs} runs, got {m}")
+        raise ValueError(f"m: expected from 1 to half of the {runs} runs; got {m}")
     return counted(_halves(scores, m, undefined, most=most, seed=seed), dropped)
 
 
@@ -407,7 +390,7 @@ def _normalised(
 
 
 def _mean_normalised(ranks: Scores) -> Float[np.ndarray, " samples"]:
-    """Mean over rows, one after another, so that no more than a row's numbers are at work."""
+    """Mean of ``_normalised`` over rows, one row at a time to save memory."""
     return np.asarray(sum(map(_normalised, ranks)) / len(ranks))
 
 
@@ -437,7 +420,7 @@ def _pair_mean(
 
 
 def _halves_if_few(scores: Scores, undefined: str) -> Estimate:
-    """``disjoint_halves_m`` of half the runs, unless its sorts would take longer than all else."""
+    """``disjoint_halves_m`` of half the runs, unless many samples would make it too slow."""
     samples = scores.shape[1]
     if samples > MOST_SAMPLES_FOR_HALVES:
         reason = f"disjoint halves: left out above {MOST_SAMPLES_FOR_HALVES} samples"
@@ -462,7 +445,7 @@ def _halves(scores: Scores, m: int, undefined: str, *, most: int, seed: int) -> 
 
 
 def _disjoint_subsets(runs: int, m: int, most: int, seed: int) -> list[Subsets]:
-    """Pairs of disjoint sets of m runs, each pair once, its first side with the lower first run."""
+    """Pairs of disjoint sets of m runs, each pair once; the set with the lowest run comes first."""
     if math.comb(runs, m) * math.comb(runs - m, m) // 2 <= most:
         return [*_every_pair(runs, m)]
     generator = np.random.default_rng((seed, 2))
@@ -490,7 +473,7 @@ def _within_class_pair_mean(
 
 
 def _kendall_w(ranks: Scores, undefined: str) -> Estimate:
-    """Of centred ranks c: R_i - mean R = sum_j c_ji, and 12 sum_i c_ji^2 = n^3 - n - T_j."""
+    """From centred ranks c: R_i - mean R = sum_j c_ji, and 12 sum_i c_ji^2 = n^3 - n - T_j."""
     if undefined:
         return Estimate(value=math.nan, reason=undefined)
     runs = len(ranks)
@@ -500,5 +483,5 @@ def _kendall_w(ranks: Scores, undefined: str) -> Estimate:
 
 
 def _jaccards(overlaps: Float[np.ndarray, "runs runs"]) -> Float[np.ndarray, "runs runs"]:
-    """Minima and maxima of two tops add up to 2k, so a shared fraction s gives s / (2 - s)."""
+    """Jaccard s / (2 - s) of a shared fraction s: minima and maxima of two tops add up to 2k."""
     return overlaps / (2 - overlaps)

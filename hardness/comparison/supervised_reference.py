@@ -1,4 +1,4 @@
-"""The supervised ranking that every other ranking is compared with."""
+"""A ranking from supervised training, with which all other rankings are compared."""
 
 from collections.abc import Mapping
 
@@ -19,22 +19,21 @@ REFERENCE_CLUSTERS = (
 def supervised_reference(
     scores: Mapping[str, PerRun], without: str | None = None
 ) -> Float[np.ndarray, "runs samples"]:
-    """Reference ranking from supervised training, for label-free metrics to be compared with.
+    """Reference ranking from supervised training, to compare label-free metrics with.
 
-    Per run, the mean over two clusters of the mean inside each of normalised ranks,
-    ``(rank - 0.5) / N``. The clusters, ``mean_loss``, ``aum``, ``cartography_confidence`` and
-    ``forgetting_events``, ``fslt``, weigh the same: within one, metrics are nearly one quantity.
+    Each metric's ranks in a run become ``(rank - 0.5) / N``. They are averaged inside each of
+    ``REFERENCE_CLUSTERS``, then over the clusters. Clusters have equal weight, since the metrics of
+    one cluster measure nearly the same.
 
     Args:
         scores: Hardness by metric key, runs and samples aligned; further keys are ignored.
-        without: A member that is to be compared with the reference, whose whole cluster is
-            therefore left out.
+        without: Key of a member to compare with the reference; its whole cluster is left out.
 
     Returns:
         Between 0 and 1, higher is harder; NaN where a member in use is NaN in that run.
 
     Raises:
-        ValueError: If ``without`` is no member, a needed member is missing, or shapes differ.
+        ValueError: If ``without`` is not a member, a needed member is missing, or shapes differ.
 
     Example:
         >>> runs = {"forgetting_events": np.array([[0.0, 2.0]]), "fslt": np.array([[3.0, 3.0]])}

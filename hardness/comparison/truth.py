@@ -1,12 +1,12 @@
-"""Metrics against the truth: do the samples that are planted, or that people doubt, score hard?
+"""Metrics against the truth: do planted samples, or samples that people doubt, score hard?
 
-Scores are hardness: sign applied, higher is harder. A truth is a number per sample, higher harder
-too, NaN where it is unknown. One that holds only 0 and 1 is binary, its positives are the hard
-class, and it is judged by ranking measures; any other is graded and judged by rank correlation.
-Ids that are NaN on either side leave the comparison and are counted.
+Scores are hardness: their sign is applied, and higher is harder. A truth is a number per sample;
+higher is harder, and NaN is unknown. A truth of only 0 and 1 is binary: its positives are the hard
+class, and ranking measures judge it. Any other truth is graded and judged by rank correlation. Ids
+that are NaN on either side are dropped and counted.
 
-Every statistic is a function of weights on the samples. Weights of 1 give its value, those of a
-resample its interval, and its derivatives by them a standard error where samples are many.
+Every statistic is a function of weights on the samples. Weights of 1 give its value, weights of
+resamples its interval. With many samples, its derivatives by the weights give a standard error.
 """
 
 import math
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 
 from hardness.comparison.estimate import Estimate, counted
 from hardness.comparison.mean_scores import mean_over_runs
@@ -37,6 +37,8 @@ from hardness.comparison.truth_statistics import (
     AgainstBinary,
     AgainstGraded,
     Drawn,
+    Labels,
+    Vector,
     comparison,
     is_binary,
 )
@@ -44,8 +46,6 @@ from hardness.shapes import PerRun, PerSample, check_axes, of_runs, of_samples
 from hardness.threads import in_threads, one_blas_thread
 
 CLASS_MEAN = "class mean"
-Vector = Float[np.ndarray, " samples"]
-Labels = Integer[np.ndarray, " samples"]
 Weights = Float[np.ndarray, "draws samples"]
 Comparison = AgainstBinary | AgainstGraded
 Control = tuple[str, PerSample] | None
@@ -53,12 +53,12 @@ Control = tuple[str, PerSample] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AveragePrecision:
-    """Average precision with what chance gives, without which it says nothing.
+    """Average precision with its chance level.
 
     Args:
-        precision: The average, with its interval.
-        base_rate: Share of positives, which a random order reaches.
-        lift: Average precision over base rate; 1 is chance.
+        precision: Average precision with its interval.
+        base_rate: Share of positives, which is the average precision of a random order.
+        lift: Average precision divided by the base rate; 1 is chance.
     """
 
     precision: Estimate
@@ -68,12 +68,12 @@ class AveragePrecision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Winner:
-    """Which of many metrics ranks positives best, and how well on ids that did not choose it.
+    """The metric that ranks positives best, and its quality on ids that did not select it.
 
     Args:
-        name: Best on all ids.
-        value: Mean AUROC of the best of either half of the ids on the other half.
-        chosen: The best of either half.
+        name: Best metric on all ids.
+        value: Mean AUROC of the best metric of each half of the ids on the other half.
+        chosen: Best metric of each half.
     """
 
     name: str
@@ -82,21 +82,21 @@ class Winner:
 
 
 def auroc(hardness: PerSample, truth: PerSample, *, draws: int = 0, seed: int = 0) -> Estimate:
-    """Area under the ROC curve: the chance that a positive scores harder than a negative.
+    """Area under the ROC curve: the probability that a positive scores harder than a negative.
 
-    Mann and Whitney's statistic over the number of pairs; a tie counts half. Never turned round
-    where it is below 0.5: a metric whose sign is wrong has to show.
+    The statistic of Mann and Whitney, divided by the number of pairs; a tie counts half. Values
+    below 0.5 are not turned round, so that a wrong sign is visible.
 
     Args:
-        hardness: By one metric.
-        truth: 1 of positives, 0 of negatives, NaN where unknown.
-        draws: Resamples for the interval, positives and negatives each among their own, 2.5 and
-            97.5 percentiles; above 20,000 ids influence-function standard errors take their place.
-        seed: Of the resamples.
+        hardness: Hardness by one metric.
+        truth: 1 for positives, 0 for negatives, NaN where unknown.
+        draws: Number of resamples for the interval (2.5 and 97.5 percentiles), with positives and
+            negatives drawn separately; 0 for none. Above 20,000 ids the interval comes from
+            influence-function standard errors.
+        seed: Seed of the resamples.
 
     Returns:
-        From 0 to 1, 0.5 for an order that knows nothing; NaN with the reason without positives or
-        without negatives.
+        From 0 to 1; 0.5 for a random order; NaN with the reason without positives or negatives.
 
     Raises:
         ValueError: If the truth is not binary.
@@ -107,8 +107,8 @@ def auroc(hardness: PerSample, truth: PerSample, *, draws: int = 0, seed: int = 
 
     References:
         Mann and Whitney, On a test of whether one of two random variables is stochastically larger
-        than the other, 1947; values as scikit-learn's ``roc_auc_score``. H-CAT's analysis replaces
-        values below 0.5 by their complement, which hides wrong signs.
+        than the other, 1947; agrees with scikit-learn's ``roc_auc_score``. H-CAT's analysis
+        replaces values below 0.5 by their complement, which hides wrong signs.
     """
     return _estimates(hardness, truth, None, draws, seed)["auroc"]
 
@@ -118,19 +118,19 @@ def auroc_within_class(
 ) -> Estimate:
     """``auroc`` inside each given class, averaged by class size.
 
-    A metric that knows nothing but the class reaches more than 0.5 if positives are more frequent
-    in one class than in others, and exactly 0.5 here. A class without positives or without
-    negatives leaves the mean, weight and all.
+    If positives are more frequent in one class than in others, a metric that depends only on the
+    class can have a pooled AUROC above 0.5; here it has exactly 0.5. A class without positives or
+    without negatives is left out.
 
     Args:
-        hardness: By one metric.
-        truth: As in ``auroc``.
+        hardness: Hardness by one metric.
+        truth: 1 for positives, 0 for negatives, NaN where unknown.
         labels: Given class per sample.
-        draws: As in ``auroc``.
-        seed: Of the resamples.
+        draws: Number of resamples for the interval, as in ``auroc``.
+        seed: Seed of the resamples.
 
     Returns:
-        From 0 to 1; NaN with the reason as ``auroc``, or if no class has both.
+        From 0 to 1; NaN with the reason if no class has positives and negatives.
 
     Raises:
         ValueError: If the truth is not binary, or lengths differ.
@@ -149,21 +149,21 @@ def auroc_within_class(
 def average_precision(
     hardness: PerSample, truth: PerSample, *, draws: int = 0, seed: int = 0
 ) -> AveragePrecision:
-    """Mean over positives of the precision at each one's own threshold, hardest first.
+    """Mean over positives of the precision at each positive's own threshold, hardest first.
 
-    The step-wise sum ``sum_n (R_n - R_(n-1)) P_n``, without interpolation; a group of ties is one
-    threshold. Positives are the hard class: of the clean majority even chance would be 0.9 at a
-    noise rate of 0.1.
+    The step-wise sum ``sum_n (R_n - R_(n-1)) P_n`` without interpolation; tied samples share one
+    threshold. Positives are the hard class. With the clean majority as positives, chance would be
+    0.9 at a noise rate of 0.1.
 
     Args:
-        hardness: By one metric.
-        truth: As in ``auroc``.
-        draws: As in ``auroc``.
-        seed: Of the resamples.
+        hardness: Hardness by one metric.
+        truth: 1 for positives, 0 for negatives, NaN where unknown.
+        draws: Number of resamples for the interval, as in ``auroc``.
+        seed: Seed of the resamples.
 
     Returns:
-        The average from 0 to 1, the base rate and the lift over it; NaN with the reason without
-        positives or without negatives.
+        The average from 0 to 1, the base rate and the lift; NaN with the reason without positives
+        or without negatives.
 
     Raises:
         ValueError: If the truth is not binary.
@@ -175,7 +175,7 @@ def average_precision(
         0.833 0.5 1.667
 
     References:
-        Values as scikit-learn's ``average_precision_score``. Not comparable with H-CAT's, whose
+        Agrees with scikit-learn's ``average_precision_score``. Not comparable with H-CAT, whose
         positive class is the clean majority.
     """
     found = _estimates(hardness, truth, None, draws, seed)["average_precision"]
@@ -189,16 +189,16 @@ def average_precision(
 def precision_at_pi(
     hardness: PerSample, truth: PerSample, *, draws: int = 0, seed: int = 0
 ) -> Estimate:
-    """Share of positives among the hardest pi N samples, of which there are as many as positives.
+    """Share of positives in the top, whose size is the number of positives.
 
-    Ties that the border cuts belong to the top in part, as in ``stability.topk_jaccard``. Also the
-    recall there, as the top has the size of the positive class.
+    It equals the recall there. Ties at the border belong to the top in part, as in
+    ``stability.topk_jaccard``.
 
     Args:
-        hardness: By one metric.
-        truth: As in ``auroc``.
-        draws: As in ``auroc``.
-        seed: Of the resamples.
+        hardness: Hardness by one metric.
+        truth: 1 for positives, 0 for negatives, NaN where unknown.
+        draws: Number of resamples for the interval, as in ``auroc``.
+        seed: Seed of the resamples.
 
     Returns:
         From 0 to 1; a random order reaches the base rate. NaN with the reason without positives or
@@ -223,27 +223,27 @@ def truth_table(
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Every metric against every truth, by the mean over its runs.
+    """Compare every metric's mean over runs with every truth.
 
-    Intervals ``_low`` and ``_high`` resample ids, the same draws for all metrics, positives and
-    negatives of a binary truth each among their own; above 20,000 ids they come from
-    influence-function standard errors. ``_least`` and ``_most`` are simultaneous: those of one
-    statistic hold for all metrics and truths of this table together, by the maximum statistic of
-    the same draws. All of them leave seeds aside; ``_spread`` is the standard deviation of the
-    statistic over single runs, to stand beside them.
+    Intervals ``_low`` and ``_high`` resample ids. All metrics share the draws, and the positives
+    and negatives of a binary truth are drawn separately. Above 20,000 ids, intervals come from
+    influence-function standard errors. ``_least`` and ``_most`` are simultaneous: for one statistic
+    they hold for all metrics and truths of this table together, by the maximum statistic of the
+    same draws. All intervals ignore seed noise; ``_spread`` shows it as the standard deviation of
+    the statistic over single runs.
 
     Args:
-        scores: By name, hardness with one row per run; one row for a metric without randomness.
-        truths: By name, one number per sample.
+        scores: Hardness by metric, one row per run; one row for a metric without randomness.
+        truths: Truths by name, one number per sample.
         labels: Given class per sample.
-        control: Name and scores of what ``partial_spearman`` holds fixed; the mean of the truth in
-            each class, if left out.
-        draws: Resamples; 0 for values alone.
-        seed: Of the resamples.
+        control: Name and values of the score that ``partial_spearman`` holds fixed; the mean of the
+            truth in each class, if left out.
+        draws: Number of resamples; 0 for values alone.
+        seed: Seed of the resamples.
 
     Returns:
         One row per (truth, metric): ``kind``, samples used and dropped, runs, the statistics of its
-        kind (others NaN), for binary truths base rate and lift, the reason for what is missing.
+        kind (others NaN), base rate and lift for binary truths, the reason for missing values.
 
     Raises:
         ValueError: If lengths differ.
@@ -261,7 +261,7 @@ def truth_table(
     References:
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
         DeLong, DeLong and Clarke-Pearson, Comparing the areas under two or more correlated receiver
-        operating characteristic curves, 1988, whose errors the influence function gives for AUROC.
+        operating characteristic curves, 1988; the influence function gives their errors for AUROC.
         Romano and Wolf, Exact and approximate stepdown methods for multiple testing, 2005.
     """
     samples = np.size(labels)
@@ -296,21 +296,23 @@ def paired_differences(
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Differences of every two metrics against one truth, on the ids and draws that both share.
+    """Differences of every two metrics against one truth, on the same ids and draws.
 
-    Two metrics that err on the same samples differ far more surely than their own intervals tell.
+    If two metrics err on the same samples, their difference is more certain than their own
+    intervals suggest.
 
     Args:
-        scores: As in ``truth_table``, like all that follows.
-        truth: One number per sample.
+        scores: Hardness by metric, one row per run; one row for a metric without randomness.
+        truth: One number per sample, higher is harder; NaN where unknown.
         labels: Given class per sample.
-        control: For ``partial_spearman``.
-        draws: Resamples; 0 for values alone.
-        seed: Of the resamples.
+        control: Name and values of the score that ``partial_spearman`` holds fixed; the mean of the
+            truth in each class, if left out.
+        draws: Number of resamples; 0 for values alone.
+        seed: Seed of the resamples.
 
     Returns:
-        One row per pair: ``left``, ``right``, ``samples``, and of each statistic left less right
-        with its interval, ``_low`` and ``_high``.
+        One row per pair: ``left``, ``right``, ``samples``, and for each statistic left minus right,
+        with its interval ``_low`` and ``_high``.
 
     Raises:
         ValueError: If lengths differ.
@@ -339,15 +341,15 @@ def paired_differences(
 
 
 def winner(hardness: Mapping[str, PerSample], truth: PerSample, *, seed: int = 0) -> Winner | None:
-    """The metric of the highest AUROC, quoted on ids that did not choose it.
+    """The metric with the highest AUROC, judged on ids that did not select it.
 
-    The best of many is best by luck as well. Each half of the ids, drawn among positives and among
-    negatives, names its best metric, which the other half then judges.
+    The best of many metrics is partly best by luck. So each random half of the ids, with half the
+    positives and half the negatives, selects its best metric, and the other half judges it.
 
     Args:
-        hardness: By name.
-        truth: As in ``auroc``.
-        seed: Of the halves.
+        hardness: Hardness by metric.
+        truth: 1 for positives, 0 for negatives, NaN where unknown.
+        seed: Seed of the halves.
 
     Returns:
         The winner; None if no metric can be judged on both halves.
@@ -382,14 +384,14 @@ def winner(hardness: Mapping[str, PerSample], truth: PerSample, *, seed: int = 0
 
 
 def _strata(truth: Float[np.ndarray, " _"]) -> Strata:
-    """Ids that are drawn among themselves: positives and negatives, or all that have a truth."""
+    """Ids of each stratum: positives and negatives, or all ids with a graded truth."""
     if is_binary(truth):
         return [ids for value in (1, 0) if len(ids := np.flatnonzero(truth == value))]
     return [np.flatnonzero(~np.isnan(truth))]
 
 
 def _centred(influence: Vector, strata: Strata) -> Vector:
-    """An influence less its mean in each stratum: its squares add up to a variance."""
+    """An influence minus its mean in each stratum; the sum of squares is then a variance."""
     centred = np.zeros_like(influence)
     for ids in strata:
         centred[ids] = influence[ids] - influence[ids].mean()
@@ -435,7 +437,7 @@ def _against(
     draws: int,
     seed: int,
 ) -> tuple[list[dict[str, Any]], dict[str, Float[np.ndarray, "draws scores"]]]:
-    """The table's rows of one truth, and each statistic's deviations from its value, drawn."""
+    """The table's rows of one truth, and the deviation of each statistic in every draw."""
     statistics = BINARY if is_binary(truth) else GRADED
     strata = _strata(truth)
     rows = in_threads(
@@ -443,7 +445,7 @@ def _against(
     )
     if not draws or not strata:
         return rows, {}
-    # Another truth's draws are others: that of its name makes them the same in every table.
+    # Draws depend on the truth's name, so that a truth has the same draws in every table.
     own = zlib.crc32(name.encode()) + seed
     means = (mean_over_runs(runs) for runs in scores.values())
     if np.count_nonzero(~np.isnan(truth)) > MOST_SAMPLES_TO_RESAMPLE:
@@ -481,7 +483,7 @@ def _influences(
     statistics: Sequence[str],
     strata: Strata,
 ) -> dict[str, tuple[Float[np.ndarray, " samples"], float]]:
-    """Of each statistic the centred influences, in half the bits to be kept, and its error."""
+    """Centred influences of each statistic, in float32 to save memory, and its standard error."""
     one = comparison(hardness, truth, labels, control)
     if one.reason:
         nothing = np.zeros(len(truth), dtype=np.float32)
@@ -499,12 +501,12 @@ def _influences(
 def _normal_deviations(
     influences: Sequence[tuple[Float[np.ndarray, " samples"], float]], draws: int, seed: int
 ) -> Float[np.ndarray, "draws scores"]:
-    """Draws from the normal distribution that the influences of all scores have in common."""
+    """Draws of all scores' deviations from their joint normal distribution."""
     rows, errors = np.stack([row for row, _ in influences]), np.array([e for _, e in influences])
     sizes, directions = np.linalg.eigh((rows @ rows.T).astype(np.float64))
     normal = np.random.default_rng((seed, 7)).normal(size=(draws, len(rows)))
     found = (normal * np.sqrt(np.maximum(sizes, 0))) @ directions.T
-    # The draws' own spread is off by a few per cent; the errors are known.
+    # The spread of the draws is off by a few per cent, so it is scaled to the known errors.
     spread = found.std(axis=0)
     found *= np.divide(errors, spread, out=np.zeros_like(errors), where=spread > 0)
     found[:, np.isnan(errors)] = np.nan
@@ -518,7 +520,7 @@ def _with_errors(
     *,
     normal: bool,
 ) -> list[dict[str, Any]]:
-    """The rows with standard errors and intervals of their statistics."""
+    """The rows with standard errors and intervals added."""
     added: list[dict[str, Any]] = [{} for _ in rows]
     for s in statistics:
         exists = ~np.isnan(drawn[s]).all(axis=0)
@@ -544,7 +546,7 @@ def _row(
     labels: Labels,
     control: Control,
 ) -> dict[str, Any]:
-    """Values of one score against one truth, of the mean over runs and their spread over each."""
+    """Row for the mean over runs of one score against one truth, with the spread over runs."""
     one = comparison(mean_over_runs(runs), truth, labels, control)
     binary = isinstance(one, AgainstBinary)
     values = one.values()
@@ -582,7 +584,7 @@ def _reason(one: Comparison, values: Mapping[str, float], dropped: int) -> str:
 def _estimates(
     hardness: PerSample, truth: PerSample, labels: PerSample | None, draws: int, seed: int
 ) -> dict[str, Estimate]:
-    """Of a binary truth every statistic with its interval."""
+    """Every statistic for a binary truth, with its interval."""
     truth = of_samples("truth", truth)
     if not is_binary(truth):
         graded = truth[~np.isin(truth, (0, 1)) & ~np.isnan(truth)]

@@ -1,7 +1,7 @@
 """One score against one truth: statistics as functions of weights on the samples.
 
-Weights of 1 give the value of a statistic, those of a resample its value there, so that ranks are
-made once; derivatives by the weights, at weights of 1, give its standard error.
+Weights of 1 give the value of a statistic, weights of a resample its value in that resample. So
+samples are ranked only once. Derivatives at weights of 1 give the standard error.
 """
 
 import math
@@ -30,7 +30,7 @@ Drawn = dict[str, Float[np.ndarray, " draws"]]
 
 
 def is_binary(truth: PerSample) -> bool:
-    """Whether a truth holds nothing but 0 and 1, and NaN where it is unknown.
+    """Whether a truth has only the values 0, 1 and NaN (unknown).
 
     Example:
         >>> is_binary(np.array([0.0, 1.0, np.nan])), is_binary(np.array([0.0, 2.0]))
@@ -42,9 +42,10 @@ def is_binary(truth: PerSample) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Segments:
-    """Ids from the hardest on, class by class, cut where a positive's group of ties begins or ends.
+    """Ids in descending hardness inside each class, cut into segments.
 
-    Between two such groups no order matters, so that negatives there make one segment.
+    Each group of ties with a positive is one segment. The negatives between two such groups are one
+    segment, since their order does not matter.
     """
 
     order: Integer[np.ndarray, " kept"]
@@ -52,7 +53,7 @@ class _Segments:
     class_starts: Integer[np.ndarray, " classes"]  # places in ``starts``
 
     def sums(self, columns: Float[np.ndarray, "kept draws"]) -> Float[np.ndarray, "draws segments"]:
-        """Of each segment, by a sparse product, which reorders no columns."""
+        """Sum over each segment; a sparse product avoids reordering the columns."""
         bounds = np.append(self.starts, len(self.order))
         shape = len(self.starts), len(self.order)
         member = csr_array((np.ones(len(self.order)), self.order, bounds), shape=shape)
@@ -78,7 +79,7 @@ def _segments(hardness: Vector, positive: Bool[np.ndarray, " samples"], codes: L
     new_class = np.append(True, classes[1:] != classes[:-1])
     groups = np.flatnonzero(new_class | np.append(True, values[1:] != values[:-1]))
     holds = np.add.reduceat(positive[order].astype(np.int64), groups) > 0
-    # A group without positives goes with the one before if that has none either.
+    # A group without positives joins the group before if that has none either.
     kept = new_class[groups] | holds | np.append(True, holds[:-1])
     starts = groups[kept]
     return _Segments(order=order, starts=starts, class_starts=np.flatnonzero(new_class[starts]))
@@ -89,10 +90,10 @@ class AgainstBinary:
     """One score against a binary truth.
 
     Args:
-        ids: Samples that have both.
-        positive: Which of them are.
-        pooled: The ids as one class.
-        within: The ids class by class.
+        ids: Samples that have a score and a truth.
+        positive: Mask of the positives among ``ids``.
+        pooled: Segments of the ids as one class.
+        within: Segments of the ids class by class.
         reason: Why no statistic exists; empty if some do.
     """
 
@@ -103,7 +104,7 @@ class AgainstBinary:
     reason: str
 
     def values(self) -> dict[str, float]:
-        """Every statistic, at weights of 1; NaN where it does not exist."""
+        """Every statistic at weights of 1; NaN where it does not exist."""
         return _values(self, BINARY)
 
     def under(self, weights: Float[np.ndarray, "draws kept"]) -> Drawn:
@@ -170,7 +171,7 @@ def _precision_at_pi(
 def _influence_on_area(
     segments: _Segments, positive: Bool[np.ndarray, " kept"]
 ) -> Float[np.ndarray, " kept"]:
-    """Of an id in class c: its own share of wins less A_c, and A_c - A for the class's size."""
+    """Influence of an id in class c: its share of wins minus A_c, plus A_c - A for class size."""
     starts, classes, place = segments.class_starts, segments.of_classes(), segments.of_ids()
     n = segments.sums(np.ones((len(positive), 1)))[0]
     tp = segments.sums(positive[:, None].astype(np.float64))[0]
@@ -180,8 +181,8 @@ def _influence_on_area(
     above, harder = (one - one[starts][classes] for one in (above, harder))
     pairs = positives * negatives
     with np.errstate(divide="ignore", invalid="ignore"):
-        wins = (negatives - harder - fp / 2) / negatives  # of a positive
-        losses = (above + tp / 2) / positives  # of a negative
+        wins = (negatives - harder - fp / 2) / negatives  # share of each positive
+        losses = (above + tp / 2) / positives  # share of each negative
         area = (np.add.reduceat(tp * wins, starts) / np.add.reduceat(tp, starts))[classes]
         sizes = np.where(pairs > 0, positives + negatives, 0)
         total = n[pairs > 0].sum()
@@ -195,7 +196,7 @@ def _influence_on_area(
 def _influence_on_average_precision(
     segments: _Segments, positive: Bool[np.ndarray, " kept"]
 ) -> Float[np.ndarray, " kept"]:
-    """An id weighs in the precision at its own threshold and at every later one."""
+    """An id changes the precision at its own threshold and at every later one."""
     place = segments.of_ids()
     n = segments.sums(np.ones((len(positive), 1)))[0]
     tp = segments.sums(positive[:, None].astype(np.float64))[0]
@@ -210,10 +211,10 @@ def _influence_on_average_precision(
 def _influence_on_precision(
     segments: _Segments, positive: Bool[np.ndarray, " kept"]
 ) -> Float[np.ndarray, " kept"]:
-    """An id above the border adds itself and pushes out one of those at the border.
+    """An id above the border joins the top and pushes out one id at the border.
 
-    A positive also makes the top larger by one. How many at the border are positive is taken from
-    the ids around it, as many as a border that moves by its own error passes over.
+    A positive also makes the top larger by one. The share of positives at the border is estimated
+    from as many ids around it as the border's own error covers.
     """
     size, samples = int(positive.sum()), len(positive)
     n = segments.sums(np.ones((samples, 1)))[0]
@@ -235,8 +236,8 @@ class AgainstGraded:
     """One score against a graded truth, ranked once.
 
     Args:
-        ids: Samples that have both, and the control, one class after the other.
-        codes: Their classes.
+        ids: Samples that have score, truth and control, one class after the other.
+        codes: Classes of the ids.
         pooled: Ranks of score, truth and control.
         within: Ranks of score and truth in each class.
         reason: Why no statistic exists; empty if some do.
@@ -244,12 +245,12 @@ class AgainstGraded:
 
     ids: Integer[np.ndarray, " kept"]
     codes: Integer[np.ndarray, " kept"]
-    pooled: Float[np.ndarray, "3 kept"]  # ranks of score, truth and control
+    pooled: Float[np.ndarray, "3 kept"]
     within: Float[np.ndarray, "2 kept"]
     reason: str
 
     def values(self) -> dict[str, float]:
-        """Every statistic, at weights of 1; NaN where it does not exist."""
+        """Every statistic at weights of 1; NaN where it does not exist."""
         return _values(self, GRADED)
 
     def under(self, weights: Float[np.ndarray, "draws kept"]) -> Drawn:
@@ -290,7 +291,7 @@ class AgainstGraded:
 def _correlation(
     weights: Float[np.ndarray, "draws kept"], x: Row, y: Row, codes: Integer[np.ndarray, " kept"]
 ) -> Float[np.ndarray, " draws"]:
-    """Correlation inside each class, averaged by class size, of those in which both vary."""
+    """Correlation inside each class, averaged by size over classes in which both vary."""
     sums = np.zeros((2, len(weights)))
     for block in class_blocks(codes):
         w, u, v = weights[:, block], x[block], y[block]
@@ -306,7 +307,7 @@ def _correlation(
 
 
 def _influence_on_correlation(x: Row, y: Row, codes: Integer[np.ndarray, " kept"]) -> Row:
-    """Of standardised ranks ``x y - r_c (x^2 + y^2) / 2 + r_c - r``, over the ids that count."""
+    """``x y - r_c (x^2 + y^2) / 2 + r_c - r`` of standardised ranks, divided by the ids used."""
     found, areas, sizes = np.zeros(len(x)), np.zeros(len(x)), 0
     for block in class_blocks(codes):
         spreads = x[block].std(), y[block].std()
@@ -342,14 +343,14 @@ def comparison(
     labels: PerSample,
     control: tuple[str, PerSample] | None,
 ) -> AgainstBinary | AgainstGraded:
-    """One score against one truth, binary if that is, over the ids that have both.
+    """Compare one score with one binary or graded truth, over the ids that have both.
 
     Args:
-        hardness: By one metric.
-        truth: Higher is harder; NaN where unknown.
+        hardness: Hardness by one metric.
+        truth: One number per sample, higher is harder; NaN where unknown.
         labels: Given class per sample.
-        control: Name and scores of what ``partial_spearman`` holds fixed; the mean of the truth in
-            each class, if left out.
+        control: Name and values of the score that ``partial_spearman`` holds fixed; the mean of the
+            truth in each class, if left out.
 
     Raises:
         ValueError: If lengths differ.

@@ -1,4 +1,4 @@
-"""How much of a score is the sample's own, how much the configuration's, how much the seed's."""
+"""Shares of sample, configuration and seed in the variance of a metric's scores."""
 
 import math
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ class VarianceComponents:
     """Variances of a sample's normalised rank, and their shares.
 
     Args:
-        sample: Share that is the sample's own, whatever the configuration and seed.
-        sample_by_configuration: Share in which configurations differ about the sample.
-        seed: Share of the seeds within a configuration.
-        variances: The three variances before they are divided by their sum, in that order.
-        configurations: How many were compared.
-        runs: Of each configuration.
-        samples: Samples that every run has a score for.
-        dropped: Samples left out because some run has none.
+        sample: Share of the sample, common to all configurations and seeds.
+        sample_by_configuration: Share of differences between configurations about the sample.
+        seed: Share of differences between seeds of one configuration.
+        variances: The three variances in that order, before division by their sum.
+        configurations: Number of configurations compared.
+        runs: Number of runs of each configuration.
+        samples: Number of samples with a score in every run.
+        dropped: Number of samples left out because some run has no score for them.
         reason: Why nothing could be estimated, or what was left out.
     """
 
@@ -46,18 +46,18 @@ def variance_components(
 ) -> VarianceComponents:
     """Shares of sample, sample by configuration, and seed, in the variance of normalised ranks.
 
-    Each run becomes ``(rank - 0.5) / N`` less its mean. With C configurations of K seeds nested in
-    them, ``seed = MS_e``, ``sample_by_configuration = (MS_nc - MS_e) / K`` and
-    ``sample = (MS_n - MS_nc) / (C K)``, on (n-1)C(K-1), (n-1)(C-1) and n-1 degrees of freedom;
-    negative estimates count as 0. Only balanced designs: configurations with more runs than the
-    one with the fewest take part with their first ones.
+    Each run becomes ``(rank - 0.5) / N`` minus its mean. With K seeds nested in each of C
+    configurations, ``seed = MS_e``, ``sample_by_configuration = (MS_nc - MS_e) / K`` and
+    ``sample = (MS_n - MS_nc) / (C K)``, on (n-1)C(K-1), (n-1)(C-1) and n-1 degrees of freedom.
+    Negative estimates count as 0. The design must be balanced: of each configuration only as many
+    first runs are used as the smallest one has.
 
     Args:
-        scores: For each configuration its hardness, one row per run, samples aligned.
+        scores: Hardness of each configuration, one row per run, samples aligned.
 
     Returns:
-        The shares, which sum to 1; NaN with the reason below two configurations, two runs of each
-        or two samples, or if a run ties on all samples.
+        The shares, which sum to 1; NaN with the reason if there are fewer than two configurations,
+        runs of each, or samples, or if a run ties on all samples.
 
     Raises:
         ValueError: If the configurations differ in samples.
@@ -118,9 +118,9 @@ def variance_components(
 def _variances(
     ranks: Float[np.ndarray, "configurations runs samples"],
 ) -> tuple[float, float, float]:
-    """Of sample, sample by configuration, and seed; negative ones as 0.
+    """Variances of sample, sample by configuration, and seed; negative estimates become 0.
 
-    Every run's mean is 0, so the main effects of configuration and seed are gone.
+    Every run's mean is 0, so there are no main effects of configuration and seed.
     """
     configurations, runs, samples = ranks.shape
     means = ranks.mean(axis=1)

@@ -1,4 +1,4 @@
-"""The state of a half-trained run on disk: safetensors, never pickle, and only for resuming."""
+"""The state of an unfinished run on disk, for resuming: safetensors, never pickle."""
 
 import os
 import re
@@ -16,19 +16,19 @@ from hardness.files import atomic_write
 # Epoch -1 is the state before training.
 _NAME = re.compile(r"epoch=(-001|[0-9]{4,})\.safetensors")
 _EPOCH = re.compile(r"-1|[0-9]{1,9}")
-_NOT_ONE_OF_OURS = (SafetensorError, OSError, ValueError, TypeError, LookupError, MemoryError)
+_NO_CHECKPOINT = (SafetensorError, OSError, ValueError, TypeError, LookupError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checkpoint:
-    """Everything that training needs to go on after ``epoch`` to the same bits.
+    """Everything that training needs to resume after ``epoch`` with bit-identical results.
 
-    Random state is absent on purpose: streams are derived from the epoch's number, and the
-    learning rate from the step's.
+    Random state is not stored: random streams are derived from the epoch's number, and the
+    learning rate from the number of the step.
 
     Args:
-        epoch: The last one that was finished.
-        tensors: Of the module, of the optimizer, and what else the training carries along.
+        epoch: The last finished epoch.
+        tensors: Tensors of the module, the optimizer, and whatever else training carries along.
         kept: Weights of earlier epochs that the training still needs, by epoch.
     """
 
@@ -37,7 +37,7 @@ class Checkpoint:
     kept: Mapping[int, Mapping[str, torch.Tensor]] = field(default_factory=dict)
 
     def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Put weights, buffers and the optimizer's state back in place.
+        """Load weights, buffers and the optimizer's state from the checkpoint.
 
         Raises:
             RuntimeError: If the tensors belong to another network.
@@ -51,7 +51,7 @@ class Checkpoint:
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
     def carried(self) -> dict[str, torch.Tensor]:
-        """What the training carries along, by the names that ``capture`` was given."""
+        """The further tensors that were passed to ``capture``, under the same names."""
         return {k.removeprefix("carried."): v for k, v in self._part("carried.")}
 
     def _part(self, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
@@ -66,14 +66,14 @@ def capture(
     carried: Mapping[str, torch.Tensor] | None = None,
     kept: Mapping[int, Mapping[str, torch.Tensor]] | None = None,
 ) -> Checkpoint:
-    """Copy the state after ``epoch`` to host memory, detached from further training.
+    """Copy the state after ``epoch`` to host memory, so that training cannot change it.
 
     Args:
-        epoch: The last one that was finished.
-        module: What is trained.
-        optimizer: Over its parameters.
+        epoch: The last finished epoch.
+        module: The module in training.
+        optimizer: Optimizer of the module's parameters.
         carried: Further tensors that change from epoch to epoch.
-        kept: `weights` of earlier epochs, which do not change and are not copied again.
+        kept: Weights of earlier epochs, from ``weights``; they are not copied again.
     """
     tensors = {f"module.{k}": v for k, v in module.state_dict().items()}
     tensors |= {f"carried.{k}": v for k, v in (carried or {}).items()}
@@ -96,12 +96,12 @@ def _copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def save(checkpoint: Checkpoint, folder: Path) -> Path:
-    """Write ``folder/epoch=0007.safetensors`` so that it exists whole or not at all.
+    """Write ``folder/epoch=0007.safetensors``; an interrupted write leaves no file.
 
-    Kept weights go into files of their own, ``weights=0003.safetensors``, once each.
+    Kept weights are written once, each to its own file, ``weights=0003.safetensors``.
     """
     for epoch, kept in checkpoint.kept.items():
-        # One that was cut short would spoil this checkpoint and all later ones.
+        # A truncated file would make this checkpoint and all later ones unusable.
         if not _whole(beside := _kept_file(folder, epoch)):
             _write(kept, beside, {})
     target = folder / f"epoch={checkpoint.epoch:04d}.safetensors"
@@ -116,7 +116,7 @@ def _write(tensors: Mapping[str, torch.Tensor], target: Path, metadata: dict[str
 
 
 def load(path: Path) -> Checkpoint | None:
-    """Read one checkpoint; None if a file of it is missing, cut short or not one of ours."""
+    """Read one checkpoint; None if one of its files is missing, truncated or malformed."""
     found = _read(path)
     if found is None:
         return None
@@ -139,16 +139,16 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]] | None:
         with safe_open(os.fspath(path), framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return file.metadata() or {}, tensors
-    except _NOT_ONE_OF_OURS:
+    except _NO_CHECKPOINT:
         return None
 
 
 def _whole(path: Path) -> bool:
-    """Whether a file is there and as long as its header says, which is all that this reads."""
+    """Whether a file exists and is as long as its header says; reads the header alone."""
     try:
         with safe_open(os.fspath(path), framework="pt"):
             return True
-    except _NOT_ONE_OF_OURS:
+    except _NO_CHECKPOINT:
         return False
 
 
@@ -157,7 +157,7 @@ def _kept_file(folder: Path, epoch: int) -> Path:
 
 
 def newest_first(folder: Path) -> list[tuple[int, Path]]:
-    """Epochs and files of the checkpoints in ``folder``, the newest first."""
+    """Epoch and file of every checkpoint in ``folder``, newest first."""
     if not folder.is_dir():
         return []
     found = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())

@@ -1,11 +1,11 @@
-"""One run's training dynamics: the record of an epoch, and the folder that keeps all of them.
+"""The folder that holds one run's training dynamics.
 
 Layout, the same on disk and as a run's artifacts::
 
-    spec.json                              what was trained, under which seed; its classes
-    samples.parquet                        one row a sample, in the order of every other file
+    spec.json                              configuration, seed and classes of the run
+    samples.parquet                        one row per sample, in the order of every other file
     dynamics/epoch=init.parquet            before training
-    dynamics/epoch=0007.parquet            after epoch 7, one column a signal
+    dynamics/epoch=0007.parquet            after epoch 7, one column per signal
     snapshots/epoch=0029.safetensors       last embedding, logits, neighbours; folds
     manifest.json                          written last: names, sizes and digests of the files
 """
@@ -33,7 +33,7 @@ MANIFEST = "manifest.json"
 SAMPLES = "samples.parquet"
 SPEC = "spec.json"
 SUMMARY = "summary"
-# Files of epochs that one reader holds open; where there are more, the rest open at each look.
+# Most epoch files that one reader keeps open; further files are opened again for every read.
 MOST_OPEN = 200
 _FILE = re.compile(
     r"samples\.parquet|spec\.json|dynamics/epoch=(init|[0-9]{4,})\.parquet"
@@ -43,14 +43,14 @@ _FILE = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The table of contents that makes a run done.
+    """The table of contents of a run; its presence marks the run as finished.
 
     Args:
-        epochs: How many epochs were trained.
-        rows: How many samples each file has.
+        epochs: Number of epochs trained.
+        rows: Number of samples in each file.
         signals: Names of the per-epoch signals and of the snapshots.
-        files: Relative name to its size in bytes and SHA-256.
-        passes: The scoring passes that were made, each with its epochs.
+        files: Size in bytes and SHA-256 of each file, by relative name.
+        passes: Epochs of each scoring pass that was made, by the name of the pass.
     """
 
     epochs: int
@@ -72,10 +72,10 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
-        """Read a manifest, trusting nothing in it.
+        """Read a manifest and check everything in it.
 
         Raises:
-            Damaged: If it is not a manifest or names a file outside the run's layout.
+            Damaged: If the text is not a manifest or names a file outside the run's layout.
         """
         try:
             content = json.loads(text)
@@ -129,11 +129,11 @@ def write_spec(folder: Path, content: Mapping[str, Any]) -> str:
 def write_epoch(folder: Path, record: EpochRecord) -> list[str]:
     """Write a record's signals and snapshots; returns the relative names, signals first.
 
-    Float columns are byte-stream-split before compression: ten of them take about 33 bytes a
-    sample, where plain float32 takes 40 and pyarrow's defaults 50.
+    Float columns are byte-stream-split before compression: ten of them take about 33 bytes per
+    sample, against 40 for plain float32 and 50 for pyarrow's defaults.
     """
     table = pa.table({k: np.ascontiguousarray(v) for k, v in record.signals.items()})
-    # Wall-clock seconds stay out, so that a replayed epoch leaves the same file.
+    # Wall-clock seconds are left out, so that a repeated epoch writes the same file.
     summary = {k: v for k, v in record.summary.items() if not k.endswith("_seconds")}
     table = table.replace_schema_metadata({SUMMARY: json.dumps(summary)})
     floats = [f.name for f in table.schema if pa.types.is_floating(f.type)]
@@ -165,7 +165,7 @@ def write_snapshots(
 
 
 def read_summary(path: Path) -> dict[str, float]:
-    """The epoch's summary that ``write_epoch`` keeps in the file's metadata.
+    """An epoch's summary, which ``write_epoch`` stores in the file's metadata.
 
     Raises:
         Damaged: If the file cannot be read.
@@ -185,14 +185,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> str:
 
 
 class Dynamics:
-    """Read a run's folder, whole or a block of samples at a time.
+    """Reader of a finished run's folder, for all samples or a block of them.
 
     Args:
-        folder: As laid out above.
+        folder: Folder with the layout at the top of this file.
 
     Raises:
-        Damaged: If the manifest, a file that it names or one of its epochs is missing, or a file
-            is of another size.
+        Damaged: If the manifest, a file that it names or an epoch is missing, or if a file's size
+            differs from the manifest's.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -201,34 +201,37 @@ class Dynamics:
         try:
             self.manifest = Manifest.from_json((folder / MANIFEST).read_bytes())
         except FileNotFoundError as error:
-            raise Damaged(f"{folder}: expected a run with a {MANIFEST}") from error
+            raise Damaged(f"{folder}: expected a run with a {MANIFEST}; got none") from error
         except OSError as error:
-            raise Damaged(f"{folder / MANIFEST}: {one_line(error)}") from error
+            raise Damaged(
+                f"{folder / MANIFEST}: expected a manifest; got {one_line(error)}"
+            ) from error
         for name, (size, _) in self.manifest.files.items():
             path = folder / name
             if not path.is_file() or path.stat().st_size != size:
-                raise Damaged(f"{path}: expected {size} bytes as the manifest says")
+                got = f"{path.stat().st_size} bytes" if path.is_file() else "no file"
+                raise Damaged(f"{path}: expected {size} bytes as the manifest says; got {got}")
         for name in map(epoch_file, range(self.manifest.epochs)):
             if name not in self.manifest.files:
-                raise Damaged(f"{folder}: expected {self.manifest.epochs} epochs; no {name}")
+                raise Damaged(f"{folder}: expected {self.manifest.epochs} epochs; got no {name}")
 
     def verify(self) -> None:
         """Compare every file's digest with the manifest.
 
         Raises:
-            Damaged: With the first file that differs.
+            Damaged: If a file differs; the error names the first such file.
         """
         for name, expected in self.manifest.files.items():
             if fingerprint(self.folder / name) != expected:
-                raise Damaged(f"{self.folder / name}: its digest differs from the manifest's")
+                raise Damaged(f"{self.folder / name}: expected the manifest's digest; got another")
 
     @property
     def samples(self) -> pd.DataFrame:
         """The table of samples.
 
         Raises:
-            Damaged: If it cannot be read, has other rows than the manifest says, or ids and labels
-                that are no whole numbers.
+            Damaged: If the table cannot be read, its number of rows differs from the manifest's, or
+                ids or labels are not integers.
         """
         try:
             group_sizes(pq.read_metadata(self.folder / SAMPLES))
@@ -267,18 +270,18 @@ class Dynamics:
         *,
         last_epoch: bool = False,
     ) -> dict[str, Shaped[np.ndarray, "epochs samples"]]:
-        """Per-epoch signals as ``[epochs, samples]`` arrays, ``epoch=init`` left out.
+        """Per-epoch signals as ``[epochs, samples]`` arrays, without ``epoch=init``.
 
-        A signal that only some epochs recorded has one row for each of those.
+        A signal that only some epochs recorded has one row for each of those epochs.
 
         Args:
             names: Columns to read.
-            rows: First and past-the-last row; all, if left out. Only the row groups that hold
-                them are read.
-            last_epoch: Of each signal the last of these rows alone.
+            rows: First row and the row after the last; all rows, if left out. Only the row groups
+                that hold these rows are read.
+            last_epoch: Whether to return only the last recorded epoch of each signal.
 
         Raises:
-            Damaged: If no epoch's file has the column, or one has other rows.
+            Damaged: If no epoch's file has the column, or a file has another number of rows.
         """
         if not names:
             return {}
@@ -296,18 +299,18 @@ class Dynamics:
                     found[name] = np.empty(shape, values.dtype)
                 if found[name].dtype != values.dtype:
                     raise Damaged(
-                        f"{self.folder / file}: expected {name} as {found[name].dtype} like the "
-                        f"epochs before; got {values.dtype}"
+                        f"{self.folder / file}: expected {name} as {found[name].dtype}, as in "
+                        f"other epochs; got {values.dtype}"
                     )
                 found[name][recorded[name]] = values
                 recorded[name] += 1
         missing = [name for name in names if not recorded[name]]
         if missing:
-            raise Damaged(f"{self.folder}: no column {', '.join(missing)} in any epoch")
+            raise Damaged(f"{self.folder}: expected {', '.join(missing)} in some epoch; got none")
         return {name: found[name][: recorded[name]] for name in names}
 
     def summaries(self, name: str) -> Float64[np.ndarray, " epochs"]:
-        """One number of each epoch's summary, such as ``lr``; NaN where an epoch has none.
+        """One number from each epoch's summary, such as ``lr``; NaN where an epoch lacks it.
 
         Raises:
             Damaged: If a file cannot be read.
@@ -316,7 +319,7 @@ class Dynamics:
         return np.array([read_summary(file).get(name, math.nan) for file in files])
 
     def snapshots(self) -> dict[str, Shaped[np.ndarray, "samples ..."]]:
-        """The arrays of the last epoch's snapshot, empty if none was kept.
+        """The arrays of the last epoch's snapshot; empty if none was kept.
 
         Raises:
             Damaged: If the file cannot be read.
@@ -333,8 +336,8 @@ class Dynamics:
         for key, array in arrays.items():
             if array.shape[:1] != (self.manifest.rows,):
                 raise Damaged(
-                    f"{self.folder / name}: expected {self.manifest.rows} rows of {key}; got "
-                    f"the shape {array.shape}"
+                    f"{self.folder / name}: expected {self.manifest.rows} rows of {key}; "
+                    f"got shape {array.shape}"
                 )
         return arrays
 
@@ -344,7 +347,7 @@ class Dynamics:
         try:
             file = self._epoch(name)
             self._check_rows(name, file)
-            # The file's own size of a group: another version may have written it.
+            # The group size comes from the file: another version may have written it.
             size = max(1, file.metadata.row_group(0).num_rows) if file.num_row_groups else 1
             groups = range(first // size, -(-last // size))
             table = file.read_row_groups(list(groups), columns=list(columns), use_threads=False)
@@ -355,7 +358,9 @@ class Dynamics:
         except Damaged:
             raise
         except UNREADABLE as error:
-            raise Damaged(f"{self.folder / name}: {one_line(error)}") from error
+            raise Damaged(
+                f"{self.folder / name}: expected an epoch of dynamics; got {one_line(error)}"
+            ) from error
         for column, values in found.items():
             if values.dtype.kind not in "fbiu" or len(values) != last - first:
                 raise Damaged(
@@ -372,10 +377,10 @@ class Dynamics:
             )
 
     def _epoch(self, name: str) -> pq.ParquetFile:
-        """An epoch's file, left open: to open it again takes as long as to read a column."""
+        """An epoch's file. It stays open, since opening takes as long as reading a column."""
         if name in self._open:
             return self._open[name]
-        # Without a buffer for the whole file, so that a column at a time costs little more.
+        # Without pre-buffering, reading one column at a time costs little more than all at once.
         file = pq.ParquetFile(self.folder / name, pre_buffer=False)
         group_sizes(file.metadata)
         if len(self._open) < MOST_OPEN:
@@ -386,7 +391,7 @@ class Dynamics:
 def samples_table(
     *, sample_ids: Iterable[int], labels: Iterable[int], columns: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """The table of a run's samples: id, the label trained on, and columns of truth."""
+    """The table of a run's samples: id, label that training used, and further columns of truth."""
     table = pd.DataFrame({"sample_id": sample_ids, "label": labels})
     extra = pd.DataFrame() if columns is None else columns.reset_index(drop=True)
     return pd.concat([table, extra], axis=1)

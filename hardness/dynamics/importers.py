@@ -1,7 +1,6 @@
-"""Dynamics and scores that other programs wrote: into a run's folder, or into columns.
+"""Import of dynamics and scores that other programs wrote.
 
-Everything is text or parquet; nothing is unpickled. Whatever does not fit is refused in one line
-that names the file.
+All input is text or parquet; nothing is unpickled. Errors are one line that names the file.
 """
 
 import json
@@ -28,43 +27,43 @@ SAMPLE_ID = "sample_id"
 AUM_VALUES, AUM_RECORDS = "aum_values.csv", "full_aum_records.csv"
 _MOST_EMPTY = 100
 _EPOCH = re.compile(r"dynamics_epoch_(0|[1-9][0-9]{0,5})\.jsonl")
-_OF_A_RECORD = (
+_RECORD_COLUMNS = (
     "sample_id", "num_measurements", "target_logit", "target_val", "other_logit", "other_val",
     "margin",
 )  # fmt: skip
 
 
 def is_cartography(path: Path) -> bool:
-    """Whether a folder holds cartography's dynamics of one run."""
+    """Whether a folder holds one run's training dynamics as cartography writes them."""
     return path.is_dir() and any(_EPOCH.fullmatch(p.name) for p in path.iterdir())
 
 
 def is_aum(path: Path) -> bool:
-    """Whether a file is what AUM's calculator saved of one run."""
+    """Whether a file was saved by AUM's calculator for one run."""
     return path.is_file() and path.name in (AUM_VALUES, AUM_RECORDS)
 
 
 def import_cartography(source: Path, folder: Path, *, seed: int = 0) -> None:
     """Turn cartography's training dynamics of one run into a run's folder.
 
-    ``dynamics_epoch_{k}.jsonl`` has one JSON object a sample and line, ``guid``,
-    ``logits_epoch_{k}`` and ``gold``, in the order of that epoch's batches, which its loop logs
-    from the training step: phase ``train``. Guids that are not all whole numbers are numbered in
-    their order as text and kept in a column ``guid``.
+    Each line of ``dynamics_epoch_{k}.jsonl`` is a JSON object for one sample, with ``guid``,
+    ``logits_epoch_{k}`` and ``gold``, in the order of that epoch's batches. Cartography logs them
+    in the training step, so they belong to phase ``train``. If not all guids are whole numbers,
+    samples are numbered by the order of guids as text, which are kept in a column ``guid``.
 
     Args:
-        source: Folder of the files, ``training_dynamics`` in what cartography writes.
-        folder: A new one.
-        seed: Of the run, which the files do not tell.
+        source: Folder of the files, which cartography calls ``training_dynamics``.
+        folder: New folder for the run.
+        seed: Seed of the run, which the files do not contain.
 
     Raises:
-        ValueError: In one line, if an epoch is missing, or a file is not of that format.
+        ValueError: In one line, if an epoch is missing or a file has another format.
 
     References:
         allenai/cartography: ``log_training_dynamics`` in cartography/selection/selection_utils.py,
-        and sample/training_dynamics. Unlike its reader, takes samples that some epoch lacks.
+        and sample/training_dynamics. Unlike its reader, accepts samples missing from some epoch.
     """
-    from hardness.dynamics.recorder import Recorder  # noqa: PLC0415 - torch, which scores do not need
+    from hardness.dynamics.recorder import Recorder  # noqa: PLC0415 - imports torch, which scores do not need
 
     numbers = sorted(int(m[1]) for p in source.iterdir() if (m := _EPOCH.fullmatch(p.name)))
     if numbers != [*range(len(numbers))] or not numbers:
@@ -93,26 +92,27 @@ def import_cartography(source: Path, folder: Path, *, seed: int = 0) -> None:
 
 
 def import_aum(source: Path, folder: Path, *, seed: int = 0) -> None:
-    """Turn what AUM's calculator saved of one run into a run's folder.
+    """Turn a file that AUM's calculator saved for one run into a run's folder.
 
-    ``full_aum_records.csv`` has a row for each presentation of a sample: the k-th stands in epoch
-    k - 1, with its margin and whether the label won. ``aum_values.csv`` has the mean alone, which
-    stands as the margin of a single epoch and gives ``aum.train`` back; its labels are unknown.
+    ``full_aum_records.csv`` has a row for each presentation of a sample. The k-th presentation goes
+    into epoch k - 1, with its margin and whether the label had the largest logit.
+    ``aum_values.csv`` has only the mean margin. It becomes the margin of a single epoch, so that
+    ``aum.train`` returns it; labels are unknown.
 
     Args:
         source: One of those files.
-        folder: A new one.
-        seed: Of the run, which the file does not tell.
+        folder: New folder for the run.
+        seed: Seed of the run, which the file does not contain.
 
     Raises:
-        ValueError: In one line, if the file is not of that format.
+        ValueError: In one line, if the file has another format.
 
     References:
         asappresearch/aum: ``AUMCalculator.finalize`` in aum/aum.py. Its first versions wrote the
-        label under ``target_val`` and its logit under ``target_logit``, the released ones the other
-        way round; the column of whole numbers is taken.
+        label to ``target_val`` and its logit to ``target_logit``; released versions swap the two.
+        The column of whole numbers is taken as the label.
     """
-    import torch  # noqa: PLC0415 - likewise
+    import torch  # noqa: PLC0415 - scores do not need it
 
     from hardness.dynamics.provenance import circumstances  # noqa: PLC0415
     from hardness.dynamics.recorder import described  # noqa: PLC0415
@@ -140,32 +140,32 @@ def import_aum(source: Path, folder: Path, *, seed: int = 0) -> None:
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """Scores of anyone, from a csv or parquet file with ``sample_id`` and a column each.
+    """Read scores from a csv or parquet file with a column ``sample_id`` and one per score.
 
     Returns:
-        Indexed by ``sample_id``, in float64.
+        Scores in float64, indexed by ``sample_id``.
 
     Raises:
-        ValueError: In one line, if the file is no such table.
+        ValueError: In one line, if the file is not such a table.
     """
     table = _table(path, (SAMPLE_ID,), others=True)
     ids = table[SAMPLE_ID]
     if not pd.api.types.is_integer_dtype(ids) or ids.isna().any():
-        raise ValueError(f"{path}: expected whole numbers in sample_id; got {_sorts(ids)}")
+        raise ValueError(f"{path}: expected whole numbers in sample_id; got {_content(ids)}")
     if ids.duplicated().any():
         again = ids[ids.duplicated()].iloc[0]
         raise ValueError(f"{path}: expected each sample_id once; got {again} again")
     scores = table.drop(columns=SAMPLE_ID)
-    if not len(scores.columns) or not len(scores):
-        raise ValueError(f"{path}: expected scores beside sample_id; got {len(scores)} rows alone")
+    if not len(scores.columns):
+        raise ValueError(f"{path}: expected columns of scores beside sample_id; got none")
     columns = {str(name): _floats(scores, name, path) for name in scores}
     if empty := [name for name, values in columns.items() if np.isnan(values).all()]:
-        raise ValueError(f"{path}: expected numbers in column {empty[0]!r}; got an empty one")
+        raise ValueError(f"{path}: expected numbers in column {empty[0]!r}; got an empty column")
     return pd.DataFrame(columns, index=pd.Index(ids, name=SAMPLE_ID))
 
 
 def _cartography_epoch(path: Path, epoch: int) -> dict[Any, tuple[int, list[Any]]]:
-    """Label and logits by guid; of a guid that repeats the last line counts."""
+    """Label and logits by guid; if a guid repeats, its last line counts."""
     found: dict[Any, tuple[int, list[Any]]] = {}
     width = 0
     for number, content in _lines(path):
@@ -204,21 +204,21 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _numbered(guids: Sequence[Any]) -> tuple[dict[Any, int], pd.DataFrame | None]:
-    """A sample id for every guid: itself, or its place in the order of all of them as text.
+    """Sample ids by guid: the guid itself, or its place among all guids sorted as text.
 
-    The order does not depend on that of the file, so that runs of other seeds number alike.
+    Places do not depend on the order of the file, so runs with other seeds get the same ids.
     """
     if all(isinstance(g, int) and abs(g) < 2**63 for g in guids):
         return {g: int(g) for g in guids}, None
     distinct = list(dict.fromkeys(guids))
     places = {text: place for place, text in enumerate(sorted({str(g) for g in distinct}))}
     if len(places) != len(distinct):
-        raise ValueError("expected guids that differ as text; got two that do not")
+        raise ValueError("expected guids that differ as text; got two with the same text")
     return {g: places[str(g)] for g in distinct}, pd.DataFrame({"guid": list(map(str, distinct))})
 
 
 class _History(NamedTuple):
-    """AUM's file: sample ids by guid, the column of guids, then all by ascending id."""
+    """Content of an AUM file: sample ids by guid, column of guids; the rest by ascending id."""
 
     ids: dict[Any, int]
     columns: pd.DataFrame | None
@@ -228,10 +228,10 @@ class _History(NamedTuple):
 
 
 def _of_samples(source: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A table of AUM's in which every row names its sample."""
+    """Read an AUM file in which every row must name its sample."""
     table = _table(source, columns)
     if table[SAMPLE_ID].isna().any():
-        raise ValueError(f"{source}: expected a sample_id in every row; got a row without")
+        raise ValueError(f"{source}: expected a sample_id in every row; got a row without one")
     return table
 
 
@@ -239,18 +239,18 @@ def _aum_values(source: Path) -> _History:
     table = _of_samples(source, (SAMPLE_ID, "aum"))
     ids, columns = _numbered(table[SAMPLE_ID].tolist())
     if len(ids) != len(table):
-        raise ValueError(f"{source}: expected each sample_id once; got one that repeats")
+        raise ValueError(f"{source}: expected each sample_id once; got one twice")
     values = _floats(table, "aum", source)[np.argsort([*ids.values()])]
     labels = np.full(len(ids), UNKNOWN)
     return _History(ids, columns, labels, [{"label_margin.train": values}], 0)
 
 
 def _aum_records(source: Path) -> _History:
-    table = _of_samples(source, _OF_A_RECORD)
+    table = _of_samples(source, _RECORD_COLUMNS)
     ids, columns = _numbered(list(dict.fromkeys(table[SAMPLE_ID].tolist())))
     order = np.sort([*ids.values()])
     rows = np.searchsorted(order, [ids[guid] for guid in table[SAMPLE_ID].tolist()])
-    of = {name: _floats(table, name, source) for name in _OF_A_RECORD[1:]}
+    of = {name: _floats(table, name, source) for name in _RECORD_COLUMNS[1:]}
     released = (of["target_logit"] % 1 == 0).all()
     given, runner_up = (
         (of["target_logit"], of["other_logit"]) if released else (of["target_val"], of["other_val"])
@@ -266,16 +266,16 @@ def _aum_records(source: Path) -> _History:
         and 1 <= times.min() <= times.max() <= len(times)
     ):
         raise ValueError(
-            f"{source}: expected one class from 0 a sample in target_logit, and num_measurements "
-            "from 1; got others"
+            f"{source}: expected one class per sample, from 0, in target_logit and whole numbers "
+            "from 1 in num_measurements; got other values"
         )
-    # Epochs that hardly a sample is in would take the memory of whole ones.
+    # An epoch with few samples would take as much memory as one with all samples.
     if times.max() * len(order) > _MOST_EMPTY * len(times):
         raise ValueError(
-            f"{source}: expected about as many presentations of each sample; got "
-            f"{len(times)} of {len(order)} samples, and num_measurements up to {times.max():g}"
+            f"{source}: expected about equally many presentations of each sample; got {len(times)} "
+            f"presentations of {len(order)} samples with num_measurements up to {times.max():g}"
         )
-    # Of equal logits the lowest class counts.
+    # Among equal logits the lowest class counts.
     won = (margin > 0) | ((margin == 0) & (given < runner_up))
     epochs = []
     for time in range(1, int(times.max()) + 1):
@@ -288,7 +288,7 @@ def _aum_records(source: Path) -> _History:
 
 
 def _table(path: Path, columns: Sequence[str], *, others: bool = False) -> pd.DataFrame:
-    """A csv or parquet file that has these columns; with others, or without."""
+    """Read these columns of a csv or parquet file; with ``others``, also all other columns."""
     ending = path.suffix.lower()
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
         ".parquet": pd.read_parquet,
@@ -307,7 +307,7 @@ def _table(path: Path, columns: Sequence[str], *, others: bool = False) -> pd.Da
     try:
         table = reader(path)
     except UNREADABLE as error:
-        got = "bytes that are no UTF-8" if isinstance(error, UnicodeError) else one_line(error)
+        got = "bytes that are not UTF-8" if isinstance(error, UnicodeError) else one_line(error)
         raise ValueError(f"{path}: expected a readable .csv or .parquet file; got {got}") from error
     lacking = [name for name in columns if name not in table]
     if lacking or not len(table):
@@ -318,13 +318,15 @@ def _table(path: Path, columns: Sequence[str], *, others: bool = False) -> pd.Da
 
 def _floats(table: pd.DataFrame, name: Any, path: Path) -> np.ndarray:
     if not pd.api.types.is_numeric_dtype(table[name]):
-        raise ValueError(f"{path}: expected numbers in column {name!r}; got {_sorts(table[name])}")
+        raise ValueError(
+            f"{path}: expected numbers in column {name!r}; got {_content(table[name])}"
+        )
     return table[name].to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _sorts(column: pd.Series) -> str:
-    """What a column holds instead of numbers, in words."""
+def _content(column: pd.Series) -> str:
+    """In words, what a column holds instead of whole numbers."""
     if not pd.api.types.is_numeric_dtype(column):
         first = next((str(one) for one in column if isinstance(one, str)), "")
         return f"text such as {first[:40]!r}" if first else str(column.dtype)
-    return "fractions or empty ones"
+    return "fractions or empty cells"

@@ -11,11 +11,11 @@ _Callback: Any = importlib.import_module(
 ).Callback
 
 
-class HardnessCallback(_Callback):  # type: ignore[misc]  # of whichever package is there
-    """Records what ``training_step`` returns: ``sample_ids`` and ``logits`` beside the ``loss``.
+class HardnessCallback(_Callback):  # type: ignore[misc]  # the class of the installed package
+    """Records the ``sample_ids`` and ``logits`` that ``training_step`` returns with its ``loss``.
 
     Args:
-        recorder: Of this run; closed when training ends, left unfinished when it breaks.
+        recorder: Recorder of this run; it is closed when training ends, but not when it fails.
 
     Example:
         >>> HardnessCallback(Recorder("runs/seed-0", labels=[0, 1])).recorder.epoch
@@ -37,5 +37,5 @@ class HardnessCallback(_Callback):  # type: ignore[misc]  # of whichever package
         self.recorder.end_epoch()
 
     def on_train_end(self, *_: Any) -> None:
-        """Make the run done."""
+        """Close the recorder, which finishes the run."""
         self.recorder.close()

@@ -1,4 +1,4 @@
-"""What a run's last bits may depend on, beside its spec."""
+"""Versions and hardware on which a run's exact bits may depend."""
 
 import importlib.metadata
 import platform
@@ -8,7 +8,7 @@ import torch
 
 
 def circumstances(device: torch.device) -> dict[str, Any]:
-    """Versions, device and the CPU's vector instructions."""
+    """Versions of packages, the device, and the vector instructions of the CPU."""
     packages = ("torch", "torchvision", "numpy", "pillow", "hardness-sweep")
     versions = {name: importlib.metadata.version(name) for name in packages}
     gpu = device.type == "cuda"

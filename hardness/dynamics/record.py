@@ -1,4 +1,4 @@
-"""One epoch's record, what is to be recorded, and the error of a training that diverged."""
+"""The record of one epoch, the choice of what to record, and the error of diverged training."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,29 +11,29 @@ if TYPE_CHECKING:
     from hardness.dynamics.checkpoint import Checkpoint
 
 INIT = -1
-UNKNOWN = -1  # the label of a sample that was not presented yet
+UNKNOWN = -1  # label of a sample that training has not presented yet
 
 
 class Diverged(ArithmeticError):  # noqa: N818 - it states what happened to the run
-    """Training left the finite numbers; the run has no further dynamics."""
+    """Training produced NaN or infinity; the run stops here."""
 
 
 def _kept_elsewhere() -> "Checkpoint":
-    raise LookupError("whoever recorded this epoch left the state of the training to others")
+    raise LookupError("expected a record with a checkpoint; got one without")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EpochRecord:
-    """What one epoch leaves behind.
+    """The results of one epoch.
 
     Args:
-        epoch: 0-based; ``INIT`` before training.
-        signals: One ``[samples]`` array each, floats or bool; train-phase signals end in
-            ``.train``.
+        epoch: Number of the epoch from 0; ``INIT`` before training.
+        signals: One ``[samples]`` array of floats or bools per signal; the names of train-phase
+            signals end in ``.train``.
         summary: Numbers of the whole epoch, such as ``train_loss``, ``val_accuracy`` and ``lr``,
             the learning rate of its first step.
-        snapshots: Larger arrays with samples first, of the last epoch only.
-        checkpoint: Copies the state to go on from; call it before asking for the next record.
+        snapshots: Larger arrays with samples as first axis; from the last epoch only.
+        checkpoint: Function that copies the training state; call it before the next record.
     """
 
     epoch: int
@@ -45,17 +45,17 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """What a run keeps beyond its training; none of it changes the training.
+    """The choice of what a run records. It does not change the training.
 
     Args:
-        signals: Record per-sample signals; without them a run only trains and evaluates.
+        signals: Whether to record per-sample signals; a run without them only trains and evaluates.
         snapshots: Which of ``emb``, ``logits``, ``neighbor_distances``, ``neighbor_rows`` and
-            ``holdout_probs`` to keep of the last epoch; ``fold`` and ``holdout_loss`` are kept
-            wherever there are any.
-        passes: Names of the scoring passes to make, each dear beside an evaluation; none of them
-            without ``signals``.
-        score_epochs: Epochs in which to make them, from the end if negative; those that suit each
-            pass, if left out.
+            ``holdout_probs`` to keep from the last epoch. ``fold`` and ``holdout_loss`` are kept
+            whenever they exist.
+        passes: Names of the scoring passes to make; none are made without ``signals``. Each costs
+            much more than an evaluation.
+        score_epochs: Epochs of the scoring passes, negative ones from the end; the default epochs
+            of each pass, if left out.
     """
 
     signals: bool = True

@@ -1,4 +1,4 @@
-"""Record the dynamics of anyone's training loop, into the folder that a run of a sweep leaves."""
+"""Record the dynamics of any training loop in the same folder layout that a sweep writes."""
 
 import json
 import operator
@@ -44,39 +44,39 @@ _KEPT = ("emb", "logits")
 class Recorder:
     """Turns the logits of a training loop into a run's folder, epoch by epoch.
 
-    Two lines in the loop, one where the logits are and one at the end of the epoch. The DataLoader
-    yields each sample's id beside it. What is recorded in the training step belongs to the phase
-    ``train`` (augmented images, dropout on, weights that change from batch to batch) and feeds the
-    metrics ``*.train``; a pass over all samples with ``model.eval()`` after the epoch is recorded
-    with ``phase="eval"`` and feeds all others. One recorder takes either or both.
+    The loop needs two lines: ``record`` after the logits and ``end_epoch`` at the end of the epoch.
+    The DataLoader must yield the sample ids. Batches of the training step have the phase ``train``
+    (augmented images, dropout on, weights that change between batches) and give the metrics
+    ``*.train``. A pass over all samples with ``model.eval()`` after the epoch is recorded with
+    ``phase="eval"`` and gives all other metrics. One recorder takes either phase or both.
 
-    A sample that no batch brings in an epoch counts as unseen there: metrics skip that epoch. Of a
-    sample that comes twice in one epoch, as padding of a distributed sampler or drawn with
-    replacement, the last presentation counts; both numbers stand in the epoch's summary.
+    A sample missing from an epoch counts as unseen, and metrics skip that epoch. If a sample comes
+    twice, as padding of a distributed sampler or drawn with replacement, the last presentation
+    counts. The epoch's summary counts unseen samples and repeated presentations.
 
-    Every epoch has the phases of the first one, with or without embeddings as there. A loop that
-    breaks leaves its folder unfinished, without a manifest; a recorder that is opened on it goes on
-    at any epoch up to ``recorder.epoch``, and drops what is there from that epoch on. Distributed
-    training gathers its batches and records them in one process.
+    Every epoch must have the same phases and arrays as the first. If the loop fails, the folder has
+    no manifest and is unfinished. A new recorder on that folder continues at any epoch up to
+    ``recorder.epoch`` and deletes the recorded epochs from there on. Distributed training must
+    gather its batches and record them in one process.
 
     Args:
-        folder: Where the run goes: new, empty, or that of an unfinished run.
-        labels: Those trained on, one for each of ``sample_ids``; or pass them with every batch.
+        folder: Folder of the run: new, empty, or that of an unfinished run.
+        labels: Labels that training uses, one per sample id; if left out, pass them with batches.
         sample_ids: Whole numbers that name the samples the same way in every run; positions in
             ``labels``, if left out.
-        seed: Of this run. Runs that differ in nothing else are seeds of one configuration.
-        configuration: What this run's configuration is called in tables.
+        seed: Seed of this run. Runs that differ in the seed alone belong to one configuration.
+        configuration: Name of this run's configuration in tables.
         parameters: Further values that tell configurations apart, shown in tables.
-        regimen: What training does with labels, out of ``hardness.metrics.registry.TRAINED_ON``:
-            ``supervised``, or for example ``contrastive`` where it never sees them.
-        columns: More of the table of samples, in the order of ``sample_ids``, such as the true
-            label.
-        keep_logits: Keep those of the last clean pass, for metrics of several runs; up to 1 GiB of
-            them, if left out.
+        regimen: How training uses labels, a key of ``hardness.metrics.registry.TRAINED_ON``:
+            ``supervised``, or for example ``contrastive`` if training never sees labels.
+        columns: Further columns of the table of samples, such as the true label, in the order of
+            ``sample_ids``.
+        keep_logits: Whether to keep the logits of the last eval pass, for metrics over several
+            runs; if left out, they are kept up to 1 GiB.
 
     Raises:
-        ValueError: In one line, if an argument makes no sense, or the folder holds a finished or
-            another run.
+        ValueError: In one line, if an argument is invalid, or the folder holds a finished run or
+            one with other settings.
 
     Example:
         In a loop over a ``DataLoader`` of ``(sample_ids, images, labels)``::
@@ -104,7 +104,7 @@ class Recorder:
         keep_logits: bool | None = None,
     ) -> None:
         if labels is None and sample_ids is None:
-            raise ValueError("expected labels or sample_ids, to know the samples; got neither")
+            raise ValueError("expected labels or sample_ids; got neither")
         options = {**(parameters or {}), "configuration": configuration}
         if "configuration" in (parameters or {}) or not _is_json(options):
             raise ValueError(
@@ -154,27 +154,27 @@ class Recorder:
         embeddings: Any = None,
         phase: str = "train",
     ) -> None:
-        """Record a batch; the gradient is not touched.
+        """Record a batch; gradients are not affected.
 
         Args:
-            epoch: Counted from 0.
-            sample_ids: Of the batch's rows, as the DataLoader yields them.
+            epoch: Number of the epoch, from 0.
+            sample_ids: Sample id of each row of the batch, from the DataLoader.
             logits: Floats ``[batch, classes]`` before the softmax, on any device; may be left out
-                where there are embeddings.
-            labels: Those trained on, if the recorder was not given them all.
-            embeddings: Floats ``[batch, width]`` out of the encoder, only with ``phase="eval"``:
-                movement between epochs means nothing where weights change from batch to batch.
-            phase: ``eval`` for a clean pass over all samples with the same weights.
+                if there are embeddings.
+            labels: Labels that training uses; needed if the recorder was given none.
+            embeddings: Floats ``[batch, width]`` from the encoder, only with ``phase="eval"``:
+                movement between epochs means nothing if weights change between batches.
+            phase: ``train``, or ``eval`` for a pass over all samples with fixed weights.
 
         Raises:
-            ValueError: In one line, if the batch does not fit the recorder or itself.
+            ValueError: In one line, if the batch does not fit the recorder or its arrays differ in
+                length.
         """
         if phase not in ("train", "eval"):
             raise ValueError(f"phase: expected 'train' or 'eval'; got {phase!r}")
         if embeddings is not None and phase == "train":
             raise ValueError(
-                "expected embeddings of a clean pass, recorded with phase='eval'; got those of "
-                "the training step"
+                "expected embeddings with phase='eval' only; got embeddings with phase='train'"
             )
         arrays = {"logits": logits, "emb": embeddings}
         given = {k: _matrix(v, k) for k, v in arrays.items() if v is not None}
@@ -194,12 +194,12 @@ class Recorder:
         """Write the epoch that was recorded.
 
         Args:
-            **summary: Numbers of the whole epoch, such as ``val_accuracy``, by which a search or
-                a comparison of configurations judges, or ``lr``.
+            **summary: Numbers of the whole epoch, such as ``lr``, or ``val_accuracy`` for a search
+                or a comparison of configurations.
 
         Raises:
             Diverged: If a logit is NaN or infinite; the run stays unfinished.
-            ValueError: If nothing was recorded since the last end of an epoch.
+            ValueError: If a phase of this epoch has no batches.
         """
         lacking = [phase for phase in self._kinds if phase not in self._passes]
         if not self._passes or lacking:
@@ -226,15 +226,15 @@ class Recorder:
         self.epoch += 1
 
     def close(self) -> None:
-        """Write what makes the run done: neighbors of the last embedding, then the manifest.
+        """Finish the run: write the neighbors of the last embedding, then the manifest.
 
         Raises:
-            ValueError: If the last epoch was not ended, or there is none.
+            ValueError: If the last epoch was not ended, or there is no epoch.
         """
         if self._closed:
             return
         if self._passes:
-            raise ValueError(f"expected end_epoch() after epoch {self.epoch}; got the close")
+            raise ValueError(f"expected end_epoch() after epoch {self.epoch}; got close()")
         if not self.epoch:
             raise ValueError(f"{self.folder}: expected at least one epoch; got none")
         kept = {name: torch.from_numpy(values) for name, values in self._last.items()}
@@ -264,7 +264,7 @@ class Recorder:
             self.close()
 
     def _rows(self, sample_ids: Any, given: Mapping[str, Tensor]) -> Int64[np.ndarray, " batch"]:
-        """Rows of the files for these ids."""
+        """Row of each sample id in the run's files."""
         ids = _whole_numbers(sample_ids, "sample_ids")
         strange = {k: len(v) for k, v in given.items() if len(v) != len(ids)}
         if strange:
@@ -277,13 +277,13 @@ class Recorder:
         known[known] = self._ids[rows[known]] == ids[known]
         if not known.all():
             raise ValueError(
-                f"sample_ids: expected ids out of the {len(self._ids)} that the recorder was made "
-                f"for; got {ids[~known][0]}: let the Dataset yield each sample's own id"
+                f"sample_ids: expected ids among the {len(self._ids)} given to the recorder; got "
+                f"{ids[~known][0]}: let the Dataset yield each sample's own id"
             )
         return rows
 
     def _enter(self, epoch: int) -> None:
-        """Open an epoch, or stay in the one that is open."""
+        """Open this epoch unless it is open already."""
         if self._closed:
             raise ValueError(f"{self.folder}: expected an open recorder; got a batch after close")
         if operator.index(epoch) == self.epoch:
@@ -297,7 +297,7 @@ class Recorder:
         self._go_back(epoch)
 
     def _learn(self, rows: Int64[np.ndarray, " batch"], labels: Any) -> None:
-        """Take the labels of a batch, and compare them with those that are known."""
+        """Store the labels of a batch after comparing them with the labels known before."""
         if labels is not None:
             given = _whole_numbers(labels, "labels")
             if len(given) != len(rows):
@@ -319,7 +319,7 @@ class Recorder:
         kind = self._kinds.get(phase)
         if kind is None:
             if self.epoch:
-                raise ValueError(f"expected the phases of epoch 0 alone; got {phase!r} too")
+                raise ValueError(f"expected only the phases of epoch 0; got {phase!r} as well")
             self._kinds[phase] = kind = frozenset(given)
         if kind != given.keys():
             expected, got = (" and ".join(sorted(names)) for names in (kind, given))
@@ -341,12 +341,12 @@ class Recorder:
         strange = one.seen & np.isnan(one.arrays["p_label"])
         if strange.any():
             raise Diverged(
-                f"expected finite logits; got others for {np.count_nonzero(strange)} samples in "
-                f"epoch {self.epoch}, sample {self._ids[strange][0]} first"
+                f"expected finite logits; got NaN or infinity for {np.count_nonzero(strange)} "
+                f"samples in epoch {self.epoch}, such as sample {self._ids[strange][0]}"
             )
 
     def _moved(self, emb: np.ndarray, seen: np.ndarray) -> dict[str, np.ndarray]:
-        """Signals of the embedding; the movement is that since the sample was last seen."""
+        """Signals of the embedding; movement counts from the epoch that last saw the sample."""
         before = self._tracker.previous
         found = self._tracker.update(torch.from_numpy(emb))
         if before is not None:
@@ -355,12 +355,12 @@ class Recorder:
         return found
 
     def _before(self) -> np.ndarray:
-        """Every sample's embedding as it was last seen, what a later epoch is compared with."""
+        """Each sample's last seen embedding, with which a later epoch is compared."""
         assert self._tracker.previous is not None
         return self._tracker.previous.numpy()
 
     def _write(self, record: EpochRecord) -> None:
-        """Write an epoch; what it needs to be taken up again stands before and after it."""
+        """Write an epoch after the spec and samples; then delete the previous snapshots."""
         classes = self._classes or int(self._labels.max(initial=-1)) + 1
         content = {
             "run": self._run,
@@ -380,13 +380,13 @@ class Recorder:
         return list(pq.read_schema(self.folder / epoch_file(epoch)).names)
 
     def _take_up(self) -> bool:
-        """Look at what the folder holds; whether it is an unfinished run."""
+        """Continue the unfinished run in the folder; returns whether there is one."""
         there = {p.name for p in self.folder.iterdir()} if self.folder.is_dir() else set()
-        # What a kill leaves that came before anything was whole.
+        # A run that was killed before its first complete file leaves only these.
         if all(name.endswith(".partial") for name in there):
             return False
         if (self.folder / MANIFEST).exists():
-            raise ValueError(f"{self.folder}: expected a new folder; got that of a finished run")
+            raise ValueError(f"{self.folder}: expected a new folder; got a finished run")
         try:
             spec = json.loads((self.folder / SPEC).read_bytes())
             run, classes = spec["run"], len(spec["classes"])
@@ -417,7 +417,7 @@ class Recorder:
         return bool((labels != self._labels)[known].any())
 
     def _restore(self) -> None:
-        """Be where the last whole epoch ended."""
+        """Rewind to the end of the last complete epoch."""
         self._kinds, self._last, self._tracker = {}, {}, EmbeddingTracker()
         if not self.epoch:
             return
@@ -432,7 +432,7 @@ class Recorder:
         path = self.folder / snapshot_file(self.epoch - 1)
         if not path.is_file():
             if "emb" in self._kinds["eval"]:
-                # Its file was written, its embeddings were not.
+                # The epoch's file was written, but not its embeddings.
                 self.epoch -= 1
                 self._restore()
             return
@@ -443,12 +443,12 @@ class Recorder:
             self._last["emb"] = np.where(seen.to_numpy()[:, None], self._last["emb"], np.nan)
 
     def _go_back(self, epoch: int) -> None:
-        """Drop the epochs from this one on, since they are trained again."""
+        """Delete the files of this epoch and all later ones, which are trained again."""
         moved = any("emb" in kind for kind in self._kinds.values())
         if epoch and moved and not (self.folder / snapshot_file(epoch - 1)).is_file():
             raise ValueError(
-                f"{self.folder}: expected epoch {self.epoch} or 0, since only the last embeddings "
-                f"are kept to compare with; got epoch {epoch}"
+                f"{self.folder}: expected epoch {self.epoch} or 0, since only the last epoch's "
+                f"embeddings are kept; got epoch {epoch}"
             )
         for dropped in reversed(range(epoch, self.epoch)):
             (self.folder / epoch_file(dropped)).unlink()
@@ -458,7 +458,7 @@ class Recorder:
 
 
 def described(options: Mapping[str, Any], *, regimen: str, seed: int) -> dict[str, Any]:
-    """What a spec says of a run that was not trained here: no more than how to tell it apart."""
+    """Content of the spec of an external run: only what tells it apart from other runs."""
     configuration = {
         "regimen": regimen,
         "numerics_version": 0,
@@ -471,7 +471,7 @@ def described(options: Mapping[str, Any], *, regimen: str, seed: int) -> dict[st
 
 
 class _Pass:
-    """What the batches of one epoch and phase have brought so far."""
+    """Arrays collected from the batches of one epoch and phase."""
 
     def __init__(self, samples: int) -> None:
         self.seen = np.zeros(samples, dtype=bool)
@@ -487,7 +487,7 @@ class _Pass:
             if self.arrays[name].shape[1:] != values.shape[1:]:
                 expected, got = self.arrays[name].shape[1], values.shape[1]
                 raise ValueError(f"{name}: expected {expected} columns; got {got}")
-            # Of equal rows the last one stays.
+            # If a row repeats, its last values stay.
             self.arrays[name][rows] = values
         self.repeated += len(rows) - int(np.count_nonzero(~self.seen[np.unique(rows)]))
         self.seen[rows] = True
@@ -496,7 +496,7 @@ class _Pass:
 def _from_logits(logits: Tensor, labels: Tensor, phase: str) -> dict[str, np.ndarray]:
     found = logit_signals.from_logits(logits, labels)
     names = TRAIN_PHASE if phase == "train" else LOGIT_SIGNALS
-    # One copy from the device for all of them.
+    # One copy from the device for all signals.
     rows = torch.stack([found[name].float() for name in names]).cpu().numpy()
     return {n: row > 0 if n == "correct" else row for n, row in zip(names, rows, strict=True)}
 

@@ -1,4 +1,4 @@
-"""From the images themselves to scores: every metric that needs no training."""
+"""Scores of the images themselves, by metrics that need no training."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from hardness.data.source import Samples
 from hardness.metrics.registry import METRICS, Metric
 from hardness.signals.neighbors import NEIGHBORS, pixel_distances
 
-# Images on disk that are read together, and those of them that one thread scores.
+# Number of images on disk that are read together, and how many of these one thread scores.
 _IMAGES, _A_TASK = 512, 32
 
 
@@ -22,17 +22,17 @@ def score_images(
 ) -> dict[str, Float64[np.ndarray, " samples"]]:
     """Raw scores of the images themselves.
 
-    A metric sees all images at once where they are in memory. Those on disk it sees block by block,
-    in several threads, so it has to score each for itself; only where it reads the distances
-    between images are all of them brought into memory.
+    Images in memory are scored all at once. Images on disk are scored block by block in several
+    threads, so a metric must score each image on its own. Metrics that read the distances between
+    images are the exception: for them all images are loaded into memory.
 
     Args:
         keys: Metrics of scope ``pixels``.
-        samples: Whose images.
-        device: Where distances are computed; on a GPU, if left out, where there is one.
+        samples: Samples whose images are scored.
+        device: Device that computes distances; if left out, the GPU if there is one.
 
     Raises:
-        ValueError: If a file holds no image.
+        ValueError: If a file is not an image.
         OSError: If a file cannot be read.
     """
     metrics = [METRICS[key] for key in keys]

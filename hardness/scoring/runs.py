@@ -1,4 +1,4 @@
-"""From one run's recorded dynamics to its scores: every metric whose inputs are there."""
+"""Scores of one run from its recorded dynamics."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,43 +11,43 @@ from jaxtyping import Float64, Int, Shaped
 from hardness.dynamics.folder import ROW_GROUP, Dynamics
 from hardness.metrics.registry import METRICS, Metric
 
-# A block of samples that is read over all epochs at once.
+# Number of samples that are read at once, over all epochs.
 BLOCK = 4 * ROW_GROUP
-# The column of a run's scores that says which model scored a sample, where several did.
+# Column that says which model scored a sample, if a run has several models.
 FOLD = "fold"
-# Inputs that need no recording of signals: of the samples, of the dataset, of the epochs.
+# Inputs that exist without recorded signals: from the samples, the dataset and the epochs.
 GIVEN = frozenset({"labels", "n_classes", "lr"})
 
 
 def scorable(
     keys: Iterable[str], signals: Iterable[str], scope: Literal["run", "seeds"] = "run"
 ) -> list[str]:
-    """Those metrics of one scope whose inputs are among a run's signals.
+    """Metrics of one scope whose inputs are among a run's signals.
 
     Args:
-        keys: Of ``METRICS``.
-        signals: What the run's manifest lists.
-        scope: Of the metrics wanted.
+        keys: Keys of ``METRICS``.
+        signals: Names of signals in the run's manifest.
+        scope: Scope of the wanted metrics.
     """
     have = {*signals, *GIVEN}
     return [k for k in keys if METRICS[k].scope == scope and have.issuperset(METRICS[k].signals)]
 
 
 def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.DataFrame:
-    """Raw scores of one run, one float64 column a metric, one row a sample; flags as booleans.
+    """Raw scores of one run: one row per sample, one float64 column per metric, flags as booleans.
 
-    A run whose samples were scored by several models says by which in an integer column ``fold``.
-    Metrics that read per-epoch signals alone look at one sample at a time, so they are computed
-    block by block; those that read an embedding see all samples. Metrics that read the same signals
-    share them, and no other signals are in memory meanwhile.
+    If several models scored the samples, an integer column ``fold`` says which. Metrics that read
+    only per-epoch signals look at one sample at a time, so they are computed in blocks. Metrics
+    that read an embedding see all samples. To save memory, metrics with the same signals are
+    computed together, and only those signals are in memory at that time.
 
     Args:
         dynamics: The run.
-        keys: Metrics for which ``scorable`` holds.
-        n_classes: Of the dataset.
+        keys: Keys of metrics, from ``scorable``.
+        n_classes: Number of classes in the dataset.
 
     Raises:
-        Damaged: If a file of the run is not what its manifest says.
+        Damaged: If a file of the run does not match its manifest.
     """
     snapshots = dynamics.snapshots()
     samples = dynamics.samples
@@ -77,19 +77,19 @@ def score_run(dynamics: Dynamics, keys: Iterable[str], *, n_classes: int) -> pd.
 
 
 def score_ensemble(runs: Sequence[Dynamics], keys: Iterable[str]) -> pd.DataFrame:
-    """Raw scores of the metrics of scope ``seeds``: ``sample_id`` and one column a metric.
+    """Raw scores of metrics of scope ``seeds``: ``sample_id`` and one column per metric.
 
     Args:
-        runs: Members of one ensemble: of one configuration, each with another seed.
-        keys: Metrics of that scope whose signals all of them kept of the last epoch.
+        runs: Members of an ensemble: runs of one configuration with different seeds.
+        keys: Keys of metrics of scope ``seeds`` whose signals all runs kept from the last epoch.
 
     Raises:
-        Damaged: If a file of a run is not what its manifest says.
-        ValueError: If there are too few members, or they are not of the same samples.
+        Damaged: If a file of a run does not match its manifest.
+        ValueError: If there are too few members, or their samples differ.
     """
     ids = [run.samples["sample_id"].to_numpy() for run in runs]
     if any(not np.array_equal(ids[0], other) for other in ids[1:]):
-        raise ValueError("expected an ensemble's runs to have the same samples in the same order")
+        raise ValueError("expected the same samples in every run of an ensemble; got others")
     metrics = [METRICS[key] for key in keys]
     kept = [run.snapshots() for run in runs]
     blocks = []
@@ -103,19 +103,19 @@ def score_ensemble(runs: Sequence[Dynamics], keys: Iterable[str]) -> pd.DataFram
 
 
 def score_folder(folder: Path | str, keys: Iterable[str] | None = None) -> pd.DataFrame:
-    """Raw scores of one run's folder, such as a ``Recorder`` leaves: every metric that it allows.
+    """Raw scores of one run from its folder, for example one that a ``Recorder`` wrote.
 
     Args:
         folder: Folder of a finished run.
-        keys: Keys of ``METRICS``; all, if left out. A metric whose signals the run did not record
-            is skipped.
+        keys: Keys of ``METRICS``; all, if left out. A metric is skipped if the run did not record
+            its signals.
 
     Returns:
-        One row a sample: ``sample_id``, one column a metric, flags. Hardness is
+        One row per sample: ``sample_id``, one column per metric, flags. Hardness is
         ``METRICS[key].sign`` times a column.
 
     Raises:
-        Damaged: If it is no finished run, or a file is not what its manifest says.
+        Damaged: If the run is not finished, or a file does not match its manifest.
 
     Example:
         In a notebook::
@@ -133,22 +133,22 @@ def rank_within_folds(
 ) -> Float64[np.ndarray, " samples"]:
     """Normalised ranks ``lower / (lower + higher)`` inside each fold, from 0 to 1.
 
-    Models of different folds may differ in level and scale, so that only the order within a fold
-    says something about its samples. ``lower`` and ``higher`` count the fold's samples on either
-    side, ties left out: without ties this is ``(rank - 1) / (n - 1)``. The mean rank of ties
-    would not do: where most samples share the least score, as never forgotten ones do, it depends
-    on how many do, and pooled ranks would tell the folds apart instead of the samples. A fold of
-    ties alone has 0.5; NaN stays NaN and does not count.
+    The models of different folds may differ in level and scale, so only the order within a fold
+    is meaningful. ``lower`` and ``higher`` count the fold's samples with a smaller and a larger
+    score, without ties. Where no scores tie, this is ``(rank - 1) / (n - 1)``. Mean ranks of ties
+    depend on how many samples tie at the smallest score, as never forgotten ones do, so pooled
+    ranks would tell folds apart instead of samples. If a whole fold ties, its ranks are 0.5; NaN
+    stays NaN and does not count.
 
     Args:
-        scores: Of one run.
-        fold: Which samples were scored by one model.
+        scores: Scores of one run.
+        fold: Number of the model that scored each sample.
 
     Example:
         >>> rank_within_folds(np.array([5.0, 5.0, 7.0, 0.1, 0.2]), np.array([0, 0, 0, 1, 1]))
         array([0., 0., 1., 0., 1.])
     """
-    from scipy.stats import rankdata  # noqa: PLC0415 - large, and few runs have folds
+    from scipy.stats import rankdata  # noqa: PLC0415 - slow to import, and few runs have folds
 
     ranks = np.full(len(scores), np.nan)
     for one in np.unique(fold):
@@ -163,9 +163,9 @@ def rank_within_folds(
 def _by_signals(
     metrics: Iterable[Metric], dynamics: Dynamics, at_hand: Collection[str]
 ) -> list[tuple[tuple[str, ...], list[Metric]]]:
-    """Metrics by the signals that are still to be read for them.
+    """Metrics grouped by the signals that must be read for them.
 
-    Who was seen in which epoch is among these where that was recorded.
+    The signal that says which samples an epoch saw is included if it was recorded.
     """
     groups: dict[tuple[str, ...], list[Metric]] = {}
     for one in metrics:
@@ -176,7 +176,7 @@ def _by_signals(
 
 
 def _last_epoch(metrics: Iterable[Metric]) -> bool:
-    """Whether none of them reads more than the last epoch, so that one file is enough."""
+    """Whether all metrics read only the last epoch, so that one file is enough."""
     return all(metric.last_epoch for metric in metrics)
 
 
@@ -191,5 +191,5 @@ def _columns(metrics: Iterable[Metric], inputs: Mapping[str, Any]) -> dict[str, 
 
 
 def _flag(metric: Metric) -> str:
-    """Name of a metric's extra column; empty without one, as for variants."""
+    """Name of a metric's extra column; empty for variants and for metrics without one."""
     return metric.flag.__name__ if metric.flag is not None and "." not in metric.key else ""

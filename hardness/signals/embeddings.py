@@ -12,7 +12,7 @@ def feature_norm_from_embeddings(emb: Float[Array, "samples width"]) -> Float[Ar
     """Mean square of the embedding over its dimensions.
 
     Raises:
-        ValueError: If the array has other axes.
+        ValueError: If the array is not a matrix.
     """
     z = as_matrix(emb, "emb")
     out = torch.empty(len(z), dtype=torch.float64, device=z.device)
@@ -27,13 +27,13 @@ def msd_from_embeddings(
     """Mean squared displacement of the embedding since the previous epoch.
 
     Args:
-        emb: Of this epoch.
-        previous: Of the epoch before, same samples in the same order.
+        emb: Embeddings in this epoch.
+        previous: Embeddings in the epoch before, same samples in the same order.
 
     Raises:
-        ValueError: If the arrays have other axes or differ in shape, or if ``previous`` is nothing
-            but zeros while ``emb`` is not: the published code kept such a buffer, so that its
-            displacement was the mean square of the current embedding.
+        ValueError: If the arrays are not matrices of one shape. Also if only ``previous`` is all
+            zeros: the published code kept such a buffer, so its displacement was the mean square
+            of the current embedding.
     """
     new, old = _two_epochs(emb, previous)
     out = torch.empty(len(new), dtype=torch.float64, device=new.device)
@@ -45,7 +45,7 @@ def msd_from_embeddings(
 def reconstruction_error_from_images(
     reconstruction: Float[Array, "samples *pixels"], images: Float[Array, "samples *pixels"]
 ) -> Float[Array, " samples"]:
-    """Mean over pixels and channels of the squared difference, in the images' units squared.
+    """Mean squared difference over pixels and channels, in the images' units squared.
 
     Raises:
         ValueError: If the shapes differ.
@@ -65,18 +65,18 @@ def reconstruction_error_from_images(
 def msd_cosine_from_embeddings(
     emb: Float[Array, "samples width"], previous: Float[Array, "samples width"]
 ) -> Float[Array, " samples"]:
-    """Cosine distance of the embedding from that of the previous epoch, ``1 - cos``, in 0 to 2.
+    """Cosine distance ``1 - cos`` between the embeddings of two epochs, from 0 to 2.
 
-    Computed as half the squared distance of the two scaled to length 1, which is the same and
-    keeps the digits of a small angle. An embedding of length zero has no direction: it is at 1,
-    a right angle, from any other, and at 0 from another of length zero, since it has not moved.
+    Computed as half the squared distance of the embeddings scaled to length 1, which keeps the
+    digits of a small angle. A zero embedding has no direction. Its distance is 0 to another zero
+    embedding and 1, a right angle, to all others.
 
     Args:
-        emb: Of this epoch.
-        previous: Of the epoch before, same samples in the same order.
+        emb: Embeddings in this epoch.
+        previous: Embeddings in the epoch before, same samples in the same order.
 
     Raises:
-        ValueError: As ``msd_from_embeddings`` does.
+        ValueError: In the cases of ``msd_from_embeddings``.
     """
     new, old = _two_epochs(emb, previous)
     out = torch.empty(len(new), dtype=torch.float64, device=new.device)
@@ -88,7 +88,7 @@ def msd_cosine_from_embeddings(
 
 
 def _direction(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows scaled to length 1, zeros left as they are, and the lengths that they had."""
+    """Rows scaled to length 1, and their lengths before; rows of zeros stay as they are."""
     length = torch.linalg.vector_norm(x, dim=1)
     return x / length.where(length > 0, 1.0)[:, None], length
 

@@ -12,10 +12,10 @@ from hardness.signals.blocks import Array, in_kind, row_slices, shape_of, to_ten
 def mixture_entropy(
     log_probs: Float[Array, "members samples classes"],
 ) -> Float[Array, " samples"]:
-    """Entropy of the mean distribution of several predictions, in nats: the total uncertainty.
+    """Total uncertainty: entropy of the mean of several predicted distributions, in nats.
 
     Args:
-        log_probs: Logarithms of probabilities, of an ensemble's members or of dropout's draws.
+        log_probs: Log-probabilities from the members of an ensemble or from draws of dropout.
 
     Raises:
         ValueError: If there is no member.
@@ -26,12 +26,12 @@ def mixture_entropy(
 def mutual_information(
     log_probs: Float[Array, "members samples classes"],
 ) -> Float[Array, " samples"]:
-    """Entropy of the mean distribution minus the mean entropy, in nats: how far members disagree.
+    """Disagreement of members: entropy of the mean distribution minus mean entropy, in nats.
 
-    Never below 0; rounding below it is cut off.
+    Rounding errors just below 0 become 0.
 
     Args:
-        log_probs: Logarithms of probabilities, of an ensemble's members or of dropout's draws.
+        log_probs: Log-probabilities from the members of an ensemble or from draws of dropout.
 
     Raises:
         ValueError: If there is no member.
@@ -49,7 +49,8 @@ def _of_members(log_probs: Any) -> tuple[torch.Tensor, torch.Tensor]:
     members = to_tensor(log_probs)
     if members.ndim != 3 or not len(members):  # noqa: PLR2004 - members, samples, classes
         raise ValueError(
-            f"expected members by samples by classes, at least one member; got {shape_of(members)}"
+            "expected log_probs [members, samples, classes] with at least one member; got shape "
+            f"{shape_of(members)}"
         )
     of_mean = torch.empty(members.shape[1], dtype=torch.float64, device=members.device)
     mean_of = torch.empty_like(of_mean)
@@ -61,7 +62,7 @@ def _of_members(log_probs: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _surprise(log_probs: torch.Tensor) -> torch.Tensor:
-    """``-sum p ln p`` over the last dimension; the bound keeps ``0 ln 0`` from becoming NaN."""
+    """``-sum p ln p`` over the last dimension; the clamp keeps ``0 ln 0`` from becoming NaN."""
     return -(log_probs.exp() * log_probs.clamp(min=-1000.0)).sum(-1)
 
 

@@ -1,9 +1,7 @@
-"""Per-sample signals that take the model itself: gradients, perturbed inputs, dropout.
+"""Per-sample signals that need the model itself: gradients, perturbed inputs, dropout.
 
-A function is named after the signal and what it computes it from, as in ``signals``.
-
-Networks are called as they are given: the caller puts them into eval mode, where every sample
-stands alone; batch statistics of a batch would leave no gradient that belongs to one sample.
+The caller puts networks into eval mode. In training mode, batch statistics would mix the samples,
+and no gradient would belong to one sample alone.
 """
 
 import contextlib
@@ -18,9 +16,9 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from hardness.signals import logits as logit_signals
 
-# Bytes of per-sample gradients that are held at a time.
+# Most bytes of per-sample gradients held in memory at once.
 GRADIENT_BYTES = 1 << 28
-# Numbers that are copied to float64 at a time.
+# Most numbers copied to float64 at once.
 _AT_ONCE = 1 << 20
 
 
@@ -33,13 +31,11 @@ def grand_from_model(
 ) -> Float64[Tensor, " samples"]:
     """GraNd: norm of the loss's gradient with respect to all trainable parameters, per sample.
 
-    Gradients of so many samples as fit into the memory are held at a time, never all of them.
-
     Args:
-        network: From images to logits, in eval mode.
-        images: As the network takes them.
-        labels: Those trained on.
-        memory_bytes: Bound on the gradients held; a single sample's may exceed it.
+        network: Network from images to logits, in eval mode.
+        images: Images as the network takes them.
+        labels: Labels that training used.
+        memory_bytes: Limit on the gradients held at once; one sample alone may exceed it.
 
     Returns:
         One norm per sample; 0 without trainable parameters.
@@ -58,7 +54,7 @@ def grand_from_model(
 
     def loss(trained: Mapping[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         logits = functional_call(network, {**held, **trained}, (image[None],))
-        # In float64 what is left of a memorized sample's error is not rounded away.
+        # Float64 keeps the tiny error of a memorized sample, which float32 would round to 0.
         return cross_entropy(logits.double(), label[None])
 
     gradients = vmap(grad(loss), in_dims=(None, 0, 0))
@@ -68,8 +64,8 @@ def grand_from_model(
     for start in range(0, len(labels) if parameters else 0, chunk):
         rows = slice(start, start + chunk)
         for found in gradients(parameters, images[rows], labels[rows]).values():
-            # The norm in float64 copies what it is given: of a whole layer that would take twice
-            # the memory of the gradients themselves.
+            # The norm in float64 copies its input. Parts keep that copy small: for a whole layer it
+            # would take twice the memory of the gradients.
             for part in found.flatten(1).split(max(1, _AT_ONCE // len(found)), dim=1):
                 norm = torch.linalg.vector_norm(part, dim=1, dtype=torch.float64)
                 square[rows] += norm.square()
@@ -85,14 +81,14 @@ def odin_from_model(
 ) -> Float64[Tensor, " samples"]:
     """ODIN: largest softmax probability at a high temperature, after a step that raises it.
 
-    ``x - epsilon sign(grad CE(z(x) / T, argmax z))``, where a gradient of 0 counts as positive.
-    At a temperature of 1000 all scores are near one over the number of classes, hence float64.
+    The step is ``x - epsilon sign(grad CE(z(x) / T, argmax z))``; a gradient of 0 counts as
+    positive. Float64, since all scores are near one over the number of classes at T = 1000.
 
     Args:
-        forward: From images to logits, each sample alone.
-        images: In the units of ``epsilon``; pixels in 0..1 for the default.
-        temperature: Divides the logits.
-        epsilon: Length of the step in every pixel; 0 for none.
+        forward: Function from images to logits that treats each sample alone.
+        images: Images in the units of ``epsilon``; pixels in 0..1 for the default.
+        temperature: Temperature T that divides the logits.
+        epsilon: Length of the step in every pixel; 0 for no step.
 
     Returns:
         One probability per sample.
@@ -103,9 +99,9 @@ def odin_from_model(
     References:
         Liang et al., "Enhancing the Reliability of Out-of-Distribution Image Detection in Neural
         Networks", ICLR 2018, equations 1 and 2. Agrees with facebookresearch/odin, calData.py,
-        which divides the step by each channel's spread because it steps in normalised units;
+        which divides the step by each channel's spread because its images are normalised;
         deeplearning-wisc/gradnorm_ood does not divide. Agrees with pytorch-ood, given those
-        spreads, but that it takes no step where the gradient is 0.
+        spreads, except that pytorch-ood takes no step where the gradient is 0.
     """
     temperature, epsilon = float(temperature), float(epsilon)
     if not temperature > 0:
@@ -129,13 +125,13 @@ def input_gradient(
     *,
     of: Callable[[Tensor, Tensor], Tensor],
 ) -> Float[Tensor, "samples height width"]:
-    """Gradient of a number of each sample with respect to its pixels, the channels' mean.
+    """Gradient of one output per sample with respect to its pixels, averaged over channels.
 
     Args:
-        forward: From images to logits, each sample alone.
-        images: The gradient is in their units.
-        labels: Handed on to ``of``.
-        of: From logits and labels to one number per sample; ``label_logit`` or
+        forward: Function from images to logits that treats each sample alone.
+        images: Images; the gradient is in their units.
+        labels: Labels, passed to ``of``.
+        of: Function from logits and labels to one number per sample: ``label_logit`` or
             ``label_probability``.
     """
     with torch.enable_grad():
@@ -145,27 +141,27 @@ def input_gradient(
 
 
 def label_logit(logits: Tensor, labels: Tensor) -> Tensor:
-    """The label's logit, of which VoG's paper and first code take the gradient."""
+    """Logit of the label; the VoG paper and its first code use its gradient."""
     return logits.gather(1, labels[:, None])[:, 0]
 
 
 def label_probability(logits: Tensor, labels: Tensor) -> Tensor:
-    """The label's softmax probability, of which later codes take the gradient."""
+    """Softmax probability of the label; later implementations of VoG use its gradient."""
     return log_softmax(logits.double(), 1).gather(1, labels[:, None])[:, 0].exp()
 
 
 def vog_from_gradients(
     gradients: Float[Tensor, "checkpoints samples height width"],
 ) -> Float64[Tensor, " samples"]:
-    """VoG: spread over checkpoints of a sample's input gradient, the mean over its pixels.
+    """VoG: spread of a sample's input gradient over checkpoints, averaged over its pixels.
 
-    ``mean_pixels sqrt(mean_k (G_k - mean G)^2)``, not yet compared within the class.
+    ``mean_pixels sqrt(mean_k (G_k - mean G)^2)``, before the normalisation within each class.
 
     Args:
-        gradients: `input_gradient` at each checkpoint.
+        gradients: Result of ``input_gradient`` at each checkpoint.
 
     Returns:
-        One value per sample; NaN with fewer than two checkpoints, which have no spread.
+        One value per sample; NaN with fewer than two checkpoints.
 
     References:
         Agarwal, D'souza and Hooker, "Estimating Example Difficulty Using Variance of Gradients",
@@ -185,19 +181,19 @@ def dropout_log_probs(
 ) -> Float64[Tensor, "draws samples classes"]:
     """Log-probabilities of several passes with dropout on and everything else in eval mode.
 
-    Randomness is torch's global stream: the caller seeds it.
+    The random numbers come from torch's global stream, which the caller seeds.
 
     Args:
-        network: From images to logits; its mode is put back.
-        images: As the network takes them.
-        draws: Passes.
+        network: Network from images to logits; its mode is restored afterwards.
+        images: Images as the network takes them.
+        draws: Number of passes.
     """
     with _only_dropout_trains(network), torch.no_grad():
         return torch.stack([log_softmax(network(images).double(), 1) for _ in range(draws)])
 
 
 def drops_units(network: nn.Module) -> bool:
-    """Whether a network has dropout that drops anything."""
+    """Whether a network has a dropout layer with a rate above 0."""
     return any(layer.p > 0 for layer in _dropouts(network))
 
 
@@ -215,7 +211,7 @@ def _only_dropout_trains(network: nn.Module) -> Iterator[None]:
 
 
 def _dropouts(network: nn.Module) -> Sequence[nn.modules.dropout._DropoutNd]:
-    base = nn.modules.dropout._DropoutNd  # noqa: SLF001 - what all of them have in common
+    base = nn.modules.dropout._DropoutNd  # noqa: SLF001 - the base of all dropout layers
     return [module for module in network.modules() if isinstance(module, base)]
 
 

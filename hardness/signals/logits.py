@@ -1,11 +1,11 @@
-"""Per-sample signals of one epoch from logits, labels and embeddings: the arithmetic, once.
+"""Per-sample signals of one epoch from logits, labels and embeddings.
 
-A function is named after the signal and what it computes it from: ``el2n_from_logits``. The metric
-``el2n`` reads the signal ``el2n`` that was recorded, and makes a score of it.
+A function's name says what it computes and from what: ``el2n_from_logits`` computes the signal
+``el2n``. The metric ``el2n`` turns the recorded signal into a score.
 
-Every function works in float64 on the device of its input, in blocks of samples, and answers in
-kind: tensors for tensors, NumPy arrays for NumPy arrays. A row with a NaN gives NaN (``correct``
-gives False) and leaves the other rows alone.
+Every function works in float64 on the device of its input, in blocks of samples. It returns
+tensors for tensors and NumPy arrays for NumPy arrays. A row with a NaN gives NaN (False for
+``correct``) and does not affect other rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,10 +26,10 @@ def from_logits(
 
     Args:
         logits: Logits of one epoch.
-        labels: Those trained on.
+        labels: Labels that training used.
 
     Returns:
-        Values by signal name, equal to those of ``<name>_from_logits`` rounded to float32.
+        Values by signal name: the results of ``<name>_from_logits``, rounded to float32.
 
     Raises:
         ValueError: If a label is not a class or the arrays disagree in length.
@@ -78,7 +78,7 @@ def label_margin_from_logits(
 def correct_from_logits(
     logits: Float[Array, "samples classes"], labels: Integer[Array, " samples"]
 ) -> Bool[Array, " samples"]:
-    """Whether the largest logit is the label's; of equal logits the lowest class counts.
+    """Whether the largest logit is the label's; among equal logits the lowest class counts.
 
     Raises:
         ValueError: If a label is not a class or the arrays disagree in length.
@@ -94,7 +94,7 @@ def entropy_from_logits(logits: Float[Array, "samples classes"]) -> Float[Array,
 def el2n_from_logits(
     logits: Float[Array, "samples classes"], labels: Integer[Array, " samples"]
 ) -> Float[Array, " samples"]:
-    """Euclidean norm of the error vector, ``|p - onehot(y)|``, not its square.
+    """Euclidean norm of the error vector, ``|p - onehot(y)|``; not squared.
 
     Raises:
         ValueError: If a label is not a class or the arrays disagree in length.
@@ -108,14 +108,14 @@ def max_softmax_from_logits(logits: Float[Array, "samples classes"]) -> Float[Ar
 
 
 def margin_from_logits(logits: Float[Array, "samples classes"]) -> Float[Array, " samples"]:
-    """Largest minus second largest softmax probability, no label needed; NaN with one class."""
+    """Largest minus second largest softmax probability; NaN with one class."""
     return _one("margin", logits)
 
 
 def energy_from_logits(
     logits: Float[Array, "samples classes"], temperature: SupportsFloat = 1.0
 ) -> Float[Array, " samples"]:
-    """Free energy ``-T logsumexp(z / T)``; alone among these it moves with a constant added to z.
+    """Free energy ``-T logsumexp(z / T)``; unlike the others it changes if all logits shift.
 
     Raises:
         ValueError: If the temperature is not positive.
@@ -138,20 +138,20 @@ def grand_last_layer_from_head(
     """Norm of the loss's gradient with respect to a linear head, ``|p - y| sqrt(1 + |h|^2)``.
 
     Args:
-        emb: ``h``, what the head is given.
-        logits: What it makes of that.
-        labels: Those trained on.
-        bias: Whether the head has one, whose gradient is the 1 in the formula.
+        emb: Inputs h of the head.
+        logits: Outputs of the head.
+        labels: Labels that training used.
+        bias: Whether the head has a bias, whose gradient is the 1 in the formula.
 
     Raises:
-        ValueError: If the arrays have other axes or disagree in length, or a label is no class.
+        ValueError: If axes are wrong, the arrays disagree in length, or a label is not a class.
 
     References:
         Paul et al., NeurIPS 2021, for the gradient norm (GraNd); the closed form agrees with
         autograd.
     """
     h, z = as_matrix(emb, "emb"), to_tensor(logits)
-    # One row would not fail: it would count for all of the other array's.
+    # Broadcasting would hide the error: a single row would be used for all rows.
     if len(h) != len(z):
         raise ValueError(f"expected as many embeddings as logits; got {len(h)} and {len(z)}")
     error = el2n_from_logits(logits, labels)
@@ -166,21 +166,21 @@ def gradnorm_from_head(
 ) -> Float[Array, " samples"]:
     """GradNorm: 1-norm of a linear head's weight gradient when every class is the target at once.
 
-    ``|h|_1 sum_c |C p_c - 1|``: the gradient of ``-sum_c ln p_c``, C times that of the divergence
-    from the uniform distribution, at a temperature of 1; the bias does not enter.
+    ``|h|_1 sum_c |C p_c - 1|``, from the gradient of ``-sum_c ln p_c``. That is C times the
+    gradient of the divergence from the uniform distribution at temperature 1, without the bias.
 
     Args:
-        emb: ``h``, what the head is given.
-        logits: What it makes of that.
+        emb: Inputs h of the head.
+        logits: Outputs of the head.
 
     Raises:
-        ValueError: If the arrays have other axes or disagree in length.
+        ValueError: If axes are wrong or the arrays disagree in length.
 
     References:
         Huang, Geng and Li, "On the Importance of Gradients for Detecting Distributional Shifts in
         the Wild", NeurIPS 2021. Agrees with deeplearning-wisc/gradnorm_ood at batches of one;
-        that code gives one value for a whole batch. Of pytorch-ood's it is the number of classes
-        times as much: that one takes the mean over the classes.
+        that code gives one value for a whole batch. It is C times pytorch-ood's value, which
+        takes the mean over the C classes.
     """
     h, z = as_matrix(emb, "emb"), as_matrix(logits, "logits")
     if len(h) != len(z):
@@ -194,12 +194,12 @@ def gradnorm_from_head(
 
 
 class _Rows:
-    """A block of logits in float64 and what several signals share of it."""
+    """A block of logits in float64, and intermediate results that several signals share."""
 
     def __init__(self, logits: torch.Tensor, labels: torch.Tensor | None) -> None:
         self.z = logits.double()
         self.top = self.z.amax(1, keepdim=True)
-        # Below -745 exp gives 0; the bound keeps a logit of -inf from turning 0 ln 0 into NaN.
+        # Below -745 exp gives 0. The clamp keeps a logit of -inf from making 0 ln 0 a NaN.
         self.shifted = (self.z - self.top).clamp_(min=-1000.0)
         self.exp = self.shifted.exp()
         self.sum = self.exp.sum(1)
@@ -217,7 +217,7 @@ class _Rows:
 
     @cached_property
     def argmax(self) -> torch.Tensor:
-        # torch.argmax promises no particular class among equal ones. NaN rows give `classes`.
+        # torch.argmax may return any of several equal classes. NaN rows give `classes`.
         classes = self.z.shape[1]
         index = torch.arange(classes, dtype=torch.int32, device=self.z.device)
         return torch.where(self.z == self.top, index, classes).amin(1)
@@ -313,7 +313,7 @@ def _checked(labels: Any, logits: torch.Tensor) -> torch.Tensor:
     samples, classes = logits.shape
     if y.shape != (samples,):
         raise ValueError(f"expected one label for each of {samples} samples; got {shape_of(y)}")
-    # A negative label would not fail: indexing reads the last class.
+    # Indexing would hide a negative label: it would read the last class.
     if ((y < 0) | (y >= classes)).any():
         raise ValueError(
             f"expected labels in 0 to {classes - 1}; got {int(y.min())} to {int(y.max())}"

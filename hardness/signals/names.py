@@ -1,6 +1,6 @@
-"""Names of the signals that follow from logits, apart from their arithmetic, which loads torch."""
+"""Names of the signals that are computed from logits, in a file that does not import torch."""
 
-# In the order of `signals.from_logits`.
+# In the order of `logits.from_logits`.
 LOGIT_SIGNALS = (
     "loss",
     "p_label",
@@ -12,5 +12,5 @@ LOGIT_SIGNALS = (
     "margin",
     "energy",
 )
-# Those of them that supervised training also records of the presentations themselves.
+# Signals that supervised training also records in the training step, on augmented images.
 TRAIN_PHASE = ("p_label", "label_margin", "correct")

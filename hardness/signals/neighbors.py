@@ -1,4 +1,4 @@
-"""Exact Euclidean nearest neighbors of every sample, in blocks on the device of the embeddings."""
+"""Exact Euclidean nearest neighbors of every sample."""
 
 import numpy as np
 import torch
@@ -8,13 +8,13 @@ from torch import Tensor
 from hardness.limits import REFERENCE
 from hardness.seeding import Streams
 
-# How many of each sample are kept for the metrics that read them.
+# Neighbors kept per sample for the metrics that read them.
 NEIGHBORS = 20
 # Numbers in the largest temporary of a block, 64 MiB in float64.
 _BLOCK = 1 << 23
-# Candidates beyond k: enough to leave ties at the border out of nearly every row.
+# Candidates beyond k, so that in nearly every row no tie lies at the border.
 _SPARE = 16
-# Sums of so many products of numbers from -128 to 127 are whole numbers that float32 holds.
+# Float32 holds the sum of this many products of whole numbers from -128 to 127 exactly.
 _EXACT = (1 << 24) // 128**2
 
 
@@ -23,18 +23,18 @@ def neighbors(
 ) -> tuple[Float64[Tensor, "samples k"], Int64[Tensor, "samples k"]]:
     """Distances to and rows of the k nearest other samples, nearest first.
 
-    Candidates come from a matrix product; their distances are computed anew from differences, so
-    that duplicates are at exactly 0, and a row whose k-th neighbor rounding could have hidden gets
-    more candidates. Equal distances are in the order of their rows. A sample is left out of its own
-    neighbors by its row, hence its duplicates count.
+    Candidates come from a matrix product. Their distances are computed again from differences, so
+    duplicates are at exactly 0. A row gets more candidates if rounding could have hidden its k-th
+    neighbor. Equal distances are in the order of their rows. A sample is not its own neighbor, but
+    its duplicates are.
 
-    Above ``REFERENCE`` samples all have their neighbors in one subset of that size, which depends
-    on the number of samples alone and is therefore the same for all runs.
+    With more than ``REFERENCE`` samples, all neighbors come from one subset of that size. The
+    subset depends on the number of samples alone, so it is the same for all runs.
 
     Args:
-        emb: Any float type. A row that is not finite is no one's neighbor.
-        k: Cut to the number of other finite rows, so that a single sample gives ``[1, 0]``.
-        normalize: Scale every row to length 1 first; a row of zeros stays.
+        emb: Embeddings of any float type. A row that is not finite is nobody's neighbor.
+        k: Number of neighbors, cut to the number of other finite rows; one sample gives ``[1, 0]``.
+        normalize: Whether to scale every row to length 1 first; a row of zeros stays.
 
     Returns:
         Distances and rows; NaN and -1 for a row that is not finite.
@@ -67,18 +67,18 @@ def neighbors(
 
 
 def pixel_distances(images: UInt8[Tensor, "samples ..."], k: int) -> Float64[Tensor, "samples k"]:
-    """Euclidean distances of every image to its k nearest others, pixel by pixel in 0 to 1.
+    """Euclidean distances of every image to its k nearest others, with pixels from 0 to 1.
 
-    Pixels are neither centred nor scaled to unit length, so that brightness and contrast count.
-    Squared distances are whole numbers and computed as such, so that they are exact and the same
-    on every device; above ``REFERENCE`` images neighbors come from the subset of ``neighbors``.
+    Pixels are neither centred nor scaled to unit length, so brightness and contrast count. Squared
+    distances are computed as whole numbers, so they are exact and the same on every device. Above
+    ``REFERENCE`` images, neighbors come from the subset that ``neighbors`` uses.
 
     Args:
-        images: As stored, axes in any order.
-        k: Cut to the number of other images.
+        images: Images as stored, axes in any order.
+        k: Number of neighbors, cut to the number of other images.
 
     Returns:
-        Distances on the CPU, nearest first, wherever the images are.
+        Distances on the CPU, nearest first.
 
     Raises:
         ValueError: If k is below 1 or images are not uint8.
@@ -105,7 +105,7 @@ def pixel_distances(images: UInt8[Tensor, "samples ..."], k: int) -> Float64[Ten
                 squared -= 2.0 * (mine @ theirs.T)
             _leave_out_itself(squared, rows, pool)
             nearest[rows] = squared.topk(k, largest=False).values
-    # Torch's own roots differ in their last bit from one device to another.
+    # NumPy, since torch's square roots differ in the last bit between devices.
     return torch.from_numpy(np.sqrt(nearest.cpu().numpy()) / 255)
 
 
@@ -149,7 +149,7 @@ def _of_rows(
     distances, indices = _exact(x, rows, pool[candidates], k)
     if candidates.shape[1] == len(pool):
         return distances, indices
-    # At least twice the largest error of a sum of so many products.
+    # At least twice the largest rounding error of a sum of `width` products.
     error = 4.0 * (x.shape[1] + 4) * torch.finfo(x.dtype).eps * (square[rows] + square.max())
     reach = distances[:, -1].square() + error
     for row in (border[:, -1] <= reach).nonzero()[:, 0].tolist():
@@ -168,7 +168,7 @@ def _exact(x: Tensor, rows: Tensor, candidates: Tensor, k: int) -> tuple[Tensor,
 
 
 def _nearest(x: Tensor, rows: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k nearest of each row's candidates, by distance, then by index."""
+    """The k nearest candidates of each row, by distance, then by index."""
     candidates = candidates.sort(dim=1).values
     distances = (x[candidates] - x[rows, None]).square().sum(2).sqrt()
     distances.masked_fill_(candidates == rows[:, None], torch.inf)

@@ -1,4 +1,4 @@
-"""Per-epoch signals of the encoder's output, with one previous epoch held on the device."""
+"""Signals of the encoder's output that compare an epoch with the one before."""
 
 from collections.abc import Mapping
 
@@ -14,20 +14,20 @@ from hardness.signals.neighbors import NEIGHBORS, neighbors
 class EmbeddingTracker:
     """Turns each epoch's embeddings into ``feature_norm``, ``msd`` and ``msd_cosine``.
 
-    The latter two are undefined (NaN) until there is an earlier epoch; the embedding before
-    training is not one.
+    ``msd`` and ``msd_cosine`` are NaN in the first epoch. The embedding before training does not
+    count as an epoch. The previous epoch's embeddings stay on the device.
     """
 
     def __init__(self) -> None:
         self.previous: Tensor | None = None
 
     def update(self, emb: Float[Tensor, "samples width"]) -> dict[str, np.ndarray]:
-        """Signals of this epoch, float32; keeps ``emb`` for the next."""
+        """Signals of this epoch in float32; keeps ``emb`` to compare the next epoch with."""
         norm = embedding_signals.feature_norm_from_embeddings(emb)
         if self.previous is None:
             msd = cosine = torch.full((len(emb),), torch.nan)
         elif not self.previous.any():
-            # A dead encoder, not the unwritten buffer that `signals.msd_from_embeddings` refuses.
+            # The encoder is dead. `msd_from_embeddings` would take this for an unwritten buffer.
             msd, cosine = norm, (norm > 0).double()
         else:
             msd = embedding_signals.msd_from_embeddings(emb, self.previous)
@@ -38,11 +38,11 @@ class EmbeddingTracker:
 
 
 def snapshots(wanted: tuple[str, ...], available: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """Arrays to keep of the last epoch, float32; ``neighbor_rows`` int32.
+    """Arrays to keep from the last epoch, in float32; ``neighbor_rows`` in int32.
 
     Args:
-        wanted: Out of ``emb``, ``logits``, ``neighbor_distances`` and ``neighbor_rows``.
-        available: What the regimen has; a name that it lacks is left out.
+        wanted: Names among ``emb``, ``logits``, ``neighbor_distances`` and ``neighbor_rows``.
+        available: Tensors by name; a wanted name that is missing here is skipped.
     """
     kept = {name: available[name].float() for name in wanted if name in available}
     graph = {"neighbor_distances", "neighbor_rows"}.intersection(wanted)

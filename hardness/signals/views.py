@@ -1,9 +1,9 @@
-"""Losses that compare two views of every sample: of a batch, and what each sample has part in it.
+"""Losses that compare two views of every sample, for a batch and for each sample in it.
 
-A sample's own loss and a batch's depend on the other samples. Where a gradient is to be that of
-one sample alone, the projections of the others are constants: ``others`` holds them, and row i of
-the views stands among them in place of row i. One backward pass then gives every sample's own
-gradient at once. What is said of single samples is computed in float64.
+A sample's loss depends on the other samples of its batch. For the gradient of one sample alone,
+``others`` holds the projections of the other samples as constants, and row i of the views replaces
+row i of ``others``. One backward pass then gives the gradients of all samples. Values per sample
+are computed in float64.
 """
 
 import math
@@ -21,12 +21,12 @@ Pair: TypeAlias = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """What a contrastive training minimises.
+    """The loss of a contrastive training.
 
     Args:
         name: ``simclr`` (NT-Xent) or ``barlow_twins``.
-        temperature: Of NT-Xent.
-        off_diagonal: Weight of Barlow Twins' redundancy term.
+        temperature: Temperature of NT-Xent.
+        off_diagonal: Weight of the redundancy term of Barlow Twins.
     """
 
     name: Literal["simclr", "barlow_twins"]
@@ -36,7 +36,7 @@ class Objective:
     def of_batch(
         self, a: Float[Tensor, "batch width"], b: Float[Tensor, "batch width"]
     ) -> Float[Tensor, ""]:
-        """The loss that training descends."""
+        """Loss of a batch, which training minimises."""
         if self.name == "simclr":
             return ntxent(a, b, self.temperature)
         return barlow_twins(a, b, self.off_diagonal)
@@ -44,7 +44,7 @@ class Objective:
     def of_samples(
         self, a: Float[Tensor, "batch width"], b: Float[Tensor, "batch width"], *, others: Pair
     ) -> Float64[Tensor, " batch"]:
-        """Each sample's own loss: NT-Xent, or how far Barlow Twins' views are from each other."""
+        """Loss of each sample: NT-Xent, or for Barlow Twins the distance between its views."""
         if self.name == "simclr":
             return ntxent_of_samples(a, b, self.temperature, others=others)
         return barlow_alignment(a, b, others=others)
@@ -53,7 +53,7 @@ class Objective:
 def ntxent(
     a: Float[Tensor, "batch width"], b: Float[Tensor, "batch width"], temperature: float
 ) -> Float[Tensor, ""]:
-    """Normalised temperature-scaled cross-entropy of SimCLR, the mean over both views.
+    """NT-Xent, the normalised temperature-scaled cross-entropy of SimCLR; mean over both views.
 
     References:
         Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations",
@@ -76,17 +76,17 @@ def ntxent_of_samples(
     *,
     others: Pair | None = None,
 ) -> Float64[Tensor, " batch"]:
-    """NT-Xent of each sample, the mean of its two views' losses; their mean is ``ntxent``.
+    """NT-Xent of each sample: mean loss of its two views. The mean over samples is ``ntxent``.
 
     Args:
         a: Projections of one view.
-        b: Of the other.
-        temperature: Divides the cosines.
-        others: Projections of the other samples' views; the views themselves, if left out.
+        b: Projections of the other view.
+        temperature: Temperature that divides the cosines.
+        others: Projections of the other samples' views; ``a`` and ``b``, if left out.
 
     References:
-        Chen et al., ICML 2020, equation 1. Agrees with lightly's NTXentLoss, reduction "none",
-        the mean of the two rows of a sample.
+        Chen et al., ICML 2020, equation 1. Agrees with lightly's NTXentLoss with reduction "none",
+        averaged over the two rows of a sample.
     """
     _check_alike(a, b)
     a, b = (normalize(z.double(), dim=1) for z in (a, b))
@@ -103,14 +103,14 @@ def ntxent_of_samples(
 def barlow_twins(
     a: Float[Tensor, "batch width"], b: Float[Tensor, "batch width"], off_diagonal: float
 ) -> Float[Tensor, ""]:
-    """Redundancy reduction: the views' cross-correlation against the identity.
+    """Barlow Twins: squared distance of the views' cross-correlation from the identity matrix.
 
-    Each view is standardised by itself (population variance plus 1e-5), as in the paper.
+    Each view is standardised on its own (population variance plus 1e-5), as in the paper.
 
     References:
         Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction",
-        ICML 2021, equations 1 and 2. Agrees with lightly 1.6's BarlowTwinsLoss; up to 1.5.1 that
-        standardised the rows of both views together.
+        ICML 2021, equations 1 and 2. Agrees with BarlowTwinsLoss of lightly 1.6; lightly up to
+        1.5.1 standardised the rows of both views together.
     """
     _check_alike(a, b)
     a, b = _standardize(a), _standardize(b)
@@ -123,22 +123,21 @@ def barlow_twins(
 def barlow_influence(
     a: Float[Tensor, "batch width"], b: Float[Tensor, "batch width"], off_diagonal: float
 ) -> Float64[Tensor, " batch"]:
-    """What more weight for a sample in the cross-correlation would add to ``barlow_twins``.
+    """Change of ``barlow_twins`` if a sample had more weight in the cross-correlation.
 
-    ``(a_n' G b_n - sum G * C) / n`` with the loss's derivative G with respect to the
-    cross-correlation C. Sums to 0 over the batch; high where the batch's loss would be lower
-    without the sample.
+    ``(a_n' G b_n - sum G * C) / n``, where G is the loss's derivative with respect to the
+    cross-correlation C. The values of a batch sum to 0. A high value means that the batch's loss
+    would be lower without the sample.
 
     Args:
         a: Projections of one view.
-        b: Of the other.
+        b: Projections of the other view.
         off_diagonal: Weight of the redundancy term.
 
     References:
-        The loss is Zbontar et al.'s, ICML 2021; its attribution to samples is derived here. In
-        batches of 256 it ranks them as leaving each one out of the cross-correlation does (rank
-        correlation 0.999); once the moments are taken anew as well, the order is another (0.5 to
-        0.9).
+        The loss is from Zbontar et al., ICML 2021; its attribution to samples is derived here. In
+        batches of 256 it ranks samples as leaving each out of the cross-correlation does (rank
+        correlation 0.999). With means and variances computed again as well, it is 0.5 to 0.9.
     """
     _check_alike(a, b)
     a, b = _standardize(a.double()), _standardize(b.double())
@@ -154,18 +153,18 @@ def barlow_alignment(
     *,
     others: Pair | None = None,
 ) -> Float64[Tensor, " batch"]:
-    """Squared distance of a sample's standardised views.
+    """Squared distance between the standardised views of each sample.
 
-    Its mean is ``2 sum(1 - C_ii)``, short of what the 1e-5 beside each variance takes off, so it
-    shares out the invariance that ``barlow_twins`` asks for.
+    Its mean over samples is ``2 sum(1 - C_ii)``, apart from the 1e-5 added to each variance. So it
+    divides the invariance term of ``barlow_twins`` among the samples.
 
     Args:
         a: Projections of one view.
-        b: Of the other.
-        others: Projections of the other samples' views; the views themselves, if left out.
+        b: Projections of the other view.
+        others: Projections of the other samples' views; ``a`` and ``b``, if left out.
 
     References:
-        The loss is Zbontar et al.'s, ICML 2021; its attribution to samples is derived here.
+        The loss is from Zbontar et al., ICML 2021; its attribution to samples is derived here.
     """
     _check_alike(a, b)
     if others is None:
@@ -181,15 +180,15 @@ def lgn(
     *,
     stacked: bool = False,
 ) -> Float64[Tensor, " samples"]:
-    """Loss gradient norm: length of the sum of the two views' gradients in the pixels.
+    """Loss gradient norm: length of the sum of the two views' pixel gradients.
 
     Args:
-        a: Gradient with respect to the input of one view.
-        b: Of the other.
-        stacked: The length of both gradients side by side instead, where nothing cancels.
+        a: Gradient with respect to the pixels of one view.
+        b: Gradient with respect to the pixels of the other view.
+        stacked: Whether to take the length of both gradients side by side, where nothing cancels.
 
     References:
-        The sum is that of Natifick/Unsupervisely-Hard, loss_experiment.ipynb.
+        The sum follows Natifick/Unsupervisely-Hard, loss_experiment.ipynb.
     """
     _check_alike(a, b)
     a, b = (slope.double().flatten(1) for slope in (a, b))
@@ -204,24 +203,24 @@ def layer_gradient_norm(
     *,
     order: Literal[1, 2] = 2,
 ) -> Float64[Tensor, " samples"]:
-    """Norm of the gradient with respect to a linear layer's weight, of two views' sum.
+    """Norm of the gradient of a linear layer's weight, summed over two views.
 
-    The gradient is ``error_a input_a' + error_b input_b'``, and no norm needs it written out. Of
-    the 2-norm the square is ``sum_vw (error_v . error_w) (input_v . input_w)``. The 1-norm is
-    ``sum_oi |u_o . w_i|`` over pairs of numbers, one of each view. Once all w_i are turned into
-    one half plane and sorted by angle, a u_o has those on one side of a right angle before those
-    on its other side, so that sums up to a place suffice.
+    The gradient ``error_a input_a' + error_b input_b'`` is never formed. The square of the 2-norm
+    is ``sum_vw (error_v . error_w) (input_v . input_w)``. The 1-norm is ``sum_oi |u_o . w_i|``,
+    where u_o and w_i hold one number per view. All w_i are turned into one half plane and sorted
+    by angle. Then, for each u_o, those with a positive product are on one side of a place and
+    those with a negative product on the other, so cumulative sums are enough.
 
     Args:
         errors: Gradient with respect to the layer's output.
-        inputs: What the layer is given.
+        inputs: Inputs of the layer.
         order: 2 for the Euclidean norm, 1 for the sum of magnitudes.
     """
     errors, inputs = errors.double(), inputs.double()
     if order == 1:
         return _sum_of_magnitudes(errors.permute(1, 2, 0), inputs.permute(1, 2, 0))
     products = [torch.einsum("vsd,wsd->svw", z, z) for z in (errors, inputs)]
-    # Views that cancel may leave a rounding below zero.
+    # Rounding may go below zero where the views cancel.
     return (products[0] * products[1]).sum((1, 2)).clamp(min=0).sqrt()
 
 
@@ -233,7 +232,7 @@ def _sum_of_magnitudes(
     w = torch.where(angle[..., None] < 0, -w, w)
     angle, place = torch.where(angle < 0, angle + math.pi, angle).sort(1)
     w = w.gather(1, place[..., None].expand_as(w))
-    # A product, since a running sum is refused on a GPU that has to give the same bits again.
+    # A matrix product, since torch refuses cumsum on a GPU in deterministic mode.
     before_each = torch.ones(w.shape[1] + 1, w.shape[1], dtype=w.dtype, device=w.device).tril(-1)
     up_to = before_each @ w
     right = torch.remainder(torch.atan2(u[..., 1], u[..., 0]) + math.pi / 2, math.pi)
@@ -243,7 +242,7 @@ def _sum_of_magnitudes(
 
 
 def _check_alike(a: Tensor, b: Tensor) -> None:
-    """Refuse two views that are not of the same samples, which broadcasting would pair."""
+    """Refuse views of different shapes, which broadcasting would pair without an error."""
     if a.shape != b.shape:
         raise ValueError(
             f"expected two views of one shape; got shapes {tuple(a.shape)} and {tuple(b.shape)}"
@@ -255,7 +254,7 @@ def _standardize(z: Tensor) -> Tensor:
 
 
 def _standardize_each(z: Tensor, among: Tensor) -> Tensor:
-    """Standardise row i of ``z`` by the moments of ``among`` with that row in place of its own."""
+    """Standardise row i of ``z`` by the moments of ``among`` after it replaced row i there."""
     z, among = z.double(), among.double()
     n, mean = len(z), among.mean(0)
     moved = (z - among) / n

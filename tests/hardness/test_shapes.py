@@ -67,9 +67,6 @@ OF_SAMPLES = {
     "kendall_tau_b": lambda x: correlation.kendall_tau_b(x, OTHER),
     "topk_overlap": lambda x: correlation.topk_overlap(x, OTHER, 25, draws=9),
     "spearman_within_class": lambda x: correlation.spearman_within_class(x, OTHER, LABELS),
-    "pearson_of_within_class_ranks": lambda x: correlation.pearson_of_within_class_ranks(
-        x, OTHER, LABELS
-    ),
     "partial_spearman": lambda x: correlation.partial_spearman(x, OTHER, GRADED),
     "partial_spearman, control": lambda x: correlation.partial_spearman(GRADED, OTHER, x),
     "rbo": lambda x: rbo(x, OTHER, draws=9),
@@ -102,9 +99,6 @@ LABELLED = {
     "stability": lambda labels: stability.stability(OTHER[None], labels),
     "reliability_of_one": lambda labels: stability.reliability_of_one(OTHER[None], labels),
     "spearman_within_class": lambda labels: correlation.spearman_within_class(
-        OTHER, GRADED, labels
-    ),
-    "pearson_of_within_class_ranks": lambda labels: correlation.pearson_of_within_class_ranks(
         OTHER, GRADED, labels
     ),
     "auroc_within_class": lambda labels: truth.auroc_within_class(OTHER, PLANTED, labels),

@@ -18,7 +18,6 @@ from hardness.comparison.correlation import (
     disattenuated,
     kendall_tau_b,
     partial_spearman,
-    pearson_of_within_class_ranks,
     spearman,
     spearman_within_class,
     topk_overlap,
@@ -178,7 +177,6 @@ class TestWithinClass:
         x, y = labels * 3 + generator.normal(size=(2, 5000))
         assert spearman(x, y).value > 0.9
         assert abs(spearman_within_class(x, y, labels).value) < 0.05
-        assert abs(pearson_of_within_class_ranks(x, y, labels).value) < 0.05
 
     def test_a_class_constant_on_one_side_has_no_weight(self):
         x, y = np.array([1.0, 2, 3, 7, 7]), np.array([1.0, 2, 3, 5, 4])
@@ -189,17 +187,6 @@ class TestWithinClass:
         x, y, labels = np.array([1.0, 1, 2, 2]), np.array([1.0, 2, 3, 4]), np.array([0, 0, 1, 1])
         assert math.isnan(spearman_within_class(x, y, labels).value)
         assert "in no class" in spearman_within_class(x, y, labels).reason
-        assert "varies in no class" in pearson_of_within_class_ranks(x, y, labels).reason
-
-    def test_pooled_normalised_ranks(self):
-        x, y, labels = random_pair(decimals=0)
-        u, v = np.zeros(80), np.zeros(80)
-        for label in range(4):
-            of_class = labels == label
-            u[of_class] = (rankdata(x[of_class]) - 0.5) / of_class.sum()
-            v[of_class] = (rankdata(y[of_class]) - 0.5) / of_class.sum()
-        result = pearson_of_within_class_ranks(x, y, labels).value
-        assert result == pytest.approx(pearsonr(u, v).statistic, abs=1e-12)
 
 
 class TestTwoVectors:
@@ -234,7 +221,6 @@ class TestTwoVectors:
             lambda x, y, _: kendall_tau_b(x, y),
             lambda x, y, _: topk_overlap(x, y, 20),
             spearman_within_class,
-            pearson_of_within_class_ranks,
         ):
             before, after = statistic(x, y, labels).value, statistic(*moved).value
             assert after == pytest.approx(before, abs=1e-9, nan_ok=True)

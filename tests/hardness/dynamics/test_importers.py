@@ -252,7 +252,7 @@ def test_records_that_contradict_themselves_are_refused(tmp_path, column):
     table = pd.read_csv(path)
     table.loc[1, column] = -3
     table.to_csv(path, index=False)
-    with pytest.raises(ValueError, match="expected one class from 0 a sample"):
+    with pytest.raises(ValueError, match="expected one class per sample, from 0"):
         import_aum(path, tmp_path / "run")
 
 
@@ -274,7 +274,7 @@ def test_scores_of_anyone_are_columns_by_sample(tmp_path, ending):
         ({"id": [1], "a": [1.0]}, "expected the columns sample_id; got id, a"),
         ({"sample_id": [1.5], "a": [1.0]}, "expected whole numbers in sample_id; got fractions"),
         ({"sample_id": [1, 1], "a": [1.0, 2.0]}, "expected each sample_id once; got 1 again"),
-        ({"sample_id": [1]}, "expected scores beside sample_id"),
+        ({"sample_id": [1]}, "expected columns of scores beside sample_id"),
         ({"sample_id": [1], "a": ["x"]}, "expected numbers in column 'a'"),
     ],
 )

@@ -373,7 +373,7 @@ def test_embeddings_cannot_go_back_further_than_they_are_kept(tmp_path):
         first.record(epoch, range(SAMPLES), logits[epoch], embeddings=emb[epoch], phase="eval")
         first.end_epoch()
     again = Recorder(tmp_path, labels=labels)
-    with pytest.raises(ValueError, match="expected epoch 3 or 0, since only the last embeddings"):
+    with pytest.raises(ValueError, match="expected epoch 3 or 0, since only the last epoch's"):
         again.record(2, range(SAMPLES), logits[2], embeddings=emb[2], phase="eval")
     again.record(0, range(SAMPLES), logits[0], embeddings=emb[0], phase="eval")
     again.end_epoch()
@@ -405,7 +405,7 @@ def test_logits_that_are_not_finite_leave_the_run_unfinished(tmp_path):
             recorder.record(0, range(SAMPLES), logits[0])
             recorder.end_epoch()
 
-    with pytest.raises(Diverged, match="got others for 1 samples in epoch 0, sample 3 first"):
+    with pytest.raises(Diverged, match="for 1 samples in epoch 0, such as sample 3"):
         run()
     assert not (tmp_path / "manifest.json").exists()
 
@@ -449,7 +449,7 @@ def batch(**changes):
     [
         (
             {"sample_ids": [0, 9]},
-            "expected ids out of the 3 that the recorder was made for; got 9",
+            "expected ids among the 3 given to the recorder; got 9",
         ),
         ({"sample_ids": [0.5, 1.0]}, "sample_ids: expected a row of whole numbers; got float64"),
         ({"sample_ids": [[0], [1]]}, "sample_ids: expected a row of whole numbers; got int64"),
@@ -459,7 +459,7 @@ def batch(**changes):
         ({"logits": torch.zeros(2, 2, dtype=torch.int64)}, "got torch.int64 of shape"),
         ({"logits": None}, "expected logits, embeddings or both; got neither"),
         ({"logits": torch.zeros(2, 1)}, "expected labels in 0 to 0"),
-        ({"embeddings": torch.zeros(2, 2)}, "expected embeddings of a clean pass"),
+        ({"embeddings": torch.zeros(2, 2)}, "expected embeddings with phase='eval' only"),
         ({"labels": [0, 0]}, "labels: expected 1 for sample 1, as before; got 0"),
         ({"labels": [0]}, "expected a label for each of 2 rows; got 1"),
         ({"epoch": 1}, "expected epoch 0, counted from 0; got epoch 1"),
@@ -483,19 +483,19 @@ def test_calls_in_the_wrong_order_say_what_was_expected(tmp_path):
     recorder.record(**batch())
     with pytest.raises(ValueError, match=r"expected end_epoch\(\) after epoch 0; got epoch 1"):
         recorder.record(**batch(epoch=1))
-    with pytest.raises(ValueError, match=r"expected end_epoch\(\) after epoch 0; got the close"):
+    with pytest.raises(ValueError, match=r"expected end_epoch\(\) after epoch 0; got close\(\)"):
         recorder.close()
     with pytest.raises(ValueError, match="logits: expected 2 classes; got 3"):
         recorder.record(**batch(logits=torch.zeros(2, 3)))
     recorder.end_epoch()
     with pytest.raises(ValueError, match="expected epoch 1; got epoch 0, which has ended"):
         recorder.record(**batch())
-    with pytest.raises(ValueError, match="expected the phases of epoch 0 alone; got 'eval' too"):
+    with pytest.raises(ValueError, match="expected only the phases of epoch 0; got 'eval' as well"):
         recorder.record(**batch(epoch=1, phase="eval"))
     recorder.close()
     with pytest.raises(ValueError, match="got a batch after close"):
         recorder.record(**batch(epoch=1))
-    with pytest.raises(ValueError, match="expected a new folder; got that of a finished run"):
+    with pytest.raises(ValueError, match="expected a new folder; got a finished run"):
         Recorder(tmp_path, labels=[0, 1, 0])
 
 
@@ -524,7 +524,7 @@ def test_an_unfinished_run_goes_on_only_as_itself(tmp_path):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({}, "expected labels or sample_ids, to know the samples; got neither"),
+        ({}, "expected labels or sample_ids; got neither"),
         ({"labels": [0, -1]}, "labels: expected classes from 0; got -1"),
         ({"labels": [0, 1], "sample_ids": [3, 3]}, "expected each id once; got 3 twice"),
         ({"labels": [0, 1], "sample_ids": [3]}, "expected a label for each of 1 samples; got 2"),

@@ -106,7 +106,7 @@ def test_a_damaged_epoch_file_of_a_finished_run(sweep, tracker, reference):
     assert "epoch=0001.parquet: expected" in sweep.reasons[0]
     code, out, _ = command("aggregate", sweep.name, "--no-figures", "--tracking-uri", tracker.uri)
     assert code == 1
-    assert "its digest differs from the manifest's" in out
+    assert "expected the manifest's digest; got another" in out
     assert sweep.states() == {"done": 2, "failed": 1, "missing": 1}
     ends = sweep.ends()
     assert len(ends) == 2

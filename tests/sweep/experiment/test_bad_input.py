@@ -691,23 +691,23 @@ COMMANDS = [
     ),
     (
         ["aggregate", "./runs", "--scores", "half.csv"],
-        ("--scores: half.csv: expected whole numbers in sample_id; got fractions or empty ones"),
+        ("--scores: half.csv: expected whole numbers in sample_id; got fractions or empty cells"),
     ),
     (
         ["aggregate", "./runs", "--scores", "gap.csv"],
-        ("--scores: gap.csv: expected whole numbers in sample_id; got fractions or empty ones"),
+        ("--scores: gap.csv: expected whole numbers in sample_id; got fractions or empty cells"),
     ),
     (
         ["aggregate", "./runs", "--scores", "alone.csv"],
-        "--scores: alone.csv: expected scores beside sample_id; got 1 rows alone",
+        "--scores: alone.csv: expected columns of scores beside sample_id; got none",
     ),
     (
         ["aggregate", "./runs", "--scores", "blank.csv"],
-        "--scores: blank.csv: expected numbers in column 'mine'; got an empty one",
+        "--scores: blank.csv: expected numbers in column 'mine'; got an empty column",
     ),
     (
         ["aggregate", "./runs", "--scores", "latin.csv"],
-        f"--scores: latin.csv: {TABLE} bytes that are no UTF-8",
+        f"--scores: latin.csv: {TABLE} bytes that are not UTF-8",
     ),
     (
         ["aggregate", "./runs", "--scores", "junk.parquet"],
@@ -727,7 +727,7 @@ COMMANDS = [
     ),
     (
         ["compare", "digits", "aum", "el2n", "--truth", "blank.csv"],
-        "--truth: blank.csv: expected numbers in column 'mine'; got an empty one",
+        "--truth: blank.csv: expected numbers in column 'mine'; got an empty column",
     ),
     (
         ["compare", "digits", "aum", "el2n", "--truth", "noid.csv"],

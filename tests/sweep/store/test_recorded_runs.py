@@ -340,4 +340,4 @@ def test_a_run_whose_content_was_changed_is_not_scored(alone):
     assert code == 1
     assert "sweep: no run is done, so there is nothing to aggregate" in err
     assert "damaged: " in err
-    assert "epoch=0001.parquet: its digest differs from the manifest's" in err
+    assert "epoch=0001.parquet: expected the manifest's digest; got another" in err
