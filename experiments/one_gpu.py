@@ -1,9 +1,9 @@
-"""An experiment file on one GPU of a machine that has torch and no Ray, several runs at a time.
+"""Run an experiment file on one GPU without Ray, several runs at a time.
 
 ``python experiments/one_gpu.py FILE [KEY=VALUE …] [--at-a-time N] [--output FOLDER]`` trains the
-grid's runs as ``sweep run`` would, each in a process of its own, into FOLDER/runs, which ``sweep
-aggregate FOLDER/runs`` reads where there is Ray. FOLDER/scores has each run's scores, and
-FOLDER/one_gpu.csv says of every score how stable it is over seeds and how well it finds each truth.
+grid's runs as ``sweep run`` would, each in its own process. FOLDER/runs has the runs; ``sweep
+aggregate FOLDER/runs`` reads them on a machine with Ray. FOLDER/scores has the scores of each run.
+FOLDER/one_gpu.csv has the stability of every score over seeds, and how well it finds each truth.
 """
 
 import argparse
@@ -37,11 +37,11 @@ TRUTHS = ("auroc", "auroc_low", "auroc_high", "auroc_within_class", "average_pre
 
 
 def main() -> None:
-    """Train, score, compare."""
+    """Train and score all runs, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    parser.add_argument("--at-a-time", type=int, default=4, help="runs on the GPU (4)")
+    parser.add_argument("--at-a-time", type=int, default=4, help="runs on the GPU at a time (4)")
     parser.add_argument("--output", type=Path, default=Path("one_gpu"))
     asked = parser.parse_intermixed_args()
     content = yaml_file.read(asked.file, asked.overrides)
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def places_of(spec: SweepSpec, regimen: str, output: Path) -> Places:
-    """Where the runs of a regimen go: folders, without a tracker."""
+    """The places of a regimen's runs: folders, without a tracker."""
     return Places(
         store=TrainingFolders(output.absolute() / "runs"),
         name=spec.name,
@@ -117,19 +117,19 @@ def train(
 
 
 def scores_file(output: Path, run: RunSpec) -> Path:
-    """Where a run's scores are."""
+    """Path of the scores of a run."""
     name = f"{run.configuration.regimen}-{run.configuration.configuration_id}-{run.seed}.parquet"
     return output / "scores" / name
 
 
 def truths_of(dataset: datasets.Dataset) -> dict[str, np.ndarray]:
-    """What is planted, by kind: one number a sample, high where it is hard."""
+    """Planted truths by kind, one number per sample; high is hard."""
     names = [str(name) for name in dataset.columns if str(name).startswith(TRUTH)]
     return {n.removeprefix(TRUTH): dataset.columns[n].to_numpy(np.float64) for n in names}
 
 
 def compared(runs: list[RunSpec], output: Path, dataset: datasets.Dataset) -> pd.DataFrame:
-    """Of every score its stability over seeds, and how its mean over seeds finds each truth."""
+    """Stability of every score over seeds, and how well its mean over seeds finds each truth."""
     labels = dataset.train.labels.numpy()
     truths = truths_of(dataset)
     rows = []

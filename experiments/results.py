@@ -1,9 +1,9 @@
-"""Tables and figures of RESULTS.md, made anew from the sweeps of the small grid.
+"""Update the tables and figures of RESULTS.md from the sweeps of the small grid.
 
-``python experiments/results.py FOLDER`` with the folder of tables, ``sweeps`` by default. Whatever
-stands in RESULTS.md between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is replaced by the table NAME,
-if all sweeps that it is made of are there; ``truths.csv`` beside it holds every metric against
-every truth, those of sweeps that are not there as it held them before.
+``python experiments/results.py FOLDER`` reads the tables in FOLDER, ``sweeps`` by default. The text
+of RESULTS.md between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is replaced by the table NAME, if
+FOLDER has all sweeps of this table. ``truths.csv`` has a value for every metric and truth; values
+of sweeps that FOLDER lacks stay as they are.
 """
 
 import shutil
@@ -19,8 +19,8 @@ from scipy.stats import t
 
 HERE = Path(__file__).parent
 REFERENCE = "supervised_reference"
-# Chosen by hand when the first tables of CIFAR-10 had been seen, to cover each family; every other
-# metric is in truths.csv and the tables of the sweeps.
+# Chosen by hand after the first tables of CIFAR-10 were seen, to cover each family. All other
+# metrics are in truths.csv and in the tables of the sweeps.
 SUPERVISED = (
     "mean_loss.supervised",
     "aum.supervised",
@@ -73,7 +73,7 @@ CHANCE = 0.5
 SHARES = ("sample", "sample_by_configuration", "seed")
 SYMMETRIC = "truth_noise_symmetric"
 ABOUT = ["family", "labels_used"]
-# One for each ``data_seed``.
+# Endings of sweep names, one per ``data_seed``.
 DRAWS = ("", "-draw1", "-draw2")
 # At 5 % symmetric noise on CIFAR-10 (Ravikumar et al., 2025).
 PUBLISHED_NOISE = {
@@ -98,15 +98,15 @@ STATISTICS = {
 }
 
 Cells = Mapping[str, str]
-Columns = list[tuple[str, Cells]]  # each with its title
+Columns = list[tuple[str, Cells]]  # title and cells
 
 
 class Grid:
-    """The folder of tables, one folder a sweep, and what is known of every metric and truth.
+    """The tables of all sweeps, and the table of every metric against every truth.
 
     Args:
-        folder: Of tables.
-        truths: As ``truths.csv`` holds it, of these and of other sweeps.
+        folder: Folder with one folder of tables per sweep.
+        truths: Content of ``truths.csv``, which may have further sweeps.
     """
 
     def __init__(self, folder: Path, truths: pd.DataFrame) -> None:
@@ -116,19 +116,19 @@ class Grid:
         """One table of a sweep.
 
         Raises:
-            FileNotFoundError: If the sweep is not there.
+            FileNotFoundError: If the folder lacks the sweep.
         """
         return pd.read_csv(self.folder / sweep / file)
 
     def truth(self, sweep: str, truth: str, statistic: str) -> Cells:
-        """Score to its statistic with the 95 % bootstrap interval over samples."""
+        """A statistic with its 95 % bootstrap interval over samples, by score."""
         table = self.table(sweep, "truth.csv")
         mine = table[table["truth"] == truth].set_index("score")
         ends = (f"{statistic}_low", f"{statistic}_high")
         return {str(one): _interval(row, statistic, *ends) for one, row in mine.iterrows()}
 
     def draws(self, sweep: str, truth: str, statistic: str) -> Columns:
-        """A statistic of each score in each draw of the data, and over them."""
+        """A statistic of each score in each draw of the data, and its mean over the draws."""
         drawn = self.truths[[f"{sweep}{draw} {truth} {statistic}" for draw in DRAWS]].dropna()
         columns = [(f"`data_seed` {n}", _plain(drawn[name])) for n, name in enumerate(drawn)]
         means = drawn.mean(axis=1)
@@ -146,7 +146,7 @@ class Grid:
         ]
 
     def stability(self, sweep: str, statistic: str, ends: tuple[str, ...] = ()) -> Cells:
-        """Score to a statistic over seeds."""
+        """A statistic of stability over seeds, by score."""
         table = self.table(sweep, "stability.csv")
         mine = table.set_index(table["metric"] + "." + table["regimen"])
         return {str(one): _interval(row, statistic, *ends) for one, row in mine.iterrows()}
@@ -154,7 +154,7 @@ class Grid:
     def agreement(
         self, sweep: str, other: str, statistic: str, ends: tuple[str, ...] = ()
     ) -> Cells:
-        """Score to its agreement with another one."""
+        """Agreement with the score ``other``, by score."""
         table = self.table(sweep, "agreement.csv")
         right = table["right"].where(~table["right"].str.startswith(REFERENCE), REFERENCE)
         found: dict[str, str] = {}
@@ -187,7 +187,7 @@ def label_free(grid: Grid) -> str:
 
 
 def uncertainty(grid: Grid) -> str:
-    """Agreement of uncertainty with the supervised reference and with label-free metrics."""
+    """Agreement of uncertainty metrics with the supervised reference and label-free metrics."""
     columns = _with_reference(grid, (("CIFAR-10", "small-cifar10"),))
     ends = ("spearman_low", "spearman_high")
     columns += [
@@ -198,7 +198,7 @@ def uncertainty(grid: Grid) -> str:
 
 
 def label_noise(grid: Grid) -> str:
-    """AUROC for labels that were replaced."""
+    """AUROC for finding replaced labels."""
     columns: Columns = [
         (f"{name} {rate} %", grid.truth(f"small-{sweep}-symmetric{rate:02}", SYMMETRIC, "auroc"))
         for name, sweep in (("CIFAR-10", "cifar10"), ("MNIST", "mnist"))
@@ -208,7 +208,7 @@ def label_noise(grid: Grid) -> str:
 
 
 def leakage(grid: Grid) -> str:
-    """Whether any label-free score tells symmetric noise apart."""
+    """Whether any label-free score finds symmetric label noise, which would be a leak."""
     lines = []
     for sweep in (f"small-{d}-symmetric{r}" for d in ("cifar10", "mnist") for r in ("05", "20")):
         table = grid.table(sweep, "truth.csv")
@@ -224,12 +224,12 @@ def leakage(grid: Grid) -> str:
 
 
 def draws(grid: Grid) -> str:
-    """AUROC for labels that were replaced, over draws of images and of the labels among them."""
+    """AUROC for finding replaced labels, over draws of the images and the replaced labels."""
     return _markdown(grid.draws("small-cifar10-symmetric20", SYMMETRIC, "auroc"), EVERY)
 
 
 def human_noise(grid: Grid) -> str:
-    """Metrics against what people said of CIFAR-10's training images."""
+    """Metrics against human labels of CIFAR-10's training images (CIFAR-10N)."""
     clean, aggregate = "small-cifar10", DISAGREES
     worse, trained = "small-cifar10-worse", "truth_noise_human"
     columns = [
@@ -243,7 +243,7 @@ def human_noise(grid: Grid) -> str:
 
 
 def human_noise_without_labels(grid: Grid) -> str:
-    """Every label-free score, the pixels' among them, where people's label differs."""
+    """Every label-free score, pixel metrics too, against disagreement of human labels."""
     sweep = "small-cifar10"
     table = grid.table(sweep, "truth.csv")
     free = table[(table["truth"] == DISAGREES) & (table["labels_used"] == "none")]
@@ -256,7 +256,7 @@ def human_noise_without_labels(grid: Grid) -> str:
 
 
 def published(grid: Grid) -> str:
-    """What others found on clean CIFAR-10, all of ``published.csv``, beside what was found here."""
+    """Published values on clean CIFAR-10 (``published.csv``) beside the values found here."""
     sweep = "small-cifar10"
     lines = ["| what | statistic | published | by | here |", "| --- " * 5 + "|"]
     for row in pd.read_csv(HERE / "published.csv", dtype=str, keep_default_na=False).itertuples():
@@ -274,7 +274,7 @@ def published(grid: Grid) -> str:
 
 
 def human_uncertainty(grid: Grid) -> str:
-    """Metrics against the votes of CIFAR-10H."""
+    """Metrics against the human votes of CIFAR-10H."""
     sweep = "small-cifar10h"
     table = grid.table(sweep, "truth.csv")
     columns: Columns = []
@@ -288,7 +288,7 @@ def human_uncertainty(grid: Grid) -> str:
 
 
 def images(grid: Grid) -> str:
-    """AUROC for images that were made worse."""
+    """AUROC for finding distorted images."""
     columns: Columns = [
         (
             f"{name}: {kind}",
@@ -301,12 +301,12 @@ def images(grid: Grid) -> str:
 
 
 def rare(grid: Grid) -> str:
-    """Metrics against how rare the kind of an image is, over draws of which kinds are rare."""
+    """Metrics against the rarity of an image's kind, over draws of the rare kinds."""
     return _markdown(grid.draws("small-cifar10-rare", "truth_rare_subgroup", "spearman"), EVERY)
 
 
 def ood(grid: Grid) -> str:
-    """AUROC for images that do not belong, that are badly framed, or that are there twice."""
+    """AUROC for finding foreign images, badly framed images and duplicates."""
     columns: Columns = [
         (title, grid.truth("small-cifar10-ood", f"truth_{kind}", "auroc"))
         for title, kind in (
@@ -320,7 +320,7 @@ def ood(grid: Grid) -> str:
 
 
 def pruning(grid: Grid) -> str:
-    """Accuracy after training on parts."""
+    """Accuracy after training on parts of the data."""
     table = grid.table("small-cifar10-prune", "prune.csv")
     rows = ["| by | keep | arm | samples | accuracy | less its random part |", "| --- " * 6 + "|"]
     for _, row in table.fillna({"by": ""}).iterrows():
@@ -337,7 +337,7 @@ def pruning(grid: Grid) -> str:
 
 
 def sensitivity(grid: Grid) -> str:
-    """Shares of sample, configuration and seed in the variance of digits' scores."""
+    """Variance shares of sample, configuration and seed on the digits."""
     table = grid.table("digits", "variance.csv")
     mine = table.set_index(table["metric"] + "." + table["regimen"])
     columns: Columns = [
@@ -354,7 +354,7 @@ def every_truth(folder: Path, before: pd.DataFrame) -> pd.DataFrame:
     """Every metric against every truth: AUROC of binary ones, Spearman's correlation of others.
 
     Args:
-        folder: Has the tables of the sweeps whose columns are made anew.
+        folder: Folder with the tables of sweeps whose columns are updated.
         before: The table so far.
     """
     columns = {str(name): column for name, column in before.drop(columns=ABOUT).items()}
@@ -471,7 +471,7 @@ def _interval(
 
 
 def _markdown(columns: Columns, rows: Iterable[str]) -> str:
-    """A table of the rows that have any number, without columns that have none."""
+    """A Markdown table without the rows and columns that have no value."""
     kept = [(title, cells) for title, cells in columns if cells]
     lines = [
         f"| metric | {' | '.join(title for title, _ in kept)} |",
@@ -485,19 +485,19 @@ def _markdown(columns: Columns, rows: Iterable[str]) -> str:
 
 
 def filled(text: str, grid: Grid) -> str:
-    """RESULTS.md with every table made anew whose sweeps are there.
+    """The text of RESULTS.md with every table updated whose sweeps are there.
 
     Raises:
-        ValueError: If a table has no place in it.
+        ValueError: If the text lacks the comments of a table.
     """
     for name, make in TABLES.items():
         opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         if not 0 <= text.find(opening) < text.find(closing):
-            raise ValueError(f"RESULTS.md: expected {opening.strip()} and then {closing}")
+            raise ValueError(f"RESULTS.md: expected {opening.strip()} and then {closing}; got none")
         try:
             table = make(grid)
         except FileNotFoundError as missing:
-            print(f"{name}: left as it is, for want of {missing.filename}")
+            print(f"{name}: not updated, because {missing.filename} is missing")
             continue
         before, rest = text.split(opening)
         text = f"{before}{opening}{table}\n{closing}{rest.split(closing)[1]}"
@@ -505,7 +505,7 @@ def filled(text: str, grid: Grid) -> str:
 
 
 def main(folder: Path) -> None:
-    """Put the tables into RESULTS.md, and its figures and ``truths.csv`` beside it."""
+    """Update RESULTS.md, its figures and ``truths.csv``."""
     truths = HERE / "truths.csv"
     grid = Grid(folder, pd.read_csv(truths, index_col="score"))
     path = HERE / "RESULTS.md"

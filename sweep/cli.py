@@ -14,37 +14,37 @@ import click
 
 from hardness.files import FULL
 from sweep.errors import Mistake, NoSuchSweep, hidden, refuse_unwritable, unknown_metric
-from sweep.report.preview import due, print_preview, print_seeds
+from sweep.report.preview import print_adaptive_seeds, print_dry_run
 from sweep.scoring import memory
 
 DONE, SOME_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 _FORMAT = click.option(
     "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table",
-    help="A table for people, or JSON or CSV for programs.",
+    help="A table to read, or JSON or CSV for programs.",
 )  # fmt: skip
 _TRACKER = click.option(
     "--tracking-uri", metavar="URI",
-    help="Where the sweep is: an MLflow server, sqlite:///FILE, or offline for ./sweeps/offline.db;"
-    " by default ./mlflow.db, else offline.",
+    help="The sweep's tracker: an MLflow server, sqlite:///FILE, or offline (./sweeps/offline.db); "
+    "by default ./mlflow.db, else offline.",
 )  # fmt: skip
 _OUTPUT = click.option(
     "--output", type=click.Path(path_type=Path),
-    help="Of a PATH: where tables and figures go; beside it, if left out.",
+    help="Folder for the tables and figures of a PATH; by default a folder beside PATH.",
 )  # fmt: skip
 _SCORES = click.option(
     "--scores", "files", multiple=True, type=click.Path(path_type=Path),
-    help="Scores of anyone, csv or parquet: sample_id and one column a score. High is hard, "
-    "unless the column bears a metric's name, whose sign it then has.",
+    help="A CSV or parquet file of other scores: sample_id and one column per score. High is hard; "
+    "a column named like a metric has that metric's sign.",
 )  # fmt: skip
 _LOW = click.option(
-    "--low-is-hard", multiple=True, metavar="COLUMN", help="A column of --scores where low is hard."
+    "--low-is-hard", multiple=True, metavar="COLUMN", help="A --scores column where low is hard."
 )
 _TRUTH = click.option(
     "--truth", "truth_files", multiple=True, type=click.Path(path_type=Path),
-    help="What is true of the samples, csv or parquet: sample_id and one column a truth. High is "
-    "hard; 0 and 1 alone are judged by AUROC, anything else by rank correlation.",
+    help="A CSV or parquet file of truths: sample_id and one column per truth. High is hard. "
+    "A truth of 0 and 1 is judged by AUROC, any other by rank correlation.",
 )  # fmt: skip
-_NO_FIGURES = click.option("--no-figures", is_flag=True, help="Tables alone.")
+_NO_FIGURES = click.option("--no-figures", is_flag=True, help="Make tables only.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,9 +55,9 @@ def cli() -> None:
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[key=value …]")
-@click.option("--seeds", help="10, or 0:10; overrides the file.")
+@click.option("--seeds", help="Seeds, such as 10 or 0:10; overrides the file.")
 @click.option("--dry-run", is_flag=True, help="Say what would run, and start nothing.")
-@click.option("--no-aggregate", is_flag=True, help="Train only.")
+@click.option("--no-aggregate", is_flag=True, help="Train, and make no tables or figures.")
 @_NO_FIGURES
 @click.option("--retry-failed", is_flag=True, help="Also start failed cells again.")
 def run(
@@ -70,14 +70,14 @@ def run(
     no_figures: bool,
     retry_failed: bool,
 ) -> None:
-    """Train what is missing of a sweep, then aggregate.
+    """Train the missing cells of a sweep, then aggregate.
 
-    Asking again is how to resume, to add seeds, values or metrics, or to repeat: cells that are
-    done are never trained twice.
+    Run the same command again to resume, or to add seeds, values or metrics. Finished cells are
+    never trained twice.
     """
-    # Ray, MLflow and torch take seconds that --help does not need.
+    # Importing Ray, MLflow and torch takes seconds, which --help must not wait for.
     from sweep.execution import adaptive_seeds, driver, fanout
-    from sweep.execution import status as standing
+    from sweep.execution import status as sweep_status
     from sweep.experiment import check, yaml_file
     from sweep.store import mlflow_store, ownership
 
@@ -90,7 +90,7 @@ def run(
     fanout.refuse_too_large(spec.resources)
     spec, dataset = driver.load(spec)
     if dry_run:
-        print_preview(spec, dataset, uri, retry_failed=retry_failed)
+        print_dry_run(spec, dataset, uri, retry_failed=retry_failed)
         return
     dataset = driver.prepare(spec, dataset, _say)
     store = mlflow_store.Store.create(uri, spec.name, spec.artifacts)
@@ -98,11 +98,12 @@ def run(
     with ownership.driving(store, _say) as mine, _interruptible([mine]), fanout.session(_say):
         sweep = driver.train(content, spec, dataset, store, retry_failed=retry_failed)
         if no_aggregate:
-            adaptive_seeds.write(adaptive_seeds.table(*due(sweep)), _folder(spec))
-            print_seeds(sweep)
+            looks = adaptive_seeds.table(spec, sweep.proposals, sweep.due)
+            adaptive_seeds.write(looks, _folder(spec))
+            print_adaptive_seeds(sweep)
         else:
             _aggregate(sweep, store, dataset, intervals=True, figures=not no_figures)
-    _exit(standing.look(spec, store), unfinished=True)
+    _exit(sweep_status.look(spec, store), unfinished=True)
 
 
 @cli.command()
@@ -110,14 +111,14 @@ def run(
 @_TRACKER
 @_FORMAT
 def status(name: str, tracking_uri: str | None, form: Any) -> None:
-    """Cells done, running, failed (with the reason) and missing."""
-    from sweep.execution import status as standing
+    """Show which cells are done, running, failed (with the reason) and missing."""
+    from sweep.execution import status as sweep_status
     from sweep.report import status_table, terminal
 
-    _, sweep = standing.find(name, tracking_uri)
+    _, sweep = sweep_status.find(name, tracking_uri)
     if form == "table":
         status_table.print_status(sweep)
-        print_seeds(sweep)
+        print_adaptive_seeds(sweep)
     else:
         terminal.emit(status_table.status(sweep), form)
     _exit(sweep)
@@ -125,7 +126,7 @@ def status(name: str, tracking_uri: str | None, form: Any) -> None:
 
 @cli.command()
 @click.argument("name", metavar="NAME|PATH")
-@click.option("--no-intervals", is_flag=True, help="Point estimates of agreement only.")
+@click.option("--no-intervals", is_flag=True, help="Compute no intervals of agreement and truth.")
 @_NO_FIGURES
 @_SCORES
 @_LOW
@@ -143,14 +144,14 @@ def aggregate(
     no_intervals: bool,
     no_figures: bool,
 ) -> None:
-    """Scores, stability, agreement and truth of what is done; tables and figures.
+    """Make tables and figures of finished runs: scores, stability, agreement, truth.
 
-    NAME is a sweep, whose tables are logged to MLflow too. PATH is a folder with the runs of a
+    NAME is a sweep; its tables are also logged to MLflow. PATH is a folder with runs of a
     recorder, cartography's dynamics or AUM's files.
     """
     from sweep.aggregation import truths
     from sweep.execution import fanout
-    from sweep.execution import status as standing
+    from sweep.execution import status as sweep_status
     from sweep.store import recorded_runs
 
     given = recorded_runs.given_scores(files, low_is_hard)
@@ -167,7 +168,7 @@ def aggregate(
     if sweep.recorded:
         _exit_recorded(sweep, result)
     else:
-        _exit(standing.look(sweep.spec, store))
+        _exit(sweep_status.look(sweep.spec, store))
 
 
 @cli.command()
@@ -189,21 +190,14 @@ def compare(
     tracking_uri: str | None,
     form: Any,
 ) -> None:
-    """Agreement of chosen metrics, such as ``aum msd_mean.contrastive``, with intervals.
+    """Show agreement with intervals for chosen metrics, such as ``aum msd_mean.contrastive``.
 
-    A score of --scores or a truth of --truth is called ``column.file``. Truths that are planted
-    are called as in the runs' samples, such as ``truth_noise_symmetric``: with one, also how well
+    A score of --scores or a truth of --truth is named ``column.file``, a planted truth as in the
+    runs' samples, such as ``truth_noise_symmetric``. With a truth, the tables also show how well
     each metric finds it, and the paired differences of the metrics.
     """
-    from sweep.aggregation import (
-        aggregate as aggregation,
-    )
-    from sweep.aggregation import (
-        agreement_table,
-        collected_scores,
-        truth_table,
-        truths,
-    )
+    from sweep.aggregation import aggregate as aggregation
+    from sweep.aggregation import agreement_table, collected_scores, truth_table, truths
     from sweep.execution import fanout
     from sweep.report import terminal
     from sweep.store import recorded_runs
@@ -254,11 +248,11 @@ def compare(
 @click.argument("name")
 @click.argument("further", nargs=-1, metavar="[METRIC…]")
 @click.option("--by", "by", multiple=True, required=True, metavar="METRIC…",
-              help="Scores to leave samples out by, as for compare.")  # fmt: skip
-@click.option("--keep", default="0.9,0.7,0.5", show_default=True, help="Shares of the samples.")
+              help="Scores that choose the samples to keep, as for compare.")  # fmt: skip
+@click.option("--keep", default="0.9,0.7,0.5", show_default=True, help="Shares of samples to keep.")
 @click.option("--seeds", default="5", show_default=True,
-              help="So many, after those of the scores; or which, such as 10:15.")  # fmt: skip
-@click.option("--configuration", help="Id, or how it begins; by default the best supervised one.")
+              help="Number of new seeds, or the seeds themselves, such as 10:15.")  # fmt: skip
+@click.option("--configuration", help="Id or its beginning; by default the best supervised one.")
 @click.option("--dry-run", is_flag=True, help="Say what would run, and start nothing.")
 @click.option("--retry-failed", is_flag=True, help="Also start failed cells again.")
 @_TRACKER
@@ -274,14 +268,13 @@ def prune(
     dry_run: bool,
     retry_failed: bool,
 ) -> None:
-    """Train again on the hardest, the easiest and as many random samples.
+    """Train again on the hardest, on the easiest and on as many random samples.
 
-    Makes the sweep NAME-prune, of ordinary cells: asking again goes on where it stopped. Random
-    parts have the class counts of the part that they are compared with, and every arm takes as
-    many steps as all samples would.
+    This is the sweep NAME-prune; the same command resumes it. A random part has the class counts of
+    the part that it is compared with. Every arm takes as many steps as all samples would.
     """
     from sweep.execution import driver, fanout
-    from sweep.execution import status as standing
+    from sweep.execution import status as sweep_status
     from sweep.experiment import check, seed_list
     from sweep.pruning import retraining
     from sweep.report import prune_figure
@@ -289,7 +282,7 @@ def prune(
 
     keeps = retraining.shares(keep)
     asked = seed_list.seeds(int(seeds) if seeds.isdecimal() else seeds, "--seeds")
-    store, sweep = standing.find(name, tracking_uri)
+    store, sweep = sweep_status.find(name, tracking_uri)
     refuse_unwritable(_folder(sweep.spec), "storage_path")
     retrained = retraining.retraining_seeds(len(asked) if seeds.isdecimal() else asked, sweep)
     retraining.refuse(sweep, store, [*by, *further], configuration)
@@ -300,13 +293,13 @@ def prune(
         )
         spec = check.check(plan.content, f"{name}-prune")
         if dry_run:
-            print_preview(spec, plan.dataset, store.uri, retry_failed=retry_failed)
+            print_dry_run(spec, plan.dataset, store.uri, retry_failed=retry_failed)
             return
         dataset = driver.prepare(spec, plan.dataset, _say)
         target = mlflow_store.Store.create(store.uri, spec.name, spec.artifacts)
         claims.append(until_ray_is_gone.enter_context(ownership.driving(target, _say)))
         driver.train(plan.content, spec, dataset, target, retry_failed=retry_failed)
-    pruned = standing.look(spec, target)
+    pruned = sweep_status.look(spec, target)
     table, folder = retraining.table(pruned, dataset, plan.truths), _folder(spec)
     retraining.write(table, folder)
     prune_figure.draw_pruning(table, folder / "figures")
@@ -323,10 +316,10 @@ def prune(
 
 @cli.command()
 @click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path),
-              help="A file of one's own metrics.")  # fmt: skip
+              help="A file with your own metrics.")  # fmt: skip
 @_FORMAT
 def metrics(plugins: tuple[Path, ...], form: Any) -> None:
-    """Every metric: family, sign and its origin, needs, paper."""
+    """List every metric: family, sign and its origin, needs, paper."""
     from sweep.experiment.plugins import Plugin
     from sweep.report import metric_list, terminal
 
@@ -341,15 +334,15 @@ def metrics(plugins: tuple[Path, ...], form: Any) -> None:
 @cli.command()
 @click.argument("name")
 @click.option("--port", type=click.IntRange(1, 65_535), default=5000, show_default=True,
-              help="On 127.0.0.1.")  # fmt: skip
+              help="Port on 127.0.0.1.")  # fmt: skip
 @_TRACKER
 def ui(name: str, port: int, tracking_uri: str | None) -> None:
-    """The MLflow UI on the right store, at the right experiment."""
+    """Start the MLflow UI for a sweep, or print its address on an MLflow server."""
     from sweep.store import mlflow_store
 
     store = mlflow_store.Store.known_as(tracking_uri, name)
     uri = store.uri
-    # Without a workflow the page opens on traces of language models.
+    # Without the workflow type the page shows traces of language models.
     here = f"#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
     if uri.startswith("http"):
         click.echo(f"{hidden(uri)}/{here}")
@@ -365,12 +358,12 @@ def ui(name: str, port: int, tracking_uri: str | None) -> None:
 
 @cli.command()
 @click.argument("name")
-@click.option("--to", required=True, metavar="URI", help="Where it goes: as --tracking-uri.")
+@click.option("--to", required=True, metavar="URI", help="Target tracker, as for --tracking-uri.")
 @_TRACKER
 def sync(name: str, to: str, tracking_uri: str | None) -> None:
-    """Copy a sweep into another tracker, such as what was trained offline.
+    """Copy a sweep into another tracker, for example after offline training.
 
-    Again, it goes on where it was cut off; what is done there already is left alone.
+    The same command resumes an interrupted copy. Runs that are already there are skipped.
     """
     from sweep.experiment import addresses
     from sweep.store import mlflow_store, syncing
@@ -386,7 +379,7 @@ def sync(name: str, to: str, tracking_uri: str | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; a user's mistake is one line and exit code 2."""
+    """Run the command line. A user's mistake gives one line and exit code 2."""
     memory.share_one()
     for notice in (signal.SIGINT, signal.SIGTERM):
         signal.signal(notice, _interrupted)
@@ -416,17 +409,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def _interruptible(claims: Sequence[Any]) -> Iterator[None]:
-    """Leave the runs in order where training is cut off, and say how to go on.
+    """If training is interrupted, mark the runs and say how to go on.
 
     Args:
-        claims: Claims on the sweeps that are driven, as far as they are known by then.
+        claims: Claims on the sweeps that this process drives; the list may grow meanwhile.
     """
     from sweep.execution import driver
 
     try:
         yield
     except KeyboardInterrupt:
-        # Only now that Ray's workers are gone does no run start any more.
+        # Ray's workers have ended by now, so no run can start any more.
         for claim in claims:
             if claim.taken_by:
                 _say(f"stopped: {claim.taken_by} has taken the sweep {claim.store.name} over")
@@ -437,8 +430,8 @@ def _interruptible(claims: Sequence[Any]) -> Iterator[None]:
 
 
 def _interrupted(_number: int, _frame: FrameType | None) -> None:
-    """A spot instance's notice is an interrupt like Ctrl-C."""
-    # A query that is cut off would log its traceback; the next one opens a connection of its own.
+    """Treat SIGTERM, such as a spot instance's notice, like Ctrl-C."""
+    # An interrupted query would log its traceback; the next query opens a new connection.
     logging.getLogger("sqlalchemy").setLevel(logging.CRITICAL + 1)
     raise KeyboardInterrupt
 
@@ -452,12 +445,12 @@ def _again() -> str:
 
 
 def _folder(spec: Any) -> Path:
-    """The sweep's own folder: cached scores, tables, figures."""
+    """The sweep's folder, with cached scores, tables and figures."""
     return Path(spec.storage_path) / spec.name
 
 
 def _runs(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any, Any]:
-    """Where the runs are and the runs: of a folder or file, else of a sweep in the tracker."""
+    """The store and the sweep: of a folder or file of runs, else of a sweep in the tracker."""
     from sweep.store import recorded_runs, run_folders
 
     path = Path(name).expanduser()
@@ -466,7 +459,7 @@ def _runs(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any
             raise Mistake(f"{name}: expected a folder of runs; got no such place")
         return _named(name, output, tracking_uri)
     if os.sep not in name:
-        # A folder may bear a sweep's name; ./NAME always means the folder.
+        # A folder may have a sweep's name; ./NAME always means the folder.
         with contextlib.suppress(NoSuchSweep):
             return _named(name, output, tracking_uri)
     whole = path.absolute()
@@ -476,11 +469,11 @@ def _runs(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any
 
 
 def _named(name: str, output: Path | None, tracking_uri: str | None) -> tuple[Any, Any]:
-    from sweep.execution import status as standing
+    from sweep.execution import status as sweep_status
 
-    found = standing.find(name, tracking_uri)
+    found = sweep_status.find(name, tracking_uri)
     if output is not None:
-        raise Mistake(f"--output: expected with a PATH; got with the sweep {name}")
+        raise Mistake(f"--output: expected a PATH with it; got the sweep {name}")
     if found[1].spec.arms:
         raise Mistake(f"{name}: expected a sweep with scores; got one that prunes")
     refuse_unwritable(_folder(found[1].spec), "storage_path")
@@ -488,7 +481,7 @@ def _named(name: str, output: Path | None, tracking_uri: str | None) -> tuple[An
 
 
 def _refuse_lonely(metrics: Sequence[str], regimens: Sequence[str]) -> None:
-    """Refuse a single score; a plain key stands for one of each regimen."""
+    """Refuse a single score; a key without a regimen stands for a score of each regimen."""
     if len({*metrics}) == len({*regimens}) == 1:
         raise Mistake(
             f"compare: expected two metrics or more, or a metric and a truth; got {metrics[0]!r} "
@@ -502,7 +495,7 @@ def _refuse_unknown(metrics: Sequence[str], known: Sequence[str]) -> None:
 
 
 def _dataset(spec: Any) -> Any:
-    """The sweep's dataset if this machine has the same one."""
+    """The sweep's dataset; None if this machine does not have the same one."""
     try:
         loaded, dataset = _loaded(spec)
     except Mistake as error:
@@ -516,7 +509,7 @@ def _dataset(spec: Any) -> Any:
 
 def _loaded(spec: Any) -> tuple[Any, Any]:
     """The spec with its dataset's digest, and the dataset."""
-    from sweep.execution import driver  # torch, for images alone
+    from sweep.execution import driver  # imports torch
 
     return driver.load(spec)
 
@@ -554,27 +547,26 @@ def _aggregate(
         for one in collected_scores.best_of_each_regimen(sweep, result.scores)
     ]
     if figures:
-        from sweep.report import (
-            figures as report,
-        )  # Matplotlib, once the aggregation needs no memory
+        from sweep.report import figures as report  # Matplotlib, after aggregation freed its memory
 
         report.draw(result, best, folder / "figures", dataset)
     else:
-        # Lest those of an earlier aggregation pass for its own.
+        # Older figures would not belong to the new tables.
         for path in (folder / "figures").glob("*.png"):
             path.unlink()
     if not sweep.recorded:
-        adaptive_seeds.write(adaptive_seeds.table(*due(sweep)), folder)
+        looks = adaptive_seeds.table(sweep.spec, sweep.proposals, sweep.due)
+        adaptive_seeds.write(looks, folder)
         aggregation.publish(sweep, store, result, folder)
     terminal.print_stability(result, best)
     terminal.print_agreement(result.agreement, "Agreement with the supervised reference ranking")
     terminal.print_truth(result.truth)
     for note in result.notes:
         click.echo(f"note: {note}")
-    looks = not sweep.recorded and print_seeds(sweep)
+    has_looks = not sweep.recorded and print_adaptive_seeds(sweep)
     some = {"truth.csv": result.truth, "variance.csv": result.variance}
     more = "".join(f"{file}, " for file, table in some.items() if not table.empty)
-    more += "seeds.csv, " if looks else ""
+    more += "seeds.csv, " if has_looks else ""
     click.echo(f"tables    {folder}/stability.csv, agreement.csv, {more}samples.parquet, notes.csv")
     if figures:
         click.echo(f"figures   {folder}/figures/")
@@ -586,7 +578,7 @@ def _aggregate(
 
 
 def _exit_recorded(sweep: Any, result: Any) -> None:
-    """End with 1 if a run is unfinished or damaged, naming each."""
+    """Exit with code 1 if a run is unfinished or damaged; prints a line for each."""
     bad = [f"seed {c.run.seed}: {c.trace.reason}" for c in sweep.cells if c.state != "done"]
     bad += [f"seed {seed}: {why}" for s in result.scores for seed, why in s.missing.items()]
     for line in dict.fromkeys(bad):
@@ -596,7 +588,7 @@ def _exit_recorded(sweep: Any, result: Any) -> None:
 
 
 def _exit(sweep: Any, *, unfinished: bool = False) -> None:
-    """End with 1 if cells failed or, where the job was to finish them, are not done."""
+    """Exit with code 1 if cells failed or, if ``unfinished`` is true, are not done."""
     bad = [c for c in sweep.cells if c.state == "failed" or (unfinished and c.state != "done")]
     if bad:
         states = " and ".join(sorted({c.state for c in bad}))

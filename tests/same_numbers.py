@@ -1,9 +1,9 @@
-"""Whether this tree gives the same numbers as another revision: runs, identities and tables.
+"""Check that this tree gives the same numbers as another revision.
 
 ``python -m tests.same_numbers REVISION`` trains a small sweep of every regimen with the other
-revision, then asks this tree to run the same sweep: it must find every run as done, and make the
-same tables from them, byte for byte. It then trains the sweep once more with this tree alone, and
-the tables must be the same again. Exit code 1 names the tables that differ.
+revision. Then this tree runs the same sweep: it must find every run done, and make the same tables,
+byte for byte. At last this tree trains the sweep from the start, and the tables must be the same
+again. If tables differ, their names are printed and the exit code is 1.
 """
 
 import argparse
@@ -44,14 +44,16 @@ metrics: all
 
 
 def main() -> None:
-    """Compare this tree with a revision."""
+    """Compare this tree with another revision."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("revision", help="commit, branch or tag to compare this tree with")
     parser.add_argument(
-        "--apart", default="", help="columns that may be missing here, separated by commas"
+        "--apart", default="", help="columns that this tree may lack, separated by commas"
     )
     parser.add_argument(
-        "--emptied", default="", help="columns of csv tables whose cells may be empty here"
+        "--emptied",
+        default="",
+        help="columns of CSV tables whose cells this tree may leave empty, separated by commas",
     )
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="same-"))
@@ -91,7 +93,7 @@ def _sweep(tree: Path, workdir: Path, folder: Path) -> str:
 
 
 def _tables(workdir: Path) -> dict[str, Path]:
-    """Tables of a sweep by name, kept apart from those that another call makes."""
+    """Copies of a sweep's tables by name; another call makes further copies."""
     kept = Path(tempfile.mkdtemp(dir=workdir))
     found = [
         path
@@ -109,7 +111,7 @@ def _tables(workdir: Path) -> dict[str, Path]:
 def _differences(
     old: dict[str, Path], new: dict[str, Path], apart: set[str], emptied: set[str]
 ) -> list[str]:
-    """What differs, a line a table; some columns may be missing, and cells of others empty."""
+    """One line per table that differs. ``apart`` may be missing, cells of ``emptied`` empty."""
     found = [f"{name}: missing" for name in sorted({*old} - {*new})]
     found += [f"{name}: new" for name in sorted({*new} - {*old})]
     for name in sorted({*old} & {*new}):

@@ -32,7 +32,7 @@ def test_without_sweeps_all_stays_as_it_is(results, tmp_path, capsys):
     assert [line.partition(":")[0] for line in said] == [
         n for n in results.TABLES if n not in drawn
     ]
-    assert f"for want of {tmp_path}/small-cifar10/stability.csv" in said[0]
+    assert f"because {tmp_path}/small-cifar10/stability.csv is missing" in said[0]
     pd.testing.assert_frame_equal(grid.truths, truths)
 
 

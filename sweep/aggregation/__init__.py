@@ -1,1 +1,1 @@
-"""Scores of all runs, to tables."""
+"""From the scores of all runs to tables."""

@@ -1,9 +1,9 @@
-"""Ray Data over finished runs: dynamics to scores, scores to stability and agreement.
+"""An aggregation: all tables of a sweep's finished runs.
 
-The unit of parallel work is a run or an ensemble of runs, then a (configuration, metric); rows are
-never shuffled. Raw scores stay as published, and ``hardness = sign * raw`` is formed here, once;
-where several models scored one run's samples, it is the rank of that among the samples of the same
-model.
+Work is parallel first over runs and ensembles (Ray Data), then over pairs of configuration and
+metric (threads). Raw scores stay as published. ``hardness = sign * raw`` is computed in
+``collected_scores``; if several models scored the samples of one run, it is the rank of this
+product among the samples of the same model.
 """
 
 import math
@@ -49,18 +49,18 @@ _SUMMARY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_acc
 
 @dataclass(frozen=True, kw_only=True)
 class Aggregate:
-    """What an aggregation found.
+    """Result of an aggregation.
 
     Args:
         scores: Configurations with at least one finished run.
         pixels: Scores that need no training, metric key to ``[samples]``.
-        stability: One row a (configuration, metric).
-        agreement: One row a pair of score sets.
-        samples: One row a sample: mean, spread and rank of each metric.
-        given: Hardness by others that joined the agreement, name to ``[samples]``.
-        truth: One row a (truth, metric); empty without truths.
-        variance: One row a (regimen, metric); empty where no regimen has two configurations.
-        notes: What a reader of the tables has to know.
+        stability: One row per configuration and metric.
+        agreement: One row per pair of score sets.
+        samples: One row per configuration and sample: mean, spread and rank of each metric.
+        given: Imported hardness that is compared too, name to ``[samples]``.
+        truth: One row per truth and metric; empty without truths.
+        variance: One row per regimen and metric; empty if no regimen has two configurations.
+        notes: Notes for readers of the tables.
     """
 
     scores: Sequence[ConfigurationScores]
@@ -87,19 +87,19 @@ def aggregate(
     """Scores, stability, agreement and truth of a sweep; needs a Ray session.
 
     Args:
-        sweep: As it stands.
-        store: Where its runs are.
-        folder: The sweep's own, for the cache of scores.
-        dataset: For the metrics of the pixels; None leaves them out, with a note.
-        given: Hardness by others, by ``sample_id``, that joins the agreement.
-        given_truths: Truths by others, by ``sample_id``, beside those that the runs say.
-        intervals: Also bootstrap the intervals of truth, and of the agreement that is shown.
+        sweep: The sweep with its cells.
+        store: The store of its runs.
+        folder: The sweep's folder, which has the cache of scores.
+        dataset: The dataset, for pixel metrics; None leaves them out, with a note.
+        given: Imported hardness by ``sample_id``, compared like the sweep's own scores.
+        given_truths: Imported truths by ``sample_id``, in addition to those of the runs.
+        intervals: Whether intervals are bootstrapped: for truths, and for the shown agreement.
     """
     scores, notes = collect(sweep, store, folder)
     notes = [*sweep.notes, *notes]
     pixels: dict[str, np.ndarray] = {}
     if dataset is None:
-        notes.append("pixel baselines and image figures are left out: the dataset is not here")
+        notes.append("pixel metrics and image figures are left out: the dataset is not available")
     elif scores:
         pixels = pixel_scores(sweep.spec.needs.metrics, dataset, folder)
     notes += _without_score(scores)
@@ -132,11 +132,11 @@ def aggregate(
 
 
 def marked(table: pd.DataFrame, reasons: Mapping[str, str]) -> pd.DataFrame:
-    """A table of metrics that also says which of them are approximated, and how.
+    """A table of metrics with new columns that say how a metric is approximated.
 
     Args:
-        table: With columns ``metric``, or ``metric_left`` and ``metric_right``.
-        reasons: Of the metrics that are.
+        table: A table with the column ``metric``, or ``metric_left`` and ``metric_right``.
+        reasons: How a metric is approximated, by metric key; exact metrics are not in it.
     """
     columns = [c for c in ("metric", "metric_left", "metric_right") if c in table]
     why = {
@@ -147,7 +147,7 @@ def marked(table: pd.DataFrame, reasons: Mapping[str, str]) -> pd.DataFrame:
 
 
 def write(result: Aggregate, folder: Path) -> list[Path]:
-    """Write the tables and notes into ``folder``, each whole or not at all."""
+    """Write the tables and notes into ``folder``, each file completely or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     sometimes = {"truth.csv": result.truth, "variance.csv": result.variance}
     tables = {
@@ -158,7 +158,7 @@ def write(result: Aggregate, folder: Path) -> list[Path]:
         "notes.csv": pd.DataFrame({"note": [*result.notes]}),
     }
     written = []
-    for file in sometimes:  # of truths that are no longer given, say
+    for file in sometimes:  # an older file may be about truths that are no longer given
         (folder / file).unlink(missing_ok=True)
     for file, table in tables.items():
         target = folder / file
@@ -172,7 +172,7 @@ def write(result: Aggregate, folder: Path) -> list[Path]:
 
 
 def publish(sweep: Sweep[RunsSpec], store: Store, result: Aggregate, folder: Path) -> None:
-    """Log tables and figures to the sweep's aggregate run, and one number a metric to parents."""
+    """Log tables and figures to the aggregate run, and one value per metric to parent runs."""
     run = store.aggregate_run()
     store.upload_folder(run, folder, skip={"scores"})
     store.finish(run)
@@ -191,7 +191,7 @@ def publish(sweep: Sweep[RunsSpec], store: Store, result: Aggregate, folder: Pat
 
 
 def _over_seeds(sweep: Sweep[RunsSpec], one: ConfigurationScores) -> dict[str, float]:
-    """Mean, spread and 95 % t-interval over seeds of each run's last summary."""
+    """Mean, spread and 95 % t interval over seeds, from the last summary of each run."""
     traces = {c.run.run_id: c.trace for c in sweep.cells if c.trace}
     kept = [traces[run].objectives for run in one.runs]
     found: dict[str, float] = {"seeds": float(len(kept))}
@@ -210,7 +210,7 @@ def _over_seeds(sweep: Sweep[RunsSpec], one: ConfigurationScores) -> dict[str, f
 
 
 def _without_score(scores: Sequence[ConfigurationScores]) -> list[str]:
-    """Name the metrics that leave out more than one sample in a hundred, and say when they do."""
+    """Notes about metrics without a score for more than 1 % of the samples, with the reason."""
     notes = []
     for one in scores:
         groups: dict[tuple[int, str], list[str]] = {}

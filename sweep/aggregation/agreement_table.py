@@ -19,7 +19,7 @@ from sweep.experiment.spec import RunsSpec
 from sweep.store.run_store import Sweep
 
 REFERENCE = "supervised_reference"
-PAIRS_SHOWN = 20  # of a sweep without the reference
+PAIRS_SHOWN = 20  # if the sweep has no reference
 MEMBERS = tuple(member for cluster in REFERENCE_CLUSTERS for member in cluster)
 
 
@@ -36,24 +36,24 @@ def agreement_table(
     control: np.ndarray | None = None,
     pairwise: bool = False,
 ) -> pd.DataFrame:
-    """Every metric against every other and against the supervised reference.
+    """Agreement of every metric with every other and with the supervised reference.
 
-    Of each regimen the configuration that is best by its own objective enters. Variants of a
-    metric (dotted keys) stay out unless asked for. Every pair has point estimates; Kendall's tau
-    and intervals belong to the rows that a terminal shows, see ``detailed``.
+    Each regimen is represented by its best configuration, by its own objective. Variants of a
+    metric (dotted keys) are left out unless ``keys`` has them. Every pair has point estimates;
+    only the rows of ``detailed`` have Kendall's tau and intervals.
 
     Args:
-        sweep: For the direction of each regimen's objective.
+        sweep: The sweep; its spec says which objectives are maximised.
         scores: All configurations.
-        pixels: Scores of the images.
-        given: Hardness by others.
-        intervals: Bootstrap them.
+        pixels: Scores of the images, metric key to ``[samples]``.
+        given: Imported hardness, name to ``[samples]``.
+        intervals: Whether intervals are bootstrapped.
         keys: Score keys such as ``aum`` or ``msd_mean.contrastive``; all, if left out.
-        measured: What ``measure`` made of the scores, if it did.
-        truths: To be compared with as well, by rank correlation.
-        control: The entropy of the images, for the partial correlation.
-        pairwise: Every row gets Kendall's tau, intervals, rank-biased overlap and the partial
-            correlation, which are made a pair at a time.
+        measured: Result of ``measure(scores)``; if left out, reliability is computed again.
+        truths: Truths to compare with by rank correlation, name to ``[samples]``.
+        control: Entropy of the images, ``[samples]``, for the partial correlation.
+        pairwise: Whether every row gets Kendall's tau, intervals, rank-biased overlap and the
+            partial correlation. These are computed pair by pair.
     """
     best = best_of_each_regimen(sweep, scores)
     sets, about = score_sets(best, pixels, given or {}, keys, measured or {})
@@ -83,11 +83,10 @@ def agreement_table(
 def detailed(table: pd.DataFrame) -> list[int]:
     """Rows of an agreement table that a terminal shows.
 
-    These are the rows against the supervised reference. Without a reference, they are the pairs
-    that agree best.
+    These are the rows with the supervised reference, or without one the pairs that agree best.
 
     Args:
-        table: With the columns ``right`` and ``spearman``, its rows numbered from 0.
+        table: A table with the columns ``right`` and ``spearman``, its rows numbered from 0.
     """
     against = table["right"].str.startswith(REFERENCE)
     if against.any():
@@ -98,9 +97,9 @@ def detailed(table: pd.DataFrame) -> list[int]:
 def _pairs_with_reference(
     supervised: ConfigurationScores, sets: list[ScoreSet], about: dict[str, dict[str, str]]
 ) -> list[tuple[int, int]]:
-    """Pairs of every set with the reference, whose score sets are added to both collections."""
+    """Pairs of every score set with the reference, which is added to ``sets`` and ``about``."""
     hardness = {k: supervised.hardness(k) for k in MEMBERS}
-    # A metric that is part of the reference meets what is left without its whole cluster.
+    # A metric of the reference is compared with the reference without this metric's cluster.
     rests = {
         member: rest
         for cluster in REFERENCE_CLUSTERS
@@ -108,7 +107,7 @@ def _pairs_with_reference(
         for member in cluster
     }
     whole = supervised_reference(hardness)
-    # A variant such as aum.train belongs where its metric does.
+    # A variant such as aum.train belongs to the cluster of its metric.
     metrics = [about[one.name]["metric"].partition(".")[0] for one in sets]
     places: dict[str, int] = {}
     pairs = []
@@ -133,9 +132,9 @@ def _pairs_with_reference(
 def _on_common_units(
     sets: Sequence[ScoreSet], pairs: Sequence[tuple[int, int]]
 ) -> tuple[list[ScoreSet], list[tuple[int, int]]]:
-    """Average a set's runs by ensemble where the other set of a pair has a value for each of these.
+    """Average the runs of a set by ensemble if the other set of a pair has one row per ensemble.
 
-    Both then have one row for each ensemble, and halves of the ensembles share no run.
+    Both sets then have one row per ensemble, and two disjoint halves of the rows share no run.
     """
     sets = list(sets)
     places: dict[tuple[int, tuple[str, ...]], int] = {}

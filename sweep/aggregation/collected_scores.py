@@ -44,19 +44,19 @@ class ConfigurationScores:
     """Scores of one configuration's finished runs.
 
     Args:
-        configuration: Which.
-        parameters: The searched values that led to it.
-        seeds: Of the runs, in the order of the rows of every array.
-        runs: Their run ids.
-        sample_ids: In the order of the columns.
-        labels: Given class per sample.
-        raw: Metric key to ``[runs, samples]``, or ``[ensembles, samples]`` for those that take
-            several runs.
-        flags: Flag's name to ``[runs, samples]`` booleans.
+        configuration: The configuration.
+        parameters: Its searched values, by parameter.
+        seeds: Seeds of the finished runs, in the order of the rows of every array.
+        runs: Run ids, in the same order.
+        sample_ids: Sample ids, in the order of the columns of every array.
+        labels: Given class of every sample.
+        raw: Raw scores, metric key to ``[runs, samples]``, or to ``[ensembles, samples]`` for
+            metrics of scope ``seeds``.
+        flags: Flags of samples, name to ``[runs, samples]`` booleans.
         missing: Seeds without scores, each with the reason.
-        objective: Mean over the runs of what its search optimises.
-        folds: ``[runs, samples]``, which model scored which sample; None where one scored all.
-        ensembles: Run ids of each ensemble's members; no run is in two of them.
+        objective: Mean over the runs of the value that the search optimises.
+        folds: Number of the model that scored a sample, ``[runs, samples]``; None without folds.
+        ensembles: Run ids of every ensemble; no run is in two ensembles.
     """
 
     configuration: Configuration
@@ -73,12 +73,12 @@ class ConfigurationScores:
     ensembles: tuple[tuple[str, ...], ...] = ()
 
     def score_set(self, key: str, name: str, found: Stability | None = None) -> ScoreSet:
-        """Hardness by one metric, each row with the id of its run or of its runs.
+        """Hardness by one metric as a score set, each row with its run id or ids.
 
         Args:
-            key: Of the metric.
-            name: How tables call it.
-            found: Its stability, if it is known.
+            key: Metric key.
+            name: Name of the score set in tables.
+            found: Stability of the metric, if it is known.
         """
         several = METRICS[key].scope == "seeds"
         runs = tuple(map(_JOIN, self.ensembles)) if several else self.runs
@@ -86,8 +86,8 @@ class ConfigurationScores:
         return ScoreSet(name=name, scores=self.hardness(key), runs=runs, reliability=known)
 
     def hardness(self, key: str) -> np.ndarray:
-        """``sign * raw`` of one metric, ``[runs, samples]``; with folds, its rank within them."""
-        # The raw scores themselves where that is all: a copy of them would double the memory.
+        """``sign * raw`` of one metric, ``[runs, samples]``; with folds, the rank within them."""
+        # Positive raw scores are not copied, which would double the memory.
         signed = self.raw[key] if METRICS[key].sign == 1 else -self.raw[key]
         if self.folds is None:
             return signed
@@ -95,22 +95,22 @@ class ConfigurationScores:
 
     @property
     def missing_seeds(self) -> str:
-        """The missing seeds and why, as every table shows them."""
+        """The missing seeds with their reasons, as tables show them."""
         return "; ".join(f"seed {seed}: {why}" for seed, why in self.missing.items())
 
 
 def collect(
     sweep: Sweep[RunsSpec], store: RunStore, folder: Path
 ) -> tuple[list[ConfigurationScores], list[str]]:
-    """Scores of every finished run, computed where ``folder/scores`` lacks them.
+    """Scores of every finished run. Those missing in ``folder/scores`` are computed.
 
-    Needs a Ray session. A run whose files are damaged is marked so in the store, to be trained
-    again by the next ``sweep run``, and named as missing.
+    Needs a Ray session. A run with damaged files is marked as failed in the store and counts as
+    missing; the next ``sweep run`` trains it again.
 
     Args:
-        sweep: As it stands.
-        store: Where its runs are.
-        folder: The sweep's own, for the cache of scores.
+        sweep: The sweep with its cells.
+        store: The store of its runs.
+        folder: The sweep's folder, which has the cache of scores.
 
     Returns:
         The scores by configuration, and notes.
@@ -122,7 +122,7 @@ def collect(
     while True:
         whole = [c for c in done if c.run.run_id not in damaged]
         groups = [g for p in sweep.proposals for g in _ensembles(_of(p, whole), keys)]
-        # A run whose own scores are cached may show its damage only here; then others team up.
+        # Damage of a run with cached scores shows only here; then new ensembles are formed.
         further = _score(groups, keys, folder, store, sweep.spec.plugins)
         damaged |= further
         if not further:
@@ -138,25 +138,25 @@ def collect(
 
 
 def name(cell: Cell) -> str:
-    """What a cell is called in messages."""
+    """Name of a cell in messages."""
     configuration = cell.run.configuration
     return f"{configuration.regimen} {configuration.configuration_id} seed {cell.run.seed}"
 
 
 def pixel_scores(keys: Iterable[str], dataset: "Dataset", folder: Path) -> dict[str, np.ndarray]:
-    """Raw scores of the metrics of scope ``pixels``, computed where ``folder/scores`` lacks them.
+    """Raw scores of the metrics of scope ``pixels``. Those missing in the cache are computed.
 
     Args:
-        keys: Of ``METRICS``; those of another scope are passed over.
-        dataset: Whose digest names the cache.
-        folder: The sweep's own.
+        keys: Metric keys; those of another scope are skipped.
+        dataset: The dataset; its digest is part of the cache file's name.
+        folder: The sweep's folder, which has the cache of scores.
     """
     wanted = [key for key in keys if needs_images([key])]
     path = folder / "scores" / f"pixels-{dataset.digest[:16]}.parquet"
     cached = cache.versions(path)
     todo = [key for key in wanted if cached.get(key) != version(key)]
     if todo:
-        from hardness.scoring.images import score_images  # noqa: PLC0415 - torch, for images alone
+        from hardness.scoring.images import score_images  # noqa: PLC0415 - imports torch
 
         table = pa.table(score_images(todo, dataset.train))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,11 +166,11 @@ def pixel_scores(keys: Iterable[str], dataset: "Dataset", folder: Path) -> dict[
 
 
 def cached_control(spec: RunsSpec, folder: Path) -> np.ndarray | None:
-    """The entropy of a sweep's images, if an aggregation has left it in the cache.
+    """The entropy of a sweep's images, ``[samples]``; None if the cache lacks it.
 
     Args:
-        spec: Of the sweep.
-        folder: Its own.
+        spec: The sweep's spec.
+        folder: The sweep's folder, which has the cache of scores.
     """
     path = folder / "scores" / f"pixels-{(spec.dataset_digest or '')[:16]}.parquet"
     if cache.versions(path).get(CONTROL) != version(CONTROL):
@@ -184,7 +184,7 @@ def needs_images(keys: Iterable[str]) -> bool:
 
 
 def headline(keys: Iterable[str]) -> list[str]:
-    """The keys that stand for their metrics: no variants, save where training's is all there is.
+    """Keys without variants, but a ``.train`` variant stays if its metric has no other key.
 
     Example:
         >>> headline(["aum", "aum.train", "cartography_confidence.train", "el2n.e10"])
@@ -201,12 +201,12 @@ def headline(keys: Iterable[str]) -> list[str]:
 def join(
     given: Mapping[str, pd.Series], sample_ids: np.ndarray, notes: list[str]
 ) -> dict[str, np.ndarray]:
-    """Hardness by others in the order of ours, NaN where they have none.
+    """Imported values in the order of the runs' samples; NaN for samples without a value.
 
     Args:
-        given: By ``sample_id``.
-        sample_ids: Ours.
-        notes: Where it is said how many samples are on one side alone.
+        given: Imported values by ``sample_id``, by name.
+        sample_ids: Sample ids of the runs.
+        notes: List to which notes about samples on one side only are added.
 
     Raises:
         Mistake: If no sample is on both sides.
@@ -231,7 +231,7 @@ def score_keys(
     scores: Sequence[ConfigurationScores],
     pixels: Mapping[str, np.ndarray],
 ) -> list[str]:
-    """Names that ``agreement_table`` takes: a metric's key, also with its regimen."""
+    """Score keys that ``agreement_table`` accepts: metric keys, with and without the regimen."""
     regimens = {s.configuration.regimen: s for s in best_of_each_regimen(sweep, scores)}
     full = [f"{key}.{regimen}" for regimen, one in regimens.items() for key in one.raw]
     return sorted({*full, *(k.rpartition(".")[0] for k in full), *pixels})
@@ -243,7 +243,7 @@ def _of(proposal: Proposal, cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _ensembles(cells: Sequence[Cell], keys: Sequence[str]) -> list[list[Cell]]:
-    """Finished runs of one configuration in groups that share none, if a metric takes several."""
+    """Disjoint groups of a configuration's finished runs, if a metric takes several runs."""
     able = [c for c in cells if c.trace and scorable(keys, c.trace.signals, "seeds")]
     return [[able[place] for place in places] for places in ensembles(len(able))]
 
@@ -255,7 +255,7 @@ def _score(
     store: RunStore,
     plugins: Sequence[Plugin],
 ) -> dict[str, str]:
-    """Score runs, or ensembles of them, where the cache lacks it; what is wrong, by run id."""
+    """Compute and cache missing scores of runs or ensembles; returns errors by run id."""
     damaged: dict[str, str] = {}
     tasks = [task for cells in groups if (task := cache.task(cells, keys, folder, store))]
     for result in _in_parallel(tasks, store, plugins):
@@ -270,7 +270,7 @@ def _score(
 def _in_parallel(
     tasks: Sequence[dict[str, Any]], store: RunStore, plugins: Sequence[Plugin]
 ) -> Iterator[dict[str, Any]]:
-    """What becomes of each task, one after another as they end."""
+    """Results of the tasks, in the order in which they end."""
     if tasks:
         work = partial(reduce_runs, address=store.address, plugins=plugins)
         found = ray.data.from_items(list(tasks), override_num_blocks=len(tasks)).map(work)
@@ -290,7 +290,7 @@ def _configuration_scores(
         if c.state != "done" or c.run.run_id in damaged
     }
     done = [c for c in cells if c.run.seed not in missing]
-    # A regimen that records nothing that an asked metric reads has no scores.
+    # Without a signal that some wanted metric reads, there are no scores.
     if not any(c.trace and scorable(keys, c.trace.signals) for c in done):
         return None
     groups = tuple(tuple(c.run.run_id for c in cells) for cells in _ensembles(done, keys))
@@ -319,7 +319,7 @@ def _configuration_scores(
 
 
 def _stacked(files: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Those columns that all files have, a row a file: read one by one into their places."""
+    """The columns that all files have, ``[files, samples]``; one file is read at a time."""
     names = [pq.read_schema(file).names for file in files]
     shared = [name for name in (names[0] if names else []) if all(name in other for other in names)]
     stacked: dict[str, np.ndarray] = {}
@@ -347,7 +347,7 @@ def _with_objective(
 def best_of_each_regimen(
     sweep: Sweep[RunsSpec], scores: Sequence[ConfigurationScores]
 ) -> list[ConfigurationScores]:
-    """Of each regimen the configuration that is best by its own objective."""
+    """The best configuration of each regimen, by the regimen's own objective."""
     best: dict[str, ConfigurationScores] = {}
     for one in scores:
         regimen = one.configuration.regimen
@@ -359,7 +359,7 @@ def best_of_each_regimen(
 
 
 def _mixed(store: RunStore, done: Sequence[Cell]) -> list[str]:
-    """Say when runs of one configuration come from different devices or versions."""
+    """Notes about configurations whose runs come from different devices or versions."""
     notes = []
     groups: dict[str, set[str]] = {}
     for cell in done:
@@ -379,7 +379,7 @@ def _mixed(store: RunStore, done: Sequence[Cell]) -> list[str]:
 
 
 def quiet() -> None:
-    """Leave the terminal to our own tables."""
+    """Turn off the progress bars, logs and warnings of Ray Data."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

@@ -1,4 +1,4 @@
-"""The scores that are compared with each other, by name."""
+"""The score sets that tables compare, by name."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,7 +24,7 @@ def mean_hardness(
     pixels: Mapping[str, np.ndarray],
     keys: Sequence[str],
 ) -> dict[str, np.ndarray]:
-    """Mean over runs of chosen scores, by their full key; see ``score_keys``."""
+    """Mean hardness over runs of the scores ``keys``, by full score key; see ``score_keys``."""
     sets, _ = score_sets(best_of_each_regimen(sweep, scores), pixels, {}, keys, {})
     return {one.name: mean_over_runs(one.scores) for one in sets}
 
@@ -36,7 +36,7 @@ def score_sets(
     keys: Sequence[str] | None,
     measured: Mapping[str, Mapping[str, Measured]],
 ) -> tuple[list[ScoreSet], dict[str, dict[str, str]]]:
-    """Score sets by score key, and what the table says about each."""
+    """The score sets, and what tables say about each, by name."""
     sets, about = [], {}
     for one in best:
         regimen, shown = one.configuration.regimen, headline(one.raw)
@@ -66,7 +66,7 @@ def score_sets(
 
 
 def about_without_runs(name: str, family: str, labels: str) -> dict[str, str]:
-    """What tables say of scores that no run made."""
+    """What tables say about a score set that comes from no run."""
     return {
         "metric": name,
         "family": family,
@@ -77,5 +77,5 @@ def about_without_runs(name: str, family: str, labels: str) -> dict[str, str]:
 
 
 def control_scores(pixels: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray] | None:
-    """What a partial correlation holds fixed, where it was scored."""
+    """Name and scores of the control of a partial correlation; None if it was not scored."""
     return (CONTROL, pixels[CONTROL]) if CONTROL in pixels else None

@@ -1,4 +1,4 @@
-"""The tables of stability and variance over seeds, and of every sample."""
+"""The tables of stability, of variance and of samples."""
 
 import dataclasses
 import math
@@ -33,7 +33,7 @@ class Measured:
 
     Args:
         stability: Agreement of the runs.
-        columns: Of the table of samples, by what follows the metric's name.
+        columns: Columns of the table of samples, by the suffix after the metric's name.
     """
 
     stability: Stability
@@ -41,9 +41,9 @@ class Measured:
 
 
 def measure(scores: Sequence[ConfigurationScores]) -> dict[str, dict[str, Measured]]:
-    """Of each configuration, by its id, every metric; in threads.
+    """Measure every metric of every configuration, by configuration id and metric key.
 
-    The scores are in this process already: to send them elsewhere takes as long as to rank them.
+    Uses threads, because sending the scores to other processes takes as long as ranking them.
     """
     places = [(one, key) for one in scores for key in one.raw]
     with one_blas_thread():
@@ -58,11 +58,11 @@ def stability_table(
     scores: Sequence[ConfigurationScores],
     measured: Mapping[str, Mapping[str, Measured]] | None = None,
 ) -> pd.DataFrame:
-    """One row a (configuration, metric).
+    """The table of stability, one row per configuration and metric.
 
     Args:
         scores: All configurations.
-        measured: What ``measure`` made of them; made here, if left out.
+        measured: Result of ``measure(scores)``; computed here if left out.
     """
     measured = measure(scores) if measured is None else measured
     return pd.DataFrame(
@@ -75,9 +75,9 @@ def stability_table(
 
 
 def variance_table(scores: Sequence[ConfigurationScores]) -> pd.DataFrame:
-    """One row a (regimen, metric): shares of sample, sample by configuration, and seed.
+    """Variance shares: sample, sample by configuration, seed. One row per regimen and metric.
 
-    Of regimens with two configurations or more, over all of them that score the metric.
+    A regimen needs two configurations that score the metric.
 
     Args:
         scores: All configurations.
@@ -110,14 +110,14 @@ def variance_table(scores: Sequence[ConfigurationScores]) -> pd.DataFrame:
 def beside_unplanted(
     table: pd.DataFrame, scores: Sequence[ConfigurationScores], truths: Truths
 ) -> pd.DataFrame:
-    """The table of stability with the within-class value of the unplanted samples alone.
+    """Add to the table of stability the within-class value of the unplanted samples alone.
 
-    What is planted is hard in every run, which alone makes runs agree.
+    Planted samples are hard in every run, which by itself makes runs agree.
 
     Args:
-        table: From ``stability_table``.
-        scores: All configurations, in its order.
-        truths: Which samples are unplanted.
+        table: Result of ``stability_table(scores)``.
+        scores: All configurations.
+        truths: Truths with the mask of unplanted samples.
     """
     kept = truths.unplanted
     if kept is None or table.empty:
@@ -142,17 +142,17 @@ def samples_table(
     pixels: Mapping[str, np.ndarray],
     measured: Mapping[str, Mapping[str, Measured]] | None = None,
 ) -> pd.DataFrame:
-    """One row a (configuration, sample): mean and spread of raw over seeds, rank of hardness.
+    """The table of samples, one row per configuration and sample.
 
-    Rank 1 is the hardest; equal scores share the mean of their ranks. ``mean_rank`` is the mean
-    over runs of each run's own ``(rank - 0.5) / N``, near 1 for the hardest: of one scale for all
-    metrics, so it may be mixed over configurations. A sample that any run has no score for has no
-    mean.
+    It has mean and spread of raw scores over seeds, and the rank of mean hardness: 1 is the
+    hardest, equal scores share their mean rank. ``mean_rank`` is the mean over runs of
+    ``(rank - 0.5) / N``, near 1 for the hardest. All metrics share this scale, so it may be
+    averaged over configurations. A sample without a score in any one run has no mean.
 
     Args:
         scores: All configurations.
-        pixels: Scores of the images.
-        measured: What ``measure`` made of the scores; made here, if left out.
+        pixels: Scores of the images, metric key to ``[samples]``.
+        measured: Result of ``measure(scores)``; computed here if left out.
     """
     tables = []
     measured = measure(scores) if measured is None else measured
@@ -172,7 +172,7 @@ def samples_table(
             columns[f"{key}.rank"] = _rank(METRICS[key].sign * raw)
         tables.append(pd.DataFrame(columns, copy=False))
     if len(tables) == 1:
-        return tables[0]  # as it is: in a large sweep two of it would not fit
+        return tables[0]  # without a copy, which may not fit into memory
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -191,7 +191,7 @@ def _measured(one: ConfigurationScores, key: str) -> Measured:
 def without_columns(
     measured: Mapping[str, Mapping[str, Measured]],
 ) -> dict[str, dict[str, Measured]]:
-    """Stability alone, once the table of samples has the columns."""
+    """The measured stability without the columns, to save memory."""
     return {
         one: {key: dataclasses.replace(found, columns={}) for key, found in mine.items()}
         for one, mine in measured.items()
@@ -230,7 +230,7 @@ def _stability_row(one: ConfigurationScores, key: str, found: Stability) -> dict
 
 
 def _rank(hardness: np.ndarray) -> np.ndarray:
-    """Rank 1 for the hardest; NaN without a score."""
+    """Ranks, 1 for the hardest; NaN for a sample without a score."""
     kept = ~np.isnan(hardness)
     ranks = np.full(len(hardness), np.nan)
     ranks[kept] = centred_ranks(-hardness[kept]) + (np.count_nonzero(kept) + 1) / 2

@@ -30,14 +30,14 @@ def truths_of(
     given: Mapping[str, pd.Series],
     notes: list[str],
 ) -> Truths:
-    """What is true of the samples: as the runs' own tables say, and by others.
+    """Truths of the samples: from the runs' own tables, and imported ones.
 
     Args:
-        sweep: Whose runs all have the same truths.
-        store: Where they are.
-        scores: All configurations, the first of which says the order of samples.
-        given: By others, by ``sample_id``.
-        notes: Where it is said what is missing.
+        sweep: The sweep; all of its runs have the same truths.
+        store: The store of its runs.
+        scores: All configurations; the first sets the order of samples.
+        given: Imported truths by ``sample_id``, by name.
+        notes: List to which notes about missing samples and truths are added.
     """
     if not scores:
         return Truths()
@@ -60,18 +60,18 @@ def against_truths(
     intervals: bool,
     keys: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Every metric, variants too, against every truth, by the mean hardness over runs.
+    """How well the mean hardness of every metric, variants too, finds every truth.
 
-    Of each regimen the configuration that is best by its own objective enters. The partial
-    correlation with a graded truth holds the entropy of the image fixed where that was scored.
+    Each regimen is represented by its best configuration, by its own objective. The partial
+    correlation with a graded truth holds the entropy of the image fixed, if that was scored.
 
     Args:
-        sweep: For the direction of each regimen's objective.
+        sweep: The sweep; its spec says which objectives are maximised.
         scores: All configurations.
-        pixels: Scores of the images.
-        given: Hardness by others.
-        truths: By name, ``[samples]``.
-        intervals: Bootstrap them.
+        pixels: Scores of the images, metric key to ``[samples]``.
+        given: Imported hardness, name to ``[samples]``.
+        truths: Truths, name to ``[samples]``.
+        intervals: Whether intervals are bootstrapped.
         keys: Score keys; all, if left out.
     """
     sets, about = _sets_for_truths(sweep, scores, pixels, given, keys)
@@ -98,15 +98,15 @@ def differences_on_truths(
     *,
     keys: Sequence[str],
 ) -> pd.DataFrame:
-    """Of every two of the metrics, and of every truth, how much better the left one does.
+    """Paired differences on each truth: the statistic of the left metric minus the right one's.
 
     Args:
-        sweep: As in ``against_truths``, like all that follows.
+        sweep: The sweep; its spec says which objectives are maximised.
         scores: All configurations.
-        pixels: Scores of the images.
-        given: Hardness by others.
-        truths: By name, ``[samples]``.
-        keys: Score keys.
+        pixels: Scores of the images, metric key to ``[samples]``.
+        given: Imported hardness, name to ``[samples]``.
+        truths: Truths, name to ``[samples]``.
+        keys: Score keys of the metrics.
     """
     sets, _ = _sets_for_truths(sweep, scores, pixels, given, keys)
     control = control_scores(pixels)
@@ -127,9 +127,10 @@ def winners(
     given: Mapping[str, np.ndarray],
     truths: Mapping[str, np.ndarray],
 ) -> list[str]:
-    """A note a binary truth: which score ranks its positives best, on ids that did not choose it.
+    """Notes about the best score for each binary truth, judged on samples that did not choose it.
 
-    Among those that measure hardness, without variants; then among those that see no labels.
+    The first is the best score that measures hardness, without variants. The second is the best of
+    these that sees no labels.
     """
     sets, about = score_sets(best_of_each_regimen(sweep, scores), pixels, given, None, {})
     means = {
@@ -153,9 +154,9 @@ def winners(
 
 
 def truth_notes(table: pd.DataFrame) -> list[str]:
-    """Scores that tell apart what no label-free score can: a leak, or a wrong ``labels_used``.
+    """Notes about label-free scores that find symmetric label noise: a leak, or wrong metadata.
 
-    Symmetric label noise is drawn without a look at the image, so that AUROC is 0.5 in expectation.
+    This noise is drawn independently of the image, so the expected AUROC is 0.5.
     """
     if table.empty or "auroc_least" not in table:
         return []

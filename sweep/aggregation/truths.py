@@ -1,4 +1,4 @@
-"""What is true of a sweep's samples: planted, as its runs say, or anyone's, out of a file."""
+"""Truths of a sweep's samples: planted ones from its runs, and imported ones from files."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from sweep.errors import Mistake
 from sweep.experiment.runs import Cell
 from sweep.store.run_store import RunStore
 
-# Its labels are drawn without a look at the image, so that nothing but a label can tell.
+# Its labels are drawn independently of the image, so only a score that uses labels can find it.
 INDEPENDENT_OF_IMAGES = f"{TRUTH}noise_symmetric"
 
 
@@ -25,8 +25,8 @@ class Truths:
     """Truths in the order of a configuration's samples.
 
     Args:
-        by_name: Higher is harder, NaN where unknown.
-        unplanted: Samples in which nothing is planted; None where nothing is planted at all.
+        by_name: Truths, name to ``[samples]``; higher is harder, NaN if unknown.
+        unplanted: Mask of the samples without planted hardness; None if nothing is planted.
     """
 
     by_name: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -34,13 +34,13 @@ class Truths:
 
 
 def of_run(store: RunStore, tracking_run: str, sample_ids: np.ndarray, notes: list[str]) -> Truths:
-    """The columns ``truth_*`` of a run's samples.
+    """The columns ``truth_*`` of a run's table of samples.
 
     Args:
-        store: Where the run is.
-        tracking_run: Any of the runs: what is planted is the same in all.
-        sample_ids: Their order.
-        notes: Where it is said which columns hold no numbers, or why there are none.
+        store: The store of the run.
+        tracking_run: Tracking id of any run; all runs of a sweep have the same truths.
+        sample_ids: Sample ids in the wanted order.
+        notes: List to which notes about columns without numbers and unreadable files are added.
     """
     try:
         table = _samples(store, tracking_run).set_index("sample_id").reindex(sample_ids)
@@ -62,15 +62,15 @@ def of_run(store: RunStore, tracking_run: str, sample_ids: np.ndarray, notes: li
 def refuse_others(
     given: Mapping[str, pd.Series], store: RunStore, cells: Sequence[Cell]
 ) -> list[str]:
-    """Names of the truths in the runs' own samples; refuses what others say of other samples.
+    """Refuse imported tables about other samples; returns the names of the runs' own truths.
 
     Args:
-        given: By others, by ``sample_id``.
-        store: Where the runs are.
-        cells: The sweep's; all have the same samples, of which the first that is done tells.
+        given: Imported values by ``sample_id``, by name.
+        store: The store of the runs.
+        cells: Cells of the sweep. All have the same samples, so the first finished one is read.
 
     Raises:
-        Mistake: If a table is of none of these samples.
+        Mistake: If a table has none of the runs' samples.
     """
     run = next((c.trace.tracking_run for c in cells if c.trace and c.state == "done"), None)
     if run is None:
@@ -79,7 +79,7 @@ def refuse_others(
         table = _samples(store, run)
         ids = table["sample_id"]
     except UNREADABLE:
-        return []  # which is told with the run, by its damage
+        return []  # aggregation reports the damaged run
     for name, values in given.items():
         if not values.index.isin(ids).any():
             raise Mistake(
@@ -90,13 +90,13 @@ def refuse_others(
 
 
 def given_truths(files: Sequence[Path]) -> dict[str, pd.Series]:
-    """Truths by others, ``column.file`` to values by ``sample_id``; high is hard.
+    """Imported truths, ``column.file`` to values by ``sample_id``; high is hard.
 
     Args:
-        files: Csv or parquet, with ``sample_id`` and a column each.
+        files: CSV or parquet files with the column ``sample_id`` and one column per truth.
 
     Raises:
-        Mistake: In one line, if a file is no such table, or two bear one name.
+        Mistake: If a file is not such a table, or two truths have the same name; one line.
     """
     found: dict[str, pd.Series] = {}
     for file in files:

@@ -1,1 +1,1 @@
-"""From a checked spec to trained cells: driver, Ray Tune, packs, progress, status."""
+"""Training the cells of a sweep: driver, Ray Tune, packs, progress, status."""

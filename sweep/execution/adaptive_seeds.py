@@ -1,6 +1,6 @@
-"""Adaptive seeds: looks at the scores of finished runs, and what is said of them.
+"""Adaptive seeds: looks at the scores of finished runs, and the texts about them.
 
-Which seeds are due follows from ``planning.due``; here is where its scores come from.
+``planning.due_cells`` decides which seeds are due, from the looks that this module takes.
 """
 
 import math
@@ -34,16 +34,16 @@ COLUMNS = (
 
 
 class Judge:
-    """Looks at the runs of a configuration, each set of runs scored and judged once a process.
+    """Takes looks at the runs of a configuration. The same look is never computed twice.
 
-    Scores come from the cache of the sweep's folder, as aggregation leaves and reads it. They are
-    made in this process and not by Ray, whose slots the waiting runs of a sweep may all hold.
+    Scores come from the same cache that aggregation uses. Missing scores are computed in this
+    process and not by Ray, because waiting runs may hold all of Ray's slots.
 
     Args:
-        spec: Of a sweep with adaptive seeds.
-        store: Where its runs are.
-        keep: Also write what had to be computed into the cache, and mark damaged runs in the
-            store; else nothing is changed, as befits who only looks.
+        spec: A sweep with adaptive seeds.
+        store: The sweep's store.
+        keep: Whether new scores are written into the cache and damaged runs are marked in the
+            store. If false, nothing is changed.
     """
 
     def __init__(self, spec: SweepSpec, store: Store, *, keep: bool) -> None:
@@ -53,7 +53,7 @@ class Judge:
         self._looks: dict[tuple[int, tuple[str, ...]], Look] = {}
 
     def __call__(self, done: Sequence[Cell], number: int) -> Look | None:
-        """The look of that number at these finished runs; None if one of them proves damaged."""
+        """One look at these finished runs, by its number; None if a run is damaged."""
         assert self.spec.adaptive is not None
         place = number, tuple(cell.run.run_id for cell in done)
         if place not in self._looks:
@@ -68,7 +68,7 @@ class Judge:
         return self._looks[place]
 
     def _hardness(self, cell: Cell) -> np.ndarray | None:
-        """One run's hardness by the metric, its rank within folds where there are folds."""
+        """Hardness of one run's samples, ranked within folds if the run has folds."""
         assert self.spec.adaptive is not None
         key = self.spec.adaptive.until.metric
         table = self._scores(cell, key)
@@ -86,7 +86,7 @@ class Judge:
         if task is None:
             names = pq.read_schema(path).names
             return pq.read_table(path, columns=[n for n in (key, FOLD) if n in names])
-        # As in a worker, whose last bits these have to be.
+        # One thread, as in a worker: the last bits of the scores must be the same.
         with threadpool_limits(limits=1):
             result = reduce_runs(task, address=self.store.address, plugins=self.spec.plugins)
         if result["error"]:
@@ -101,7 +101,7 @@ class Judge:
 
 
 def table(spec: SweepSpec, proposals: Sequence[Proposal], due: Mapping[str, Due]) -> pd.DataFrame:
-    """One row a look of each configuration with adaptive seeds."""
+    """One row per look of each configuration with adaptive seeds."""
     return pd.DataFrame(
         [
             _row(spec, proposal, look)
@@ -113,7 +113,7 @@ def table(spec: SweepSpec, proposals: Sequence[Proposal], due: Mapping[str, Due]
 
 
 def write(table: pd.DataFrame, folder: Path) -> None:
-    """Write ``seeds.csv``, whole or not at all; no looks leave no file, not even a former one."""
+    """Write ``seeds.csv`` completely or not at all. Without looks, an older file is removed."""
     if table.empty:
         (folder / FILE).unlink(missing_ok=True)
         return
@@ -123,7 +123,7 @@ def write(table: pd.DataFrame, folder: Path) -> None:
 
 
 def lines(spec: SweepSpec, proposals: Sequence[Proposal], due: Mapping[str, Due]) -> list[str]:
-    """How far each configuration came, a line each; none where seeds are not adaptive."""
+    """One line per configuration about its seeds; empty if seeds are not adaptive."""
     if spec.adaptive is None:
         return []
     found = []
@@ -134,7 +134,7 @@ def lines(spec: SweepSpec, proposals: Sequence[Proposal], due: Mapping[str, Due]
 
 
 def told(spec: SweepSpec, proposal: Proposal, look: Look) -> str:
-    """A look while the sweep goes on: what it found, and what follows."""
+    """One line about a look while the sweep runs: its result, and what happens next."""
     assert spec.adaptive is not None
     follows = "that is enough" if look.reached else "that was the last"
     if look.undefined:
@@ -179,7 +179,7 @@ def _interval(look: Look) -> str:
     found = look.reliability
     if math.isnan(found.low):
         return f"{found.value:.3f}"
-    # Ends of a wide interval may lie where no correlation does.
+    # A wide interval may end outside the range of a correlation.
     return f"{found.value:.3f} [{max(found.low, -1):.3f}, {min(found.high, 1):.3f}]"
 
 

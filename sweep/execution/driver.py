@@ -1,4 +1,4 @@
-"""A sweep from its spec to trained cells: dataset, store, what is left to do, progress."""
+"""The driver of a sweep: loads the dataset and trains every cell that is not done."""
 
 import contextlib
 import dataclasses
@@ -36,15 +36,15 @@ from sweep.planning import due_cells, search, statements
 from sweep.store.mlflow_store import Store
 from sweep.store.run_store import PATIENCE_S, Sweep
 
-# Numbers in the images on which an epoch is timed: half a minute of work, or less.
+# Pixel values in the images on which one epoch is timed: at most half a minute of work.
 MEASURED = 1 << 23
 
 
 def load(spec: SweepSpec) -> tuple[SweepSpec, Dataset]:
-    """The dataset as planted, and the spec with its digest and size; no cache is written.
+    """The dataset with planted hardness, and the spec with its digest and size. Writes no cache.
 
     Raises:
-        ExperimentError: In one line, if the dataset cannot be had.
+        ExperimentError: If the dataset cannot be loaded; one line.
     """
     with _in_one_line("dataset"):
         dataset = datasets.load(spec.dataset, validation=spec.validation, write_cache=False)
@@ -63,7 +63,7 @@ def load(spec: SweepSpec) -> tuple[SweepSpec, Dataset]:
 
 
 def _far(plan: Planting) -> Dataset | None:
-    """The second dataset of a plan."""
+    """The dataset of planted ``ood_far`` images; None if there are none."""
     if plan.ood_far is None:
         return None
     return datasets.load(plan.ood_far.dataset, write_cache=False)
@@ -72,18 +72,18 @@ def _far(plan: Planting) -> Dataset | None:
 def prepare(
     spec: SweepSpec, dataset: Dataset, say: Callable[[str], None] = lambda _line: None
 ) -> Dataset:
-    """Have what workers will look for: the dataset's caches, and pretrained weights.
+    """Write the dataset's caches and download pretrained weights, for the workers.
 
     Args:
-        spec: Of the sweep.
-        dataset: Its dataset.
-        say: Told what takes long.
+        spec: The sweep's spec.
+        dataset: The sweep's dataset.
+        say: Called with one line before each slow step.
 
     Returns:
-        The dataset as it travels to the workers.
+        The dataset as it is sent to the workers.
 
     Raises:
-        ExperimentError: In one line, if something cannot be had.
+        ExperimentError: If a cache cannot be written or weights cannot be downloaded; one line.
     """
     for cache in dataset.caches:
         if cache.missing_bytes:
@@ -94,7 +94,7 @@ def prepare(
             with _in_one_line("dataset"):
                 cache.write()
     for model in statements.pretrained(search.proposals(spec, [], {})):
-        from hardness.models import networks  # noqa: PLC0415 - torchvision, whose these are
+        from hardness.models import networks  # noqa: PLC0415 - imports torchvision
 
         with _in_one_line("model"):
             networks.fetch(model)
@@ -113,18 +113,18 @@ def places(content: Mapping[str, Any], spec: SweepSpec) -> tuple[str, str]:
     """Tracking address and storage path.
 
     Raises:
-        ExperimentError: If a Ray job left to chance where its results go.
+        ExperimentError: If a Ray job does not say where its results go.
     """
     if fanout.in_job():
         uri = spec.tracking_uri or ""
         if uri != addresses.OFFLINE and not uri.startswith(("http://", "https://")):
             raise ExperimentError(
-                "a Ray job needs tracking_uri: http://HOST:PORT of an MLflow server that every "
-                f"node reaches; got {hidden(uri) or 'nothing'}"
+                "tracking_uri: expected http://HOST:PORT of an MLflow server that every node of "
+                f"the Ray job reaches; got {hidden(uri) or 'nothing'}"
             )
         if "storage_path" not in content:
             raise ExperimentError(
-                "a Ray job needs storage_path: a folder that every node sees; got nothing"
+                "storage_path: expected a folder that every node of the Ray job sees; got nothing"
             )
     return addresses.located(spec.tracking_uri, spec.storage_path), spec.storage_path
 
@@ -137,27 +137,27 @@ def train(
     *,
     retry_failed: bool,
 ) -> Sweep[SweepSpec]:
-    """Train every cell that is neither done nor failed for good; needs a Ray session.
+    """Train every cell that is neither done nor failed; needs a Ray session.
 
     Args:
         content: The experiment file as read, to be kept in the store.
-        spec: Checked, with the dataset's digest.
-        dataset: What to train on.
-        store: The sweep's, made by this process.
-        retry_failed: Start failed cells again.
+        spec: The checked spec, with the dataset's digest.
+        dataset: The training and validation samples.
+        store: The sweep's store, created by this process.
+        retry_failed: Whether failed cells are started again.
 
     Raises:
-        ExperimentError: If it is to be tracked offline and Ray has several nodes.
+        ExperimentError: If tracking is offline and Ray has several nodes.
     """
     if store.uri == addresses.located(addresses.OFFLINE, spec.storage_path) and not fanout.alone():
         raise ExperimentError(
-            "tracking_uri: offline is a file of one machine; a sweep on several nodes needs "
-            "http://HOST:PORT of an MLflow server that every node reaches"
+            "tracking_uri: expected http://HOST:PORT of an MLflow server that every node reaches; "
+            "got offline, a file on one machine"
         )
     store.patience_s = PATIENCE_S
     tags = {"git_commit": commit} if (commit := _git_commit()) else {}
     known = {"dataset_digest": spec.dataset_digest, "dataset_size": spec.dataset_size}
-    # Without the store's own address: it may bear credentials, and whoever reads this has one.
+    # Without the store's address, which may contain credentials; every reader has the address.
     kept = {k: v for k, v in {**content, **known}.items() if k != "tracking_uri"}
     plugins = {f"plugin {p.path}": p.digest for p in spec.plugins}
     store.save_sweep(kept, {**tags, **plugins})
@@ -197,11 +197,11 @@ def train(
 
 
 def interrupt(store: Store, say: Callable[[str], None]) -> None:
-    """Mark the runs that were cut off, so that nobody takes them for running.
+    """Mark interrupted runs in the store, so that they no longer count as running.
 
     Args:
-        store: The sweep's, which nobody drives any more.
-        say: Told if the tracker is away; then the next driver does it.
+        store: Store of a sweep without a living driver.
+        say: Called with one line if the tracker does not answer; the next driver marks them then.
     """
     store.patience_s = 0
     try:
@@ -211,11 +211,11 @@ def interrupt(store: Store, say: Callable[[str], None]) -> None:
 
 
 def estimate(spec: SweepSpec, dataset: Dataset, cells: Sequence[Cell]) -> float:
-    """Seconds of training for these cells on one core of this machine, one after another.
+    """Estimated seconds to train these cells one after another on one core of this machine.
 
-    One epoch of each regimen is trained and timed for it, on some of the images where they hold
-    more than ``MEASURED`` numbers; weights are fresh ones, which cost the same. Scoring passes are
-    reckoned from that by the forward passes that they take.
+    One epoch of each regimen is trained and timed, on at most ``MEASURED`` pixel values. Pretrained
+    weights are replaced by fresh ones, which cost the same. The time of scoring passes follows from
+    their number of forward passes.
     """
     seconds = 0.0
     some, share = _some(dataset)
@@ -239,12 +239,12 @@ def estimate(spec: SweepSpec, dataset: Dataset, cells: Sequence[Cell]) -> float:
 
 
 def _some(dataset: Dataset) -> tuple[Dataset, float]:
-    """At most ``MEASURED`` numbers' worth of the images, and their share of all."""
+    """Images with at most ``MEASURED`` pixel values, and their share of all images."""
     numbers = math.prod(dataset.train.images.shape[1:])
     share = min(1.0, max(64, MEASURED // numbers) / len(dataset.train))
     if share == 1:
         return dataset, share
-    # From all over, since images of one class lie together.
+    # Evenly spaced, because images of one class may be stored together.
     train, held = (
         part.take(torch.linspace(0, len(part) - 1, max(2, round(share * len(part)))).long())
         for part in (dataset.train, dataset.validation)
@@ -253,7 +253,7 @@ def _some(dataset: Dataset) -> tuple[Dataset, float]:
 
 
 class _Session:
-    """What one driver has started, so that no pack is started twice."""
+    """The packs that one driver has started, so that no pack is started twice."""
 
     def __init__(self, spec: SweepSpec, store: Store, *, retry_failed: bool) -> None:
         self.spec, self.store, self.retry_failed = spec, store, retry_failed
@@ -264,11 +264,12 @@ class _Session:
         self._complete = False
         self._judge = Judge(spec, store, keep=True)
         self._told: set[tuple[str, int]] | None = None
-        # Failures of before, which --retry-failed has not tried again yet.
+        # Earlier failures that --retry-failed has not started again yet.
         traces = store.traces() if retry_failed else {}
         self._again = {run for run, trace in traces.items() if trace.state == "failed"}
 
     def next_packs(self) -> list[Pack]:
+        """Read the store and return the packs that can start now."""
         sweep = look(self.spec, self.store, self._judge, self._again)
         self.cells = sweep.cells
         self.news = self._looks_since(sweep)
@@ -294,15 +295,15 @@ class _Session:
         return due_cells.packs(todo, self.spec.resources.seeds_per_pack, parents)
 
     def after(self, first: Sequence[Pack], display: Display) -> Callable[[], Sequence[Pack]]:
-        """The function that Tune asks: the packs at hand, then what results lead to."""
+        """A function that Tune calls for packs: first the given ones, then newly due ones."""
         pending = [first]
-        # Only a search that learns, and looks, have more to train than there was at the start.
+        # Only a Bayesian search and adaptive seeds add cells during a sweep.
         learns = self.spec.method == "bayes" or self.spec.adaptive is not None
 
         def packs() -> Sequence[Pack]:
             if pending:
                 return pending.pop()
-            # To look at a large store takes seconds, in which Tune stands still.
+            # Reading a large store takes seconds, and Tune waits meanwhile.
             if not (learns and self._complete):
                 return []
             found = self.next_packs()
@@ -314,10 +315,10 @@ class _Session:
         return packs
 
     def hear(self, progress: Progress) -> None:
-        """Note that a run has ended, and with it perhaps all that its configuration waits for."""
+        """Note that a run has ended, and whether all due runs of its configuration have."""
         if progress.state not in ("done", "failed"):
             return
-        # One that failed before and was started again is now as good as its new result.
+        # From now on the result of the second attempt counts.
         self._again.discard(progress.run_id)
         for runs in self._open.values():
             if progress.run_id in runs:
@@ -325,7 +326,7 @@ class _Session:
                 self._complete = self._complete or not runs
 
     def _looks_since(self, sweep: Sweep[SweepSpec]) -> list[str]:
-        """What is said of looks that were not taken yet when this was asked before."""
+        """Lines about the looks that were taken since the last call."""
         taken = {
             (p.configuration.configuration_id, look.number): adaptive_seeds.told(self.spec, p, look)
             for p in sweep.proposals
@@ -347,7 +348,7 @@ def _give_up(store: Store, pack: Pack, reason: str) -> None:
 
 
 def _git_commit() -> str:
-    """The working directory's commit, empty outside a repository."""
+    """The git commit of the working directory; empty outside a repository."""
     command = ["git", "rev-parse", "HEAD"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
@@ -357,7 +358,7 @@ def _git_commit() -> str:
 
 
 def resolved(content: Mapping[str, Any], spec: SweepSpec) -> dict[str, Any]:
-    """The experiment file with every place made absolute, as the store keeps it."""
+    """The experiment file with absolute paths, as the store keeps it."""
     places = {"dataset": _resolved(spec.dataset), "storage_path": spec.storage_path}
     if spec.artifacts is not None:
         places["artifacts"] = spec.artifacts

@@ -1,4 +1,4 @@
-"""Ray: its session, and packs placed by Ray Tune with their resources and retries."""
+"""The Ray session, and Ray Tune, which runs packs with their resources and retries."""
 
 import contextlib
 import logging
@@ -27,9 +27,8 @@ from sweep.experiment.spec import Resources
 if TYPE_CHECKING:
     from hardness.data.datasets import Dataset
 
-# Read by Ray when it starts. No result files beside MLflow's, no usage reports, no rebuilt
-# environment a worker under `uv run`, no workers kept that wait with all that their last task took,
-# and trials queued ahead, so that no slot waits for its next.
+# Ray reads these when it starts: no result files of Tune, no usage reports, no new environment per
+# worker under `uv run`, no idle workers that keep memory, and trials queued ahead of free slots.
 for _name, _value in {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -46,15 +45,15 @@ for _name, _value in {
 
 @contextlib.contextmanager
 def session(say: Callable[[str], None] = lambda _line: None) -> Iterator[None]:
-    """A Ray to work on: the cluster that ``RAY_ADDRESS`` names, else one on this machine.
+    """A Ray session: on the cluster that ``RAY_ADDRESS`` names, else on this machine.
 
     Args:
-        say: Told, once, where the Ray is one that strangers can use.
+        say: Called with a warning if strangers can use this Ray.
     """
     if ray.is_initialized():
         yield
         return
-    # Workers import torch and mlflow: compiling their bytecode anew in each would triple the time.
+    # Workers import torch and mlflow: without cached bytecode this takes three times as long.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     terminate = signal.getsignal(signal.SIGTERM)
     dashboard = None if os.environ.get("RAY_ADDRESS") else False
@@ -62,7 +61,7 @@ def session(say: Callable[[str], None] = lambda _line: None) -> Iterator[None]:
         warnings.simplefilter("ignore")
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=dashboard)
     if threading.current_thread() is threading.main_thread():
-        # Ray's own handler would abort the process before it can leave its runs in order.
+        # Ray's own handler would end the process before interrupted runs are marked.
         signal.signal(signal.SIGTERM, terminate)
     try:
         if line := unguarded(ray.get_runtime_context().gcs_address):
@@ -73,41 +72,42 @@ def session(say: Callable[[str], None] = lambda _line: None) -> Iterator[None]:
 
 
 def unguarded(address: str) -> str:
-    """What to say of a Ray that others reach without a token, empty if they cannot.
+    """A warning if other machines reach Ray without a token; empty if they cannot.
 
     Args:
-        address: Of its GCS, ``HOST:PORT``.
+        address: ``HOST:PORT`` of Ray's control store (GCS).
     """
     host = address.rpartition(":")[0].strip("[]")
-    # Ray itself sets the variable where it found a token, and refuses who does not agree.
+    # Ray sets RAY_AUTH_MODE itself if it finds a token, and refuses clients without it.
     if host.startswith("127.") or host in ("::1", "localhost"):
         return ""
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
         return ""
     return (
-        f"warning: whoever reaches the Ray at {address} can run programs on it, since it asks for "
-        "no token; set RAY_AUTH_MODE=token on all of its nodes and here"
+        f"warning: whoever reaches the Ray at {address} can run programs on it, because it asks "
+        "for no token; set RAY_AUTH_MODE=token on all of its nodes and here"
     )
 
 
 def in_job() -> bool:
-    """Whether this process is the entrypoint of a Ray job."""
+    """Whether this process is the entry point of a Ray job."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def alone() -> bool:
     """Whether all packs are placed on one node; needs a session."""
     alive = [node for node in ray.nodes() if node["Alive"]]
-    # A head without CPUs waits for nodes that have some.
+    # A head node without CPUs waits for further nodes.
     return len(alive) == 1 and "CPU" in alive[0]["Resources"]
 
 
 def refuse_too_large(resources: Resources) -> None:
-    """Refuse a pack that this machine will never have room for: Tune would wait without end.
+    """Refuse a pack that is too large for this machine: Tune would wait for ever.
+
+    On a cluster nothing is refused, because nodes may still join.
 
     Raises:
-        Mistake: If it takes more CPUs or GPUs than there are; on a cluster nobody can tell, since
-            further nodes may come.
+        Mistake: If a pack takes more CPUs or GPUs than this machine has.
     """
     if in_job() or os.environ.get("RAY_ADDRESS"):
         return
@@ -116,21 +116,21 @@ def refuse_too_large(resources: Resources) -> None:
         if wanted > have.get(name, 0):
             raise Mistake(
                 f"resources.{name.lower()}: expected at most the {have.get(name, 0):g} of this "
-                f"machine; got {wanted:g}: say less, or run on a cluster"
+                f"machine; got {wanted:g}: ask for fewer, or run on a cluster"
             )
 
 
 def _here(resources: Resources) -> dict[str, float]:
     have = {"CPU": float(os.cpu_count() or 1)}
     if resources.gpu:
-        import torch  # noqa: PLC0415 - which a sweep without GPUs need not ask
+        import torch  # noqa: PLC0415 - a sweep without GPUs does not need it
 
         have["GPU"] = float(torch.cuda.device_count())
     return have
 
 
 def slots(resources: Resources) -> int:
-    """How many packs the cluster can run at once; needs a session."""
+    """Number of packs that the cluster can run at once; needs a session."""
     have = ray.cluster_resources()
     fits = [
         have.get(name, 0) / wanted
@@ -150,19 +150,19 @@ def run(
 ) -> list[tuple[Pack, str]]:
     """Train packs until there are no more; needs a session.
 
-    A pack whose process is lost starts again, up to ``max_failures`` times, from its own
-    checkpoints. Ray's state is never restored: what is done is what the tracker says.
+    If the process of a pack is lost, the pack starts again from its checkpoints, up to
+    ``max_failures`` times. Ray's state is never restored: the tracker knows which runs are done.
 
     Args:
-        next_packs: Asked when a slot is free; an empty answer while packs are running means
-            "ask again when one has ended", and otherwise "that was all".
+        next_packs: Called when a slot is free. An empty list means "ask again after a pack has
+            ended" if packs are running, else "no more packs".
         on_progress: Called in this process for each report.
-        dataset: Travels to the workers through Ray's object store.
-        places: Where runs go.
-        resources: Of one pack.
+        dataset: The dataset, sent to the workers through Ray's object store.
+        places: Where runs read and write.
+        resources: Resources of one pack.
 
     Returns:
-        Packs that were given up, each with the reason.
+        The packs that were given up, each with the reason.
     """
     planner = _Planner(next_packs)
     lost: list[tuple[Pack, str]] = []
@@ -173,7 +173,7 @@ def run(
         ),
         {"cpu": resources.cpu, "gpu": resources.gpu},
     )
-    # Tune insists on a place that every node sees, though nothing of ours goes there.
+    # Tune requires a folder that every node sees, although we write nothing there.
     Path(places.storage_path).mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".tune-", dir=places.storage_path))
     run_config = tune.RunConfig(
@@ -184,7 +184,7 @@ def run(
         verbose=0,
     )
     try:
-        # Where memory runs out Ray ends workers by an error that Tune stops at.
+        # If memory runs out, Ray ends workers with an error, and Tune stops.
         while (full := _fit(trainable, planner, run_config)) is not None:
             reason = str(full).partition(" Memory on the node")[0]
             lost += [(pack, reason) for pack in planner.again(resources.max_failures)]
@@ -196,7 +196,7 @@ def run(
 def _fit(
     trainable: Any, planner: "_Planner", run_config: tune.RunConfig
 ) -> OutOfMemoryError | None:
-    """Let Tune train what the planner has; the error, if it stopped because memory was full."""
+    """Let Tune train the planner's packs; returns the error if memory ran out."""
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -211,7 +211,7 @@ def _fit(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Once all have ended Tune reads back why trials failed, which a full disk cuts short.
+            # At the end Tune reads why trials failed; on a full disk these files are cut off.
             with contextlib.suppress(EOFError):
                 tuner.fit()
     except RuntimeError as error:
@@ -224,12 +224,12 @@ def _fit(
 def _train(
     config: dict[str, Any], *, dataset: "Dataset", places: Places, max_failures: int
 ) -> None:
-    """Train a pack; where storage or the tracker fail, again, and in the end say why not.
+    """Train a pack, again if storage or tracker fail; after the last attempt report the reason.
 
-    Tune would start it again too, in a process that has to import everything anew, and keeps the
-    reason in a pickle in the place that may just have failed.
+    Tune's own retry would start a new process, and keep the reason in the storage that may have
+    failed.
     """
-    from sweep.execution.trial import run_pack  # noqa: PLC0415 - torch, which a driver may do without
+    from sweep.execution.trial import run_pack  # noqa: PLC0415 - imports torch
 
     reason = ""
     for attempt in range(max_failures + 1):
@@ -258,7 +258,7 @@ def _report(progress: Progress) -> None:
 
 
 class _Planner(Searcher):
-    """Hands Tune one pack after the other; holds no search state of its own."""
+    """Gives Tune one pack after the other; keeps no search state of its own."""
 
     def __init__(self, next_packs: Callable[[], Sequence[Pack]]) -> None:
         super().__init__()
@@ -269,8 +269,8 @@ class _Planner(Searcher):
         self._news = True
 
     def suggest(self, trial_id: str) -> Any:
-        # Tune asks in a tight loop, and answering costs a look into the store: without news since
-        # the last look the answer is the same.
+        # Tune calls this in a tight loop, and next_packs reads the store. As long as no trial has
+        # ended, the answer is the same.
         if not self._waiting and self._news:
             self._waiting = list(self._next_packs())
             self._news = bool(self._waiting)
@@ -286,7 +286,7 @@ class _Planner(Searcher):
         self._news = True
 
     def again(self, most: int) -> list[Pack]:
-        """Take back what was running when Tune stopped; returns what was cut off too often."""
+        """Queue the packs that ran when Tune stopped; returns those that were cut off too often."""
         running, self._running = list(self._running.values()), {}
         self._cut_off.update(pack.to_json() for pack in running)
         gone = [pack for pack in running if self._cut_off[pack.to_json()] > most]
@@ -301,12 +301,12 @@ class _Planner(Searcher):
         """Restore nothing: the next session asks the store."""
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its search; the driver that it asks does not travel.
+        # Tune pickles its search; the driver cannot be pickled.
         return {**self.__dict__, "_next_packs": None}
 
 
 class _Listener(tune.Callback):
-    """Passes reports on to the driver."""
+    """Passes reports of the workers on to the driver."""
 
     def __init__(
         self, on_progress: Callable[[Progress], None], lost: list[tuple[Pack, str]]
@@ -334,5 +334,5 @@ class _Listener(tune.Callback):
         self._lost.append((lost, reason.splitlines()[-1][:500]))
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks; a progress display does not travel.
+        # Tune pickles its callbacks; a progress display cannot be pickled.
         return {"_on_progress": None, "_lost": []}

@@ -1,4 +1,4 @@
-"""Where a run reads, writes and computes, and what it reports while it goes."""
+"""Where a run reads and writes, and what it reports while it trains."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,21 +11,21 @@ from sweep.store.run_store import TrainingStore
 
 
 def spool(storage_path: str, run_id: str) -> Path:
-    """Files of a run that are not stored yet."""
+    """Folder of a run's files that are not uploaded yet."""
     return Path(storage_path) / "spool" / run_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where a run reads, writes and computes; none of it changes a number.
+    """Where a run reads and writes; nothing here changes a result.
 
     Args:
-        store: The sweep's; never shown, since its address may bear credentials.
+        store: The sweep's store; not in the repr, because its address may contain credentials.
         name: The sweep's name.
         storage_path: Folder for checkpoints and spool, shared between nodes on a cluster.
-        recording: What to keep.
+        recording: Signals and snapshots to record.
         checkpoint_seconds: Least time between two checkpoints of a run.
-        spool_gib: What may wait to be uploaded before training waits.
+        spool_gib: Size of the files that may wait for upload; beyond it, training waits.
         plugins: The user's own metrics.
         tags: Further tags of each run, such as the git commit.
     """
@@ -40,30 +40,30 @@ class Places:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def spool(self, run_id: str) -> Path:
-        """Files of a run that are not stored yet."""
+        """Folder of a run's files that are not uploaded yet."""
         return spool(self.storage_path, run_id)
 
     def checkpoints(self, run_id: str) -> Path:
-        """States of a run that is not done yet."""
+        """Folder of the checkpoints of an unfinished run."""
         return Path(self.storage_path) / "checkpoints" / run_id
 
     def claim(self, run_id: str) -> Path:
-        """Says which process works on a run that is not done yet."""
+        """File that names the process that trains an unfinished run."""
         return Path(self.storage_path) / "claims" / run_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What a run reports while it goes.
+    """One report of a run while it trains.
 
     Args:
-        run_id: Whose.
-        epoch: Finished epochs.
-        epochs: All epochs.
-        state: ``failed`` comes with a reason, as the run's last report; ``lost`` is said of a pack
-            that storage or tracker did not let end.
-        reason: Why it failed.
-        summary: The epoch's numbers.
+        run_id: Id of the run; empty if ``state`` is ``lost``.
+        epoch: Number of finished epochs.
+        epochs: Number of all epochs.
+        state: ``failed`` is the run's last report and has a reason. ``lost`` means a whole pack
+            that could not end because storage or tracker failed.
+        reason: Why the run failed; empty otherwise.
+        summary: Numbers that summarise the epoch, by name.
     """
 
     run_id: str

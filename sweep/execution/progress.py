@@ -1,4 +1,4 @@
-"""One progress display over all cells: a bar on a terminal, a line a cell elsewhere."""
+"""The progress display of a sweep: a bar on a terminal, one line per cell elsewhere."""
 
 import time
 from collections import Counter
@@ -29,10 +29,9 @@ class Display:
     """Cells done, running and failed, epochs, and the time left, while a sweep trains.
 
     Args:
-        spec: The sweep.
-        cells: As they are at the start; a search or adaptive seeds may add more.
-        console: Where to draw; standard error by default, so that results stay alone on
-            standard output.
+        spec: The sweep's spec.
+        cells: The cells at the start; a search or adaptive seeds may add more.
+        console: Console to draw on; by default standard error, since results go to standard output.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Display:
         self._bar.stop()
 
     def include(self, cells: Sequence[Cell]) -> None:
-        """Take in cells that have become due meanwhile."""
+        """Add cells that have become due since the start."""
         new = [c for c in cells if c.run.run_id not in self._cells]
         self._cells |= {c.run.run_id: c for c in new}
         self._expected |= {c.run.run_id: _epochs(c) for c in new if c.state != "done"}
@@ -91,7 +90,7 @@ class Display:
         self._console.print(line, markup=False, soft_wrap=True)
 
     def update(self, progress: Progress) -> None:
-        """Take in one report of a run; a replayed epoch counts once."""
+        """Show one report of a run; an epoch that is trained again counts once."""
         run_id = progress.run_id
         if progress.epochs:
             before = self._epochs.get(run_id, (0, 0))[0]

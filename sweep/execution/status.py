@@ -1,4 +1,4 @@
-"""Looks at a sweep as it stands in MLflow: its configurations, and what became of each cell."""
+"""The status of a sweep in its store: its configurations, and the state of each cell."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -19,13 +19,13 @@ def look(
     judge: Judge | None = None,
     again: Collection[str] = (),
 ) -> Sweep[SweepSpec]:
-    """A sweep as it stands in its store, nothing started.
+    """The current status of a sweep. Nothing is started.
 
     Args:
-        spec: Of the sweep.
-        store: None if it has none yet.
-        judge: Of adaptive seeds; one that changes nothing, if left out.
-        again: Run ids whose failure does not count, since they are to be started again.
+        spec: The sweep's spec.
+        store: The sweep's store; None if it has none yet.
+        judge: Takes the looks of adaptive seeds; if left out, one that changes nothing.
+        again: Ids of failed runs that are started again, so that their failure does not count.
     """
     traces = store.traces() if store else {}
     known = _known(store) if store else []
@@ -45,22 +45,22 @@ def look(
 
 
 def _nothing(_done: Sequence[Cell], _number: int) -> None:
-    """Without a store there is nothing to judge, and no look that does not wait."""
+    """The judge of a sweep without a store: every look waits for its runs."""
 
 
 def find(name: str, tracking_uri: str | None) -> tuple[Store, Sweep[SweepSpec]]:
-    """A store and the sweep of that name in it, as the sweep's own run describes it.
+    """The store that has a sweep of this name, and the sweep.
 
     Raises:
-        NoSuchSweep: If there is none.
-        ExperimentError: If its plugins are gone or its file no longer fits.
+        NoSuchSweep: If no store has it.
+        ExperimentError: If a plugin file is missing or the stored experiment is no longer valid.
     """
     store = Store.known_as(tracking_uri, name)
     spec = check(store.read_sweep(), name)
     sweep = look(spec, store)
     if not any(c.state == "running" for c in sweep.cells) or ownership.driver(store):
         return store, sweep
-    # Cells run only while a living driver has the sweep, and the last one may just have ended.
+    # Without a living driver no cell is running. Look again: the driver may have ended meanwhile.
     sweep = look(spec, store)
     return store, replace(sweep, cells=[_asleep(c) for c in sweep.cells])
 

@@ -1,4 +1,4 @@
-"""One pack, start to finish, in this process: train, spool, upload, checkpoint, commit."""
+"""Training one pack in this process: train, spool, upload, checkpoint, commit."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ from sweep.store.ownership import RunClaim, RunTaken, WhileOwned, claimed_for
 from sweep.store.run_store import RunWriter, TrainingStore
 from sweep.store.uploading import Uploader, patiently
 
-# Names, sizes and digests of the files that a half-trained run can go on from.
+# File with name, size and digest of every file that a checkpoint relies on.
 LEDGER = "files.json"
 _T = TypeVar("_T")
 _Prints = dict[str, tuple[int, str]]
@@ -48,18 +48,17 @@ _Prints = dict[str, tuple[int, str]]
 def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]:
     """Train a pack's seeds one after another.
 
-    A seed that diverges or breaks is recorded as failed, once all that it recorded is stored, and
-    the next one goes on. A seed that is done already, with all that is to be recorded, is left
-    alone.
+    A seed that diverges or raises is marked as failed after its files are stored, and the next seed
+    starts. A seed that is done, with everything that has to be recorded, is skipped.
 
     Args:
-        pack: What to train.
-        dataset: Its content has to be the one whose digest the configuration names.
-        places: Where to.
+        pack: Configuration and seeds to train.
+        dataset: The dataset whose digest the configuration names.
+        places: Where runs read and write.
 
     Raises:
-        OSError: If storage or tracker fail for good; the pack may be started again.
-        ValueError: If the dataset is another one.
+        OSError: If storage or tracker fail in spite of retries; the pack may be started again.
+        ValueError: If the dataset has another digest.
     """
     expected = pack.configuration.dataset["digest"]
     if dataset.digest != expected:
@@ -72,7 +71,7 @@ def run_pack(pack: Pack, dataset: Dataset, places: Places) -> Iterator[Progress]
         try:
             yield from _one(run, pack.parent_run, training, dataset, places)
         except RunTaken:
-            # Whoever has taken this run up goes on with the rest of the pack too.
+            # Another process trains this run, and the rest of the pack after it.
             return
         except OSError as error:
             if error.errno not in FULL:
@@ -86,11 +85,11 @@ class _Training:
     """How a configuration is trained, built once from its plain values.
 
     Args:
-        regimen: The way to train.
-        options: The regimen's options.
-        model: The network's options.
-        recording: What is asked to be recorded.
-        passes: Scoring passes, each with the epochs in which it is made.
+        regimen: The regimen.
+        options: Options of the regimen.
+        model: Options of the network.
+        recording: Signals and snapshots to record.
+        passes: Names of the scoring passes, each with the epochs in which it is made.
     """
 
     regimen: Regimen
@@ -104,7 +103,7 @@ class _Training:
         """The training of a configuration.
 
         Raises:
-            ValueError: If an option is not what it should be.
+            ValueError: If an option is invalid.
         """
         regimen = REGIMENS[configuration.regimen]
         chosen = options(regimen.options, configuration.options)
@@ -123,12 +122,12 @@ class _Training:
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """Names of the signals that a run records, those of scoring passes last."""
+        """Names of the signals that a run records; those of scoring passes come last."""
         of_passes = (signal for name in self.passes for signal in self.regimen.passes[name].signals)
         return (*self.regimen.signals, *of_passes)
 
     def is_done(self, trace: Trace | None) -> bool:
-        """Whether a run is done with all that is to be recorded."""
+        """Whether a run is done, with everything that has to be recorded."""
         if trace is None or trace.state != "done":
             return False
         snapshots = {*self.regimen.snapshots} & {*self.recording.snapshots}
@@ -158,7 +157,7 @@ def _one(
 ) -> Iterator[Progress]:
     """Train one seed, unless it is done already."""
     if training.is_done(places.store.trace(run.run_id)):
-        # By this pack, before its process was lost.
+        # This pack had finished the run before its process was lost.
         _forget(run.run_id, places)
         epochs = training.epochs
         yield Progress(run_id=run.run_id, epoch=epochs, epochs=epochs, state="done")
@@ -170,7 +169,7 @@ def _one(
         yield from _run(run, tracking_run, training, pruned(dataset, kept), places, claim)
     except (OSError, RunTaken):
         raise
-    except Exception as error:  # noqa: BLE001 - this seed's result; the others go on
+    except Exception as error:  # noqa: BLE001 - the other seeds go on
         reason = str(error)
         if not isinstance(error, Diverged):
             reason = f"{type(error).__name__}: {reason}"
@@ -228,7 +227,7 @@ def _run(
 
 
 def _put_spooled(epochs: Iterable[int], uploader: Uploader) -> None:
-    """Queue the files of those epochs before a checkpoint that only the spool has."""
+    """Queue the files of these epochs that are in the spool and not yet uploaded."""
     for epoch in epochs:
         if (name := epoch_file(epoch)) not in uploader.sent:
             uploader.put([name], epoch=epoch, summary=read_summary(uploader.spool / name))
@@ -241,7 +240,7 @@ def _as_room_comes(write: Callable[[], _T], uploader: Uploader) -> _T:
         OSError: If the disk is full and nothing waits to be uploaded, or uploads fail for good.
     """
     while True:
-        # Not what lies in the spool: that may be of an attempt that broke off.
+        # Ask the uploader: the spool may also hold files of an earlier attempt.
         waiting = uploader.waits
         try:
             return write()
@@ -252,9 +251,9 @@ def _as_room_comes(write: Callable[[], _T], uploader: Uploader) -> _T:
 
 
 def _checkpointed(checkpoint: Checkpoint, folder: Path, written: _Prints, noted: _Prints) -> bool:
-    """Save a checkpoint and what has to be whole for it to be used; False if the disk is full.
+    """Save a checkpoint and the digests of the files that it relies on; False if the disk is full.
 
-    Without the checkpoint some epochs may be trained again, which is no reason to stop now.
+    A run without its checkpoint may train some epochs again, which is no reason to stop.
     """
     try:
         save_checkpoint(checkpoint, folder)
@@ -271,12 +270,12 @@ def _checkpointed(checkpoint: Checkpoint, folder: Path, written: _Prints, noted:
 
 
 def _without_truth(dataset: Dataset) -> Dataset:
-    """What a training may see: neither where hardness is planted nor what the source says."""
+    """The dataset without the columns that say what is planted or what its source knows."""
     return dataclasses.replace(dataset, columns=dataset.columns.iloc[:, :0])
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a checkpoint and drop all but the two newest: the newest may prove unusable."""
+    """Write a checkpoint and keep the two newest, because the newest may be unusable."""
     checkpoints.save(checkpoint, folder)
     for _, path in checkpoints.newest_first(folder)[2:]:
         path.unlink(missing_ok=True)
@@ -285,14 +284,13 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 def _resume(
     store: TrainingStore, tracking_run: str, spool: Path, folder: Path
 ) -> tuple[Checkpoint | None, _Prints, _Prints]:
-    """The newest checkpoint all of whose epochs are stored or spooled, and these files.
+    """The newest checkpoint whose epoch files are all stored or spooled, and these files.
 
-    Files are read back to know that they are still what was written; whatever is not is trained
-    again. So is a run without a checkpoint, whatever its spool holds: it comes out the same, over
-    the same names.
+    Files are read back and compared with their digests; an epoch with a changed file is trained
+    again. A run without a checkpoint starts anew and overwrites its spool with the same files.
 
     Returns:
-        The checkpoint, which of its epochs' files are stored, and all of its epochs' files.
+        The checkpoint, the stored files of its epochs, and all files of its epochs.
     """
     ledger = _ledger(folder)
     for path in folder.glob("*.safetensors"):
@@ -314,7 +312,7 @@ def _resume(
 
 
 def _ledger(folder: Path) -> _Prints:
-    """What a checkpoint relies on, as it was written; empty if that is not to be known."""
+    """Size and digest of the files that a checkpoint relies on; empty if unreadable."""
     try:
         content = json.loads((folder / LEDGER).read_bytes())
         return {str(name): (int(size), str(digest)) for name, (size, digest) in content.items()}
@@ -323,10 +321,9 @@ def _ledger(folder: Path) -> _Prints:
 
 
 def _forget_another_recording(folder: Path, training: _Training) -> None:
-    """Drop the checkpoints of a training that recorded otherwise: its epochs lack what is asked.
+    """Delete the checkpoints if their training recorded something else; the run starts anew.
 
-    Asking for another metric of a half-trained run is rare, and trained again it comes out the
-    same.
+    Its earlier epochs lack signals. The case is rare, and the new run gives the same results.
     """
     recording = training.recording
     asked = json.dumps(
@@ -352,12 +349,12 @@ def _stored_epochs(store: TrainingStore, tracking_run: str, folder: Path) -> _Pr
 
 
 def _is(path: Path, expected: tuple[int, str] | None) -> bool:
-    """Whether a file is there and is what it was."""
+    """Whether a file exists and has the expected size and digest."""
     return expected is not None and path.is_file() and fingerprint(path) == expected
 
 
 def _describe(run: RunSpec, dataset: Dataset, spool: Path, device: torch.device) -> list[str]:
-    """Spool what says what this run is: its samples and its spec."""
+    """Write the run's samples and its spec into the spool; returns their names."""
     train = dataset.train
     table = samples_table(
         sample_ids=train.sample_ids.tolist(), labels=train.labels.tolist(), columns=dataset.columns
@@ -381,13 +378,13 @@ def _commit(store: RunWriter, tracking_run: str, spool: Path, manifest: Manifest
 
 
 def forget_ended(run_id: str, places: Places) -> None:
-    """Drop what a process left that was lost after its run had ended and before it was put down."""
+    """Delete the leftover files of a run whose process was lost just after the run ended."""
     if claimed_for(places.claim(run_id)) == places.name:
         _forget(run_id, places)
 
 
 def _forget(run_id: str, places: Places) -> None:
-    """Drop what only an unfinished run needs; that it was taken up last of all."""
+    """Delete the files that only an unfinished run needs; the claim comes last."""
     shutil.rmtree(places.spool(run_id), ignore_errors=True)
     shutil.rmtree(places.checkpoints(run_id), ignore_errors=True)
     places.claim(run_id).unlink(missing_ok=True)

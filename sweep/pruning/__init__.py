@@ -1,1 +1,1 @@
-"""Training again on parts of the data."""
+"""Retraining on parts of the data."""

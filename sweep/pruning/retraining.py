@@ -1,4 +1,4 @@
-"""Prune and retrain: arms from a sweep's scores, the sweep that trains them, what came of it."""
+"""Prune and retrain: arms made from a sweep's scores, and the table of their accuracies."""
 
 import dataclasses
 import math
@@ -34,13 +34,13 @@ _FEWEST_SEEDS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A sweep that is to train arms.
+    """A sweep that trains the arms of a pruning.
 
     Args:
-        content: Its experiment, as a store keeps it.
-        dataset: To train on, with the arms' parts.
-        truths: Of its training samples, by name.
-        notes: What a reader of the numbers has to know.
+        content: Its experiment file, as a store keeps it.
+        dataset: Its dataset, with the arms' parts.
+        truths: Truths of the training samples, name to ``[samples]``.
+        notes: Notes for readers of the results.
     """
 
     content: Mapping[str, Any]
@@ -58,20 +58,20 @@ def plan(
     folder: Path,
     chosen: str | None = None,
 ) -> Plan:
-    """What a sweep's scores make to be trained; needs a Ray session.
+    """Plan the sweep that retrains on parts chosen by scores; needs a Ray session.
 
     Args:
-        sweep: Finished, with the scores.
-        store: Its own.
-        by: Keys of its scores, as for ``sweep compare``; each of the best configuration of its
-            regimen, and the mean over that one's seeds.
-        keeps: Shares to keep.
-        seeds: Of the retraining.
-        folder: The sweep's own, for the cache of scores.
-        chosen: Id of the configuration to train again, or how it begins.
+        sweep: The finished sweep with the scores.
+        store: The sweep's store.
+        by: Score keys, as for ``sweep compare``. A score is the mean over the seeds of the best
+            configuration of its regimen.
+        keeps: Shares of the samples to keep.
+        seeds: Seeds of the retraining.
+        folder: The sweep's folder, which has the cache of scores.
+        chosen: Id of the configuration to retrain, or its beginning; the best one if left out.
 
     Raises:
-        Mistake: If its dataset is another one now, or a key or configuration has no scores.
+        Mistake: If the dataset has changed, or a key or the configuration has no scores.
     """
     spec = sweep.spec
     loaded, dataset = load(spec)
@@ -115,23 +115,23 @@ def plan(
 def refuse(
     sweep: Sweep[SweepSpec], store: Store, by: Sequence[str], chosen: str | None = None
 ) -> None:
-    """Refuse what can be seen to lead nowhere, before anything is started.
+    """Refuse a pruning that cannot work, before anything is started.
 
     Args:
-        sweep: Whose scores are asked for.
-        store: Its own.
-        by: As for ``plan``.
-        chosen: Likewise.
+        sweep: The sweep with the scores.
+        store: The sweep's store.
+        by: Score keys, as for ``plan``.
+        chosen: Id of the configuration to retrain, as for ``plan``.
 
     Raises:
-        Mistake: If the sweep is not finished, a key or configuration unknown, or the name of the
-            retraining taken.
+        Mistake: If the sweep is not finished, a key or configuration is unknown, or the name of
+            the retraining is taken.
     """
     spec = sweep.spec
     if waiting := [c for c in sweep.cells if c.state in ("missing", "running")]:
         raise Mistake(
-            f"{spec.name}: expected a finished sweep; {len(waiting)} of {len(sweep.cells)} cells "
-            f"are not done: sweep run goes on with them"
+            f"{spec.name}: expected a finished sweep; got {len(waiting)} of {len(sweep.cells)} "
+            "cells not done: sweep run goes on with them"
         )
     if spec.arms:
         raise Mistake(f"{spec.name}: expected a sweep with scores; got one that prunes")
@@ -151,27 +151,28 @@ def refuse(
 
 
 def _refuse_taken(uri: str, name: str) -> None:
-    """Leave a sweep alone that happens to bear the name."""
+    """Refuse to overwrite a sweep of this name that is not a retraining."""
     try:
         there = Store.find(uri, name).read_sweep()
     except NoSuchSweep:
         return
     if not there.get("arms"):
-        raise Mistake(f"expected the name {name} free for the retraining; got a sweep of its own")
+        raise Mistake(f"expected {name} to be a free name; got another sweep of this name")
 
 
 def configuration(
     sweep: Sweep[SweepSpec], scores: Sequence[ConfigurationScores], chosen: str | None
 ) -> ConfigurationScores:
-    """What is trained again: the supervised configuration that is best by its own objective.
+    """The configuration to retrain.
 
     Args:
-        sweep: Whose.
-        scores: Of its configurations.
-        chosen: Id, or how it begins, of another one.
+        sweep: The sweep with the scores.
+        scores: Scores of its configurations.
+        chosen: Id of a supervised configuration, or its beginning. If left out, the supervised
+            configuration that is best by its own objective.
 
     Raises:
-        Mistake: If there is none.
+        Mistake: If there is no such configuration.
     """
     best = {
         c.configuration.regimen: c for c in collected_scores.best_of_each_regimen(sweep, scores)
@@ -198,24 +199,24 @@ def arms(
     n_classes: int,
     keeps: Sequence[float],
 ) -> tuple[list[Proposal], dict[str, np.ndarray]]:
-    """All samples, and by each score and share the hardest, the easiest and their random likes.
+    """The arms: all samples; for each score and share the hardest, the easiest and random ones.
 
-    A random part has the class counts of the part that it stands beside. Every seed draws its own,
-    so that differences include the luck of the draw. Fewer samples are trained on for more epochs:
-    all arms take as many steps as all samples would, to the nearest epoch.
+    A random part has the class counts of the part that it is compared with. Every seed draws its
+    own part, so differences include the luck of the draw. Smaller parts are trained for more
+    epochs: all arms take as many steps as all samples would, to the nearest epoch.
 
     Args:
         trained: The configuration that is trained again.
         hardness: Hardness of every sample, by score key.
         labels: Given class of every sample.
         n_classes: Number of classes.
-        keeps: Shares to keep.
+        keeps: Shares of the samples to keep.
 
     Returns:
-        The arms, and the positions of ranked parts by digest.
+        The arms, and the sample positions of the ranked parts, by digest.
 
     Raises:
-        Mistake: If a score is missing for some sample.
+        Mistake: If a sample has no score.
     """
     train = trained.options["train"]
 
@@ -249,7 +250,7 @@ def arms(
 
 
 def _on_part(trained: Configuration, part: Mapping[str, Any], max_epochs: int) -> Configuration:
-    """A configuration that trains on a part of its samples, for so many epochs."""
+    """The configuration, trained on a part of its samples for this number of epochs."""
     train = {**trained.options["train"], "max_epochs": max_epochs}
     return dataclasses.replace(
         trained,
@@ -264,13 +265,13 @@ def content(
     seeds: Sequence[int],
     arms: Sequence[Proposal],
 ) -> dict[str, Any]:
-    """The experiment that trains the arms, as a store keeps it.
+    """The experiment file of the retraining, as a store keeps it.
 
     Args:
-        base: That of the sweep whose scores they are.
+        base: Experiment file of the sweep with the scores.
         trained: The configuration that is trained again.
-        seeds: Of the retraining.
-        arms: What to train.
+        seeds: Seeds of the retraining.
+        arms: The arms to train.
     """
     kept = {k: v for k, v in base.items() if k not in ("method", "max_configurations", "plugins")}
     objective = {"name": ACCURACY, "goal": "maximize"}
@@ -280,7 +281,7 @@ def content(
         "model": dict(trained.configuration.model),
         "regimens": {"supervised": {**trained.configuration.options, "metric": objective}},
         "seeds": list(seeds),
-        # One that takes no scoring pass: what is asked of these runs is their accuracy.
+        # A metric without a scoring pass: these runs are only asked for their accuracy.
         "metrics": ["mean_loss"],
         "score_epochs": None,
         "keep": {"embedding": "none", "logits": "none"},
@@ -289,10 +290,10 @@ def content(
 
 
 def shares(text: str) -> list[float]:
-    """Shares from a text such as ``0.9,0.7``.
+    """Parse shares such as ``0.9,0.7``.
 
     Raises:
-        Mistake: If one is not between 0 and 1.
+        Mistake: If a share is not between 0 and 1.
 
     Example:
         >>> shares("0.9,0.7")
@@ -308,14 +309,14 @@ def shares(text: str) -> list[float]:
 
 
 def retraining_seeds(asked: Sequence[int] | int, sweep: Sweep[SweepSpec]) -> list[int]:
-    """Seeds that no score has seen.
+    """Seeds for the retraining; none of them was used for the scores.
 
     Args:
-        asked: So many, which then follow the greatest of the scoring seeds; or which.
-        sweep: With the scores.
+        asked: The seeds, or their number; then they follow the largest seed of the scores.
+        sweep: The sweep with the scores.
 
     Raises:
-        Mistake: If there are fewer than two, or a scoring seed is among them.
+        Mistake: If there are fewer than two seeds, or a seed was used for the scores.
     """
     scored = {cell.run.seed for cell in sweep.cells}
     if isinstance(asked, int):
@@ -335,21 +336,20 @@ def table(
     dataset: Dataset,
     truths: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
-    """Accuracy of every arm, and how much more it is than that of its random like.
+    """Accuracy of every arm, and its difference from the random arm of the same class counts.
 
     Args:
-        sweep: That of the arms, as it stands.
-        dataset: With the arms' parts.
-        truths: Of its training samples; the share of each binary one's positives that an arm keeps
-            is told.
+        sweep: The retraining sweep with its cells.
+        dataset: Its dataset, with the arms' parts.
+        truths: Truths of the training samples; only binary ones are used.
 
     Returns:
-        One row an arm: what it keeps; ``seeds`` done and ``missing_seeds`` with their reasons; mean
-        validation accuracy of the last epoch and its standard deviation over seeds;
-        ``difference`` to the random part of the same class counts, paired by seed; no stream of
-        theirs is the same, so that pairs are as independent as runs of two seeds. ``_low``
-        and ``_high`` are 95 % t intervals over seeds. ``share_<truth>`` is the share of the arm's
-        samples that the truth marks, of a random arm the expected one.
+        One row per arm: its samples; the number of finished ``seeds``, and ``missing_seeds`` with
+        reasons; validation ``accuracy`` of the last epoch, mean and standard deviation over seeds;
+        ``difference`` from the random arm, paired by seed. The two runs of a pair share no random
+        stream, so they are as independent as runs of two seeds. ``_low`` and ``_high`` are 95 % t
+        intervals over seeds. ``share_<truth>`` is the share of the arm's samples that the truth
+        marks; for a random arm it is the expected share.
     """
     binary = {name: truth for name, truth in (truths or {}).items() if is_binary(truth)}
     found = {_key(arm): _accuracies(sweep, arm.configuration) for arm in sweep.spec.arms}
@@ -388,7 +388,7 @@ def table(
 
 
 def _key(arm: Proposal) -> tuple[str, float, str]:
-    """The score that an arm is made by, empty for all samples; the share; which samples."""
+    """Score key (empty for all samples), share and part of an arm."""
     which, _, by = arm.parameters["part"].partition(" by ")
     return by, arm.parameters["keep"], which
 
@@ -396,7 +396,7 @@ def _key(arm: Proposal) -> tuple[str, float, str]:
 def _accuracies(
     sweep: Sweep[SweepSpec], configuration: Configuration
 ) -> tuple[dict[int, float], str]:
-    """Accuracy by seed where the run is done, and why the other seeds are missing."""
+    """Accuracy of finished runs by seed, and the missing seeds with their reasons."""
     wanted = configuration.configuration_id
     cells = [c for c in sweep.cells if c.run.configuration.configuration_id == wanted]
     done = {
@@ -430,7 +430,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % t interval of the mean of independent values; none of fewer than two."""
+    """95 % t interval of the mean of independent values; NaN for fewer than two."""
     if len(values) < _FEWEST_SEEDS:
         return math.nan, math.nan
     error = float(stats.sem(values))
@@ -439,7 +439,7 @@ def _mean_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def write(table: pd.DataFrame, folder: Path) -> None:
-    """Write ``prune.csv`` into a folder, whole or not at all."""
+    """Write ``prune.csv`` into a folder, completely or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / "prune.csv") as path:
         table.to_csv(path, index=False)

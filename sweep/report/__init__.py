@@ -1,1 +1,1 @@
-"""What a person sees: figures, tables on a terminal, lists."""
+"""What a person reads: figures, tables on a terminal, lists."""

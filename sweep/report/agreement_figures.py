@@ -1,4 +1,4 @@
-"""Figures of agreement and of truth recovery."""
+"""Figures of agreement and of truth."""
 
 import math
 import textwrap
@@ -36,28 +36,28 @@ from sweep.report.style import (
 )
 
 FAMILIES = ("supervised", "loss-based", "unsupervised", "uncertainty")
-_SCORES_OF_A_KIND = 12  # lines of the truth figure for each use of labels
-_MOST_CELLS_WITH_VALUES = 80  # a row
-_DARK_BLUE = 0.8  # correlation from which on white is read more easily than ink
+_SCORES_OF_A_KIND = 12  # most lines in the truth figure for each use of labels
+_MOST_CELLS_WITH_VALUES = 80  # most cells in a row for which values are printed
+_DARK_BLUE = 0.8  # above this correlation values are printed in white
 _DIVERGING = LinearSegmentedColormap.from_list("agreement", [VERMILLION, "#F7F7F7", BLUE])
 
 
 def agreement_matrix(
     table: pd.DataFrame, own: Mapping[str, float]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The table of pairs as a symmetric matrix, family by family.
+    """The table of pairs as a symmetric matrix, ordered by family.
 
-    A member of the supervised reference was compared with the reference less the member's
-    cluster; that value stands in the reference's row.
+    A metric that is part of the supervised reference was compared with the other part only. This
+    value is shown in the reference's row.
 
     Args:
         table: ``Aggregate.agreement``.
-        own: Score set to its agreement with itself, the diagonal.
+        own: Agreement of a score set with itself, for the diagonal, by name.
 
     Returns:
-        Spearman's correlations with score sets as rows and columns, NaN where the table has none,
-        and the family of each. The reference comes first; inside a family those that agree best
-        with it come first.
+        Spearman correlations with score sets as rows and columns, NaN without a value; and the
+        family of each score set. The reference comes first. In a family, the score sets that agree
+        best with the reference come first.
     """
     if table.empty:
         return pd.DataFrame(), {}
@@ -87,11 +87,11 @@ def own_agreement(result: Aggregate) -> dict[str, float]:
     """Agreement of every score set with itself under another seed.
 
     Args:
-        result: What was found.
+        result: The aggregation.
 
     Returns:
-        Score set, by its name in ``Aggregate.agreement``, to the mean Spearman correlation of two
-        seeds; 1 for the scores of pixels and of others, which no seed changes.
+        Mean Spearman correlation of two seeds, by the score set's name in ``Aggregate.agreement``.
+        It is 1 for pixel and imported scores, which do not depend on a seed.
     """
     own = dict.fromkeys([*result.pixels, *result.given], 1.0)
     pairs, rows = result.agreement, result.stability
@@ -111,15 +111,15 @@ def own_agreement(result: Aggregate) -> dict[str, float]:
 
 
 def truth_rows(table: pd.DataFrame, most: int) -> pd.DataFrame:
-    """The scores that get a line of their own beside the truths, most telling first.
+    """The rows of the truth figure, best scores first.
 
     Args:
         table: ``Aggregate.truth``.
-        most: Scores of each use of labels; those that tell any one truth best.
+        most: Most scores for each use of labels (none, others, own).
 
     Returns:
-        Rows of the table that measure hardness, without variants; labels none, others, own. A
-        score's place is by its largest distance from chance, and the same for all truths.
+        Rows of the table that measure hardness, without variants, ordered by the use of labels. In
+        each use, scores are ordered by their largest distance from chance over all truths.
     """
     if table.empty:
         return table
@@ -143,7 +143,7 @@ def truth_rows(table: pd.DataFrame, most: int) -> pd.DataFrame:
 def agreement_figure(
     matrix: pd.DataFrame, families: Mapping[str, str], best: Sequence[ConfigurationScores]
 ) -> Figure | None:
-    """The matrix of ``agreement_matrix``, with missing seeds in small print."""
+    """Heatmap of ``agreement_matrix``, with missing seeds in small print."""
     values = matrix.to_numpy(dtype=np.float64)
     count = len(values)
     if not np.isfinite(values[~np.eye(count, dtype=bool)]).any():
@@ -166,7 +166,7 @@ def agreement_figure(
     axis.tick_params(length=0, labelsize=8, labeltop=True, labelbottom=False)
     axis.spines[:].set_visible(False)
     _family_separators(axis, ["reference" if n == REFERENCE else families[n] for n in families])
-    for place in np.flatnonzero(np.isfinite(values.diagonal())):  # of another kind than the rest
+    for place in np.flatnonzero(np.isfinite(values.diagonal())):  # a frame: not a pair of metrics
         corner = place - 0.42, place - 0.42
         axis.add_patch(Rectangle(corner, 0.84, 0.84, fill=False, lw=0.9, ec=INK, zorder=3))
     axis.set_title("Do metrics agree on which samples are hard?", pad=10)
@@ -177,10 +177,10 @@ def agreement_figure(
 
 
 def _cell_values(axis: Axes, values: np.ndarray) -> None:
-    """Numbers in the cells: the outlines of each one that occurs, stamped wherever it stands.
+    """Print the values in the cells: one outline per distinct number, repeated at every cell.
 
-    A heatmap has thousands of cells but two hundred numbers, and a text each takes ten times as
-    long as all the rest.
+    A heatmap has thousands of cells but about two hundred distinct numbers. A text per cell would
+    take ten times as long as the rest of the figure.
     """
     finite = np.isfinite(values)
     numbers = np.round(values, 2) + 0.0
@@ -216,20 +216,22 @@ def _agreement_caption(matrix: pd.DataFrame) -> str:
     if np.isfinite(matrix.to_numpy().diagonal()).any():
         sentences.append("Framed diagonal: a metric with itself under another seed.")
     if REFERENCE in matrix:
-        sentences.append("Metrics that make up the supervised reference meet the rest of it.")
+        sentences.append(
+            "A metric of the supervised reference is compared with the other part of it."
+        )
     if matrix.isna().any(axis=None):
         sentences.append("Hatched: undefined.")
     return " ".join(sentences)
 
 
 def truth_figure(table: pd.DataFrame) -> Figure | None:
-    """Scores against each truth, a panel for each truth."""
+    """How well scores find each truth, one panel per truth."""
     rows = truth_rows(table, _SCORES_OF_A_KIND)
     if rows.empty:
         return None
     scores = rows.drop_duplicates("score").set_index("score")["labels_used"]
     names = [*dict.fromkeys(rows["truth"])]
-    # As many scores of each use of labels stand together, a gap apart from the next.
+    # A gap separates scores that use labels differently.
     new = scores.ne(scores.shift()).to_numpy()[1:]
     y = pd.Series(np.arange(len(scores)) + np.append(0, np.cumsum(new)), index=scores.index)
     width_in = 2.6 + 2.4 * len(names)

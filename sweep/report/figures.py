@@ -1,7 +1,7 @@
-"""Figures of an aggregation: stability, agreement, truth, variance, data map, images at both ends.
+"""All figures of an aggregation, written as PNG files.
 
-A figure whose numbers are missing is not drawn. What a figure shows is chosen by the functions
-without an underscore, from tables to tables; the rest is ink.
+A figure without numbers is not drawn. Public functions such as ``stability_rows`` choose what a
+figure shows, from tables to tables; the other functions only draw.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,21 +37,20 @@ if TYPE_CHECKING:
 def draw(
     result: Aggregate, best: Sequence[str], folder: Path, dataset: "Dataset | None"
 ) -> list[Path]:
-    """Write the figures of an aggregation, each whole or not at all.
+    """Write the figures of an aggregation, each file completely or not at all.
 
-    Figures of an earlier aggregation that this one has no numbers for are removed, lest they pass
-    for its own.
+    Figures of an earlier aggregation are removed, so that they are not taken for new ones.
 
     Args:
-        result: What was found.
-        best: Id of each regimen's best configuration, the ones that are shown.
-        folder: Where the PNGs go.
-        dataset: Source of the images; None leaves the image figures out.
+        result: The aggregation.
+        best: Ids of the configurations to show: the best one of each regimen.
+        folder: Folder for the PNG files.
+        dataset: Dataset with the images; None leaves the image figures out.
 
     Returns:
-        The files written: ``stability.png``, ``forecast.png``, ``agreement.png``, ``truth.png``,
-        ``variance.png``, ``data_map.png`` and one ``images_<score key>.png`` for each of
-        ``pictured``, where there is something to show.
+        The files that were written, out of ``stability.png``, ``forecast.png``, ``agreement.png``,
+        ``truth.png``, ``variance.png``, ``data_map.png``, and one ``images_<score key>.png`` for
+        each score of ``pictured``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     by_id = {one.configuration.configuration_id: one for one in result.scores}
@@ -92,7 +91,7 @@ def _figures(
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure, whole or not at all."""
+    """Write a figure, completely or not at all."""
     with atomic_write(path) as partial:
         figure.savefig(partial, format="png")
     return path

@@ -28,24 +28,24 @@ from sweep.report.style import (
 if TYPE_CHECKING:
     from hardness.data.datasets import Dataset
 
-SIDE = 5  # images a row and a column
-_PITCH = 1.36  # of the lines of images, in widths of one
-_SHARPEST_PX = 128  # images up to this size are shown by whole pixels
-_LONGEST_NAME = 13  # characters under an image
+SIDE = 5  # images per row and per column
+_PITCH = 1.36  # distance between rows of images, in image widths
+_SHARPEST_PX = 128  # images up to this size are shown without smoothing
+_LONGEST_NAME = 13  # characters of a class name under an image
 _CORRECTNESS = LinearSegmentedColormap.from_list("correctness", [VERMILLION, PINK, BLUE])
 
 
 def map_points(samples: pd.DataFrame, configuration_id: str) -> pd.DataFrame:
-    """Where each sample of a configuration lies on the data map.
+    """The position of each sample on the data map of a configuration.
 
     Args:
         samples: ``Aggregate.samples``.
-        configuration_id: Whose.
+        configuration_id: Id of the configuration.
 
     Returns:
-        ``sample_id``, ``variability``, ``confidence`` and ``correctness``, means over seeds, of
-        the training step where there is no evaluation; without the samples that lack one, and
-        empty if a column is missing.
+        ``sample_id``, ``variability``, ``confidence`` and ``correctness``, means over seeds. They
+        come from the training step if there was no evaluation. Samples without a value are left
+        out; the table is empty if a column is missing.
     """
     axes = ("variability", "confidence", "correctness")
     mine = samples[samples["configuration_id"] == configuration_id]
@@ -58,17 +58,17 @@ def map_points(samples: pd.DataFrame, configuration_id: str) -> pd.DataFrame:
 
 
 def pictured(result: Aggregate, best: Sequence[ConfigurationScores]) -> dict[str, pd.DataFrame]:
-    """The scores whose hardest and easiest images are worth a look.
+    """The scores whose hardest and easiest images are shown.
 
     These are ``aum`` of supervised training, ``prototypicality`` of contrastive training, and the
     label-free score that agrees best with the supervised reference.
 
     Args:
-        result: What was found.
-        best: The configurations that are shown.
+        result: The aggregation.
+        best: The configurations to show.
 
     Returns:
-        Score key to ``sample_id``, ``label`` and ``rank`` of its samples; those that exist.
+        Tables of ``sample_id``, ``label`` and ``rank`` by score key, for the scores that exist.
     """
     regimens = {one.configuration.regimen: one for one in best}
     wanted = [("aum", "supervised"), ("prototypicality", "contrastive")]
@@ -87,15 +87,16 @@ def pictured(result: Aggregate, best: Sequence[ConfigurationScores]) -> dict[str
 
 
 def extremes(ranks: pd.DataFrame, count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The hardest and the easiest samples, equal ranks by ascending id.
+    """The hardest and the easiest samples; equal ranks are ordered by ascending id.
 
     Args:
-        ranks: ``sample_id`` and ``rank``, 1 the hardest; NaN for none. Further columns stay.
-        count: At most this many of each, and no more than half of the samples.
+        ranks: Columns ``sample_id`` and ``rank``, 1 for the hardest, NaN without a score. Further
+            columns are kept.
+        count: Most samples of each kind; at most half of the samples are taken.
 
     Returns:
-        The hardest, hardest first, and the easiest, easiest first. Every one of the hardest is
-        strictly harder than all of the easiest, so that both are empty where all tie.
+        The hardest samples, hardest first, and the easiest, easiest first. Each of the hardest is
+        strictly harder than all of the easiest, so both tables are empty if all ranks are equal.
 
     Example:
         >>> ranks = pd.DataFrame({"sample_id": [7, 3, 5, 1], "rank": [1.0, 3.0, 3.0, 3.0]})
@@ -128,7 +129,7 @@ def data_map_figure(samples: pd.DataFrame, one: ConfigurationScores) -> Figure |
     grid = figure.add_gridspec(2, 2, width_ratios=(6, 1), height_ratios=(1, 6))
     axis = figure.add_subplot(grid[1, 0])
     _marginals(figure, grid, axis, points)
-    shuffled = points.sample(frac=1, random_state=0)  # else the last class covers the others
+    shuffled = points.sample(frac=1, random_state=0)  # otherwise the last class hides the others
     size = float(np.clip(20_000 / len(points), 4, 24))
     marks = axis.scatter(
         shuffled["variability"], shuffled["confidence"], c=shuffled["correctness"],
@@ -136,15 +137,15 @@ def data_map_figure(samples: pd.DataFrame, one: ConfigurationScores) -> Figure |
         vmin=0, vmax=max(1.0, points["correctness"].max()),
     )  # fmt: skip
     _map_regions(axis)
-    axis.set_xlabel("variability: spread over epochs of the label's probability")
+    axis.set_xlabel("variability: standard deviation over epochs of the label's probability")
     axis.set_ylabel("confidence: mean over epochs of the label's probability")
     bar = figure.colorbar(marks, ax=axis, location="bottom", shrink=0.6, aspect=40)
-    bar.set_label("epochs in which the sample is classified as its label")
+    bar.set_label("correctness: number of epochs in which the sample is classified as its label")
     bar.solids.set_alpha(1)  # type: ignore[union-attr]
     figure.suptitle(f"Data map · {described(one)}", x=0.01, ha="left", fontsize=10)
     left_out = len(one.sample_ids) - len(points)
     small_print = [
-        "Means over seeds. Curve: the largest spread that a mean allows.",
+        "Means over seeds. Curve: the largest standard deviation for each mean.",
         f"{left_out} samples without a value are left out." if left_out else "",
         missing_line(one),
     ]
@@ -169,7 +170,7 @@ def _map_regions(axis: Axes) -> None:
     axis.set_yticks(np.linspace(0, 1, 6))
     axis.spines["left"].set_bounds(0, 1)
     axis.spines["bottom"].set_bounds(0, 0.5)
-    # Beyond the curve, where no sample can be.
+    # Outside the curve, where no sample can lie.
     for x, y, region, angle in (
         (0.0, 1.05, "easy", 0), (0.525, 0.5, "ambiguous", -90), (0.0, -0.05, "hard", 0),
     ):  # fmt: skip
@@ -181,8 +182,8 @@ def _map_regions(axis: Axes) -> None:
 def images_figure(
     score_key: str, ranks: pd.DataFrame, dataset: "Dataset", of: Sequence[ConfigurationScores]
 ) -> Figure | None:
-    """Images at both ends of a score, which is of one configuration, or of none for pixels."""
-    import torch  # noqa: PLC0415 - where there are images, it is loaded already
+    """The hardest and easiest images; ``of`` is the score's configuration, empty for pixels."""
+    import torch  # noqa: PLC0415 - a dataset with images has imported it already
 
     sides = extremes(ranks, SIDE * SIDE)
     positions = pd.Index(dataset.train.sample_ids.numpy())
@@ -208,7 +209,7 @@ def images_figure(
 
 
 def _side_title(side: pd.DataFrame, ranks: pd.Series, kind: str) -> str:
-    """Which samples, and of how many equals the last ones were taken."""
+    """Title of one side, with the number of samples that tie with the last ones."""
     cut = side["rank"].iloc[-1]
     tied, shown = int((ranks == cut).sum()), int((side["rank"] == cut).sum())
     title = f"{len(side)} {kind}, {kind} first"
@@ -218,14 +219,14 @@ def _side_title(side: pd.DataFrame, ranks: pd.Series, kind: str) -> str:
 def _image_grid(
     axis: Axes, images: np.ndarray, names: Sequence[str], sample_ids: pd.Series
 ) -> None:
-    """Images ``[count, channels, height, width]`` in reading order, each with its caption."""
+    """Draw images ``[count, channels, height, width]`` row by row, each with its caption."""
     height, width = images.shape[2:]
     half_x, half_y = 0.46 * width / max(height, width), 0.46 * height / max(height, width)
     for place, (image, name, sample_id) in enumerate(zip(images, names, sample_ids, strict=True)):
         x, y = place % SIDE, place // SIDE * _PITCH
         axis.imshow(
             image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255,
-            # Dropping pixels would draw patterns that the image does not have.
+            # A large image is smoothed: left-out pixels would show patterns that it does not have.
             interpolation="nearest" if max(height, width) <= _SHARPEST_PX else "antialiased",
             extent=(x - half_x, x + half_x, y + half_y, y - half_y),
         )  # fmt: skip

@@ -13,12 +13,12 @@ from sweep.report.terminal import console
 
 
 def metrics() -> pd.DataFrame:
-    """One row a metric, out of ``METRICS``."""
+    """The table of metrics, one row per metric of ``METRICS``."""
     return pd.DataFrame([_metric_row(m) for m in METRICS.values()])
 
 
 def print_metrics() -> None:
-    """Every metric: family, sign and its origin, what it needs, paper; variants in one line."""
+    """Print every metric: family, sign and its origin, needs, paper; variants below its key."""
     table = Table(box=SIMPLE_HEAD)
     for column in ("metric", "family", "hard is", "sign", "labels", "passes", "needs", "what"):
         fold = column in ("needs", "what")
@@ -38,8 +38,8 @@ def print_metrics() -> None:
             f"{metric.summary}\n{metric.paper}",
         )
     table.caption = (
-        "passes: forward passes a sample beyond training and the evaluation after each epoch,\n"
-        "each time that the scoring pass is made; where regimens differ, of the dearest."
+        "passes: forward passes per sample of one scoring pass, in addition to training and to\n"
+        "the evaluation after each epoch. If regimens differ, the largest number is shown."
     )
     table.caption_justify = "left"
     console().print(table)
@@ -79,7 +79,7 @@ def _metric_row(metric: Metric) -> dict[str, Any]:
 
 
 def _forward_passes(metric: Metric) -> int:
-    """Of a sample each time, in the dearest of the passes that record what the metric reads."""
+    """Forward passes per sample, in the most expensive scoring pass that the metric reads."""
     made = [one for regimen in REGIMENS.values() for one in regimen.passes.values()]
     return max((one.forwards for one in made if {*one.signals} & {*metric.signals}), default=0)
 

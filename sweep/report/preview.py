@@ -1,4 +1,4 @@
-"""What `sweep run --dry-run` prints."""
+"""What `sweep run --dry-run` prints, and the lines about adaptive seeds."""
 
 from datetime import timedelta
 from typing import Any
@@ -8,7 +8,8 @@ import click
 from sweep.errors import NoSuchSweep
 
 
-def print_preview(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
+def print_dry_run(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> None:
+    """Print what a sweep would train, and estimate how long that takes."""
     from hardness.planting.plant import described  # noqa: PLC0415
     from sweep.execution import driver, status  # noqa: PLC0415
     from sweep.experiment.runs import shown_values  # noqa: PLC0415
@@ -42,13 +43,13 @@ def print_preview(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> N
         seeds = " ".join(f"{c.run.seed}:{c.state}" for c in mine)
         click.echo(f"  {configuration.configuration_id} {configuration.regimen} {shown}  {seeds}")
     if spec.method == "bayes":
-        click.echo("  a Bayesian search proposes the rest as results come in")
+        click.echo("  the Bayesian search proposes further configurations as results come in")
     if store:
-        print_seeds(sweep)
+        print_adaptive_seeds(sweep)
     counted = f"{len(sweep.cells)} cells, {len(todo)} to train, in {len(packs)} packs"
     if spec.adaptive:
         most = sum(len(spec.most_seeds(p.configuration.regimen)) for p in sweep.proposals)
-        counted += f"; at most {most} cells if no look ends a configuration sooner"
+        counted += f"; at most {most} cells, if no look is the last one earlier"
     click.echo(counted)
     if todo:
         left = timedelta(seconds=round(driver.estimate(spec, dataset, todo)))
@@ -56,7 +57,7 @@ def print_preview(spec: Any, dataset: Any, uri: str, *, retry_failed: bool) -> N
 
 
 def _places_of_images(dataset: Any) -> list[str]:
-    """Where images are read from that are not held in memory, and what a cache takes."""
+    """Lines about images that are read from disk, and about the size of their cache."""
     lines = []
     parts = [p.images for p in (dataset.train, dataset.validation) if hasattr(p.images, "sizes")]
     if parts:
@@ -75,15 +76,10 @@ def _places_of_images(dataset: Any) -> list[str]:
     return lines
 
 
-def due(sweep: Any) -> tuple[Any, Any, Any]:
-    """What decides how many seeds each configuration has."""
-    return sweep.spec, sweep.proposals, sweep.due
-
-
-def print_seeds(sweep: Any) -> bool:
-    """A line a configuration with adaptive seeds; whether any look was taken."""
+def print_adaptive_seeds(sweep: Any) -> bool:
+    """Print a line per configuration about its adaptive seeds; returns whether there are looks."""
     from sweep.execution import adaptive_seeds  # noqa: PLC0415
 
-    for line in adaptive_seeds.lines(*due(sweep)):
+    for line in adaptive_seeds.lines(sweep.spec, sweep.proposals, sweep.due):
         click.echo(f"seeds     {line}")
     return any(due.looks for due in sweep.due.values())

@@ -15,7 +15,7 @@ from sweep.report.figures import save
 from sweep.report.style import BLUE, FAINT, QUIET, STYLE, VERMILLION
 from sweep.report.terminal import console, interval, records
 
-# Colour, line and a shift along the axis, so that intervals stand side by side.
+# Colour, line style, and a shift along the axis that keeps intervals apart.
 _ARMS = {
     "hardest": (VERMILLION, "-", -0.6),
     "random like hardest": (VERMILLION, ":", -0.2),
@@ -25,11 +25,11 @@ _ARMS = {
 
 
 def draw_pruning(table: pd.DataFrame, folder: Path) -> Path:
-    """Write ``prune.png``: accuracy against the share that was kept, a panel for each score.
+    """Write ``prune.png``: accuracy against the share that was kept, one panel per score.
 
     Args:
-        table: From ``pruning.table``.
-        folder: Where it goes.
+        table: Result of ``retraining.table``.
+        folder: Folder for the file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with style.context(STYLE, after_reset=True):
@@ -57,7 +57,7 @@ def _pruning_figure(table: pd.DataFrame) -> Figure:
         axis.set_xlabel("kept, %")
         axis.set_title(name)
     axes[0].set_ylabel("validation accuracy")
-    columns = len(lines) if len(names) > 1 else 3  # as many as are as wide as the panels
+    columns = len(lines) if len(names) > 1 else 3  # fits the width of the panels
     figure.legend(
         lines.values(), [*lines], loc="outside upper left", ncols=columns, handletextpad=0.6
     )
@@ -65,13 +65,11 @@ def _pruning_figure(table: pd.DataFrame) -> Figure:
 
 
 def print_pruning(table: pd.DataFrame, name: str) -> None:
-    """Accuracy of every arm with its interval, and its distance from the random part beside it.
-
-    A table a score, since names of scores and of what is planted are long.
+    """Print the accuracy of every arm, and its difference from the random part, with intervals.
 
     Args:
-        table: From ``pruning.table``.
-        name: Of the sweep whose scores chose.
+        table: Result of ``retraining.table``. One table per score is printed.
+        name: Name of the sweep with the scores.
     """
     shares = [column for column in map(str, table) if column.startswith("share_")]
     titles = [share.removeprefix("share_").removeprefix(TRUTH) for share in shares]

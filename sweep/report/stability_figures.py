@@ -25,7 +25,7 @@ from sweep.report.style import (
     signed,
 )
 
-_NAMED_FORECASTS, _FAR_OFF = 5, 0.05  # the worst ones, and from where they are named
+_NAMED_FORECASTS, _FAR_OFF = 5, 0.05  # most names of bad forecasts, and the error that is bad
 _SHARES = {
     "sample": (BLUE, "the sample"),
     "sample_by_configuration": (ORANGE, "the sample under this configuration"),
@@ -34,16 +34,15 @@ _SHARES = {
 
 
 def stability_rows(table: pd.DataFrame, configuration_id: str) -> pd.DataFrame:
-    """The metrics of one configuration that get a line of their own, most stable first.
+    """The rows of the stability figure for one configuration, most stable first.
 
     Args:
         table: ``Aggregate.stability``.
-        configuration_id: Whose.
+        configuration_id: Id of the configuration.
 
     Returns:
-        Rows of the table that stand for their metrics, see ``headline``, indexed by metric, those
-        without a value last; ``train`` holds the value of the metric's ``.train`` variant, NaN if
-        there is none.
+        Rows of the table that ``headline`` keeps, indexed by metric; those without a value come
+        last. ``train`` is the value of the metric's ``.train`` variant, NaN if there is none.
     """
     if table.empty:
         return pd.DataFrame({"spearman_pair_mean": [], "train": []})
@@ -56,16 +55,17 @@ def stability_rows(table: pd.DataFrame, configuration_id: str) -> pd.DataFrame:
 
 
 def forecast_rows(table: pd.DataFrame, configuration_ids: Sequence[str]) -> pd.DataFrame:
-    """What Spearman and Brown foretell of means over half the seeds, and what these measure.
+    """Reliability of means over half the seeds: the Spearman-Brown forecast, and as measured.
 
     Args:
         table: ``Aggregate.stability``.
-        configuration_ids: Whose.
+        configuration_ids: Ids of the configurations.
 
     Returns:
-        ``metric``, ``regimen``, ``labels_used``, ``averaged`` (seeds a mean), ``predicted`` and
-        ``measured`` (mean Spearman correlation of two disjoint means), for the metrics that get a
-        line of their own and have both; below four seeds half of them is one, and no mean.
+        ``metric``, ``regimen``, ``labels_used``, ``averaged`` (seeds per mean), ``predicted`` and
+        ``measured`` (mean Spearman correlation of two disjoint means), for the metrics that
+        ``headline`` keeps. Configurations with fewer than four seeds are left out, because half of
+        the seeds would be a single one.
     """
     if table.empty:
         return table
@@ -80,14 +80,13 @@ def forecast_rows(table: pd.DataFrame, configuration_ids: Sequence[str]) -> pd.D
 
 
 def variance_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The metrics whose variance gets a line of its own, the sample's largest share first.
+    """The rows of the variance figure; the largest share of the sample comes first.
 
     Args:
         table: ``Aggregate.variance``.
 
     Returns:
-        Rows of the table that stand for their metrics, see ``headline``, and have a value; by
-        regimen in the table's order.
+        Rows of the table that ``headline`` keeps and that have a value, grouped by regimen.
     """
     if table.empty:
         return table
@@ -99,7 +98,7 @@ def variance_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def stability_figure(table: pd.DataFrame, best: Sequence[ConfigurationScores]) -> Figure | None:
-    """Agreement of two seeds, a panel for each configuration."""
+    """Agreement of two seeds, one panel per configuration."""
     found = [(one, stability_rows(table, one.configuration.configuration_id)) for one in best]
     panels = [(one, rows) for one, rows in found if rows["spearman_pair_mean"].notna().any()]
     if not panels:
@@ -127,7 +126,7 @@ def _stability_panel(axis: Axes, one: ConfigurationScores, rows: pd.DataFrame) -
     y = np.arange(len(defined))
     colours = [LABELS[used][0] for used in defined["labels_used"]]
     value = defined["spearman_pair_mean"]
-    # A correlation ends at 1; its jackknife interval does not.
+    # A jackknife interval may go beyond 1, a correlation cannot.
     low, high = (defined[f"spearman_pair_mean_{end}"].clip(-1, 1) for end in ("low", "high"))
     axis.axvline(0.9, color=FAINT, lw=1, zorder=0)
     axis.axvline(0, color=FAINT, lw=1, zorder=0)
@@ -177,7 +176,7 @@ def _stability_legend(figure: Figure, shown: pd.DataFrame) -> None:
 
 
 def forecast_figure(rows: pd.DataFrame) -> Figure | None:
-    """Measured against foretold reliability, from ``forecast_rows``."""
+    """Measured against predicted reliability, from ``forecast_rows``."""
     if rows.empty:
         return None
     figure = Figure(figsize=(6.5, 6.0), layout="constrained")
@@ -200,17 +199,17 @@ def forecast_figure(rows: pd.DataFrame) -> Figure | None:
         )  # fmt: skip
     axis.set(xlim=ends, ylim=ends, aspect="equal")
     several = ", ".join(map(str, sorted({*rows["averaged"]})))
-    axis.set_xlabel("foretold from two single seeds by Spearman and Brown")
+    axis.set_xlabel("predicted from two single seeds by the Spearman-Brown formula")
     axis.set_ylabel("measured on means over disjoint seeds")
-    axis.set_title(f"Is a mean over {several} seeds as reliable as foretold?")
+    axis.set_title(f"Is a mean over {several} seeds as reliable as predicted?")
     axis.legend(loc="upper left", handletextpad=0.2)
-    below = f"Below the line the forecast is too good. Mean distance {off.abs().mean():.3f}."
+    below = f"Below the line the forecast is too high. Mean distance {off.abs().mean():.3f}."
     foot(axis, [below], 6.0, below=32)
     return figure
 
 
 def _far_off(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """The forecasts that are furthest off, by name; of points that lie together one."""
+    """Points of the worst forecasts, by name; only one of several close points."""
     off = (rows["measured"] - rows["predicted"]).abs()
     points = rows.loc[off[off >= _FAR_OFF].sort_values(ascending=False).index]
     named: dict[str, tuple[float, float]] = {}
@@ -222,7 +221,7 @@ def _far_off(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
 
 
 def variance_figure(rows: pd.DataFrame) -> Figure | None:
-    """Shares of the variance, a panel for each regimen, from ``variance_rows``."""
+    """Shares of the variance from ``variance_rows``, one panel per regimen."""
     if rows.empty:
         return None
     panels = [*rows.groupby("regimen", sort=False)]

@@ -1,4 +1,4 @@
-"""The cells of a sweep, as a terminal shows them."""
+"""The table of a sweep's cells on a terminal."""
 
 from collections import Counter
 from pathlib import Path
@@ -17,7 +17,7 @@ from sweep.store.uploading import waiting
 
 
 def status(sweep: Sweep[SweepSpec]) -> pd.DataFrame:
-    """One row a cell: configuration, seed, state, epochs and reason."""
+    """The table of cells: configuration, seed, state, epochs, reason and files that wait."""
     parameters = {
         p.configuration.configuration_id: shown_values(p.parameters) for p in sweep.proposals
     }
@@ -26,7 +26,7 @@ def status(sweep: Sweep[SweepSpec]) -> pd.DataFrame:
 
 
 def print_status(sweep: Sweep[SweepSpec]) -> None:
-    """Cells by configuration, then every failure with its reason."""
+    """Print the cells by configuration, then every cell with a reason."""
     table = Table(box=SIMPLE_HEAD, title=f"sweep {sweep.spec.name}", title_justify="left")
     for column in ("configuration", "regimen", "parameters"):
         table.add_column(column)
@@ -61,7 +61,7 @@ def _cell_row(cell: Cell, parameters: dict[str, str]) -> dict[str, Any]:
 
 
 def _waiting(sweep: Sweep[SweepSpec], cell: Cell) -> dict[str, Any]:
-    """What of a cell waits to be uploaded; nothing where this machine does not see the spool."""
+    """Files and MiB of a cell that wait for upload; None if this machine does not see them."""
     if not Path(sweep.spec.storage_path).is_dir():
         return {"waiting_files": None, "waiting_mib": None}
     files, nbytes = waiting(spool(sweep.spec.storage_path, cell.run.run_id))
@@ -69,7 +69,7 @@ def _waiting(sweep: Sweep[SweepSpec], cell: Cell) -> dict[str, Any]:
 
 
 def _waiting_lines(cells: pd.DataFrame) -> list[str]:
-    """What waits to be uploaded: all of it, then of which cells."""
+    """Lines about files that wait for upload: the total, then per cell."""
     rows = records(cells[cells["waiting_files"].fillna(0) > 0]) if len(cells) else []
     if not rows:
         return []

@@ -10,7 +10,7 @@ from sweep.aggregation.collected_scores import ConfigurationScores
 from sweep.experiment.runs import shown_values
 
 _DPI = 150
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# The palette of Okabe and Ito, made for colour-blind readers.
 BLUE, ORANGE, GREEN, VERMILLION, PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 INK, QUIET, FAINT = "#222222", "#666666", "#D9D9D9"
 LABELS = {
@@ -66,13 +66,13 @@ def count_of(number: int, noun: str) -> str:
 
 
 def missing_line(one: ConfigurationScores) -> str:
-    """Small print that names them, if there are any."""
+    """Small print about missing seeds; empty if there are none."""
     return f"Missing: {one.configuration.regimen} {one.missing_seeds}" if one.missing else ""
 
 
 def wrapped(paragraphs: Sequence[str], width_in: float) -> str:
-    """Small print broken into lines, a paragraph that runs over three of them cut short."""
-    characters = int(width_in * 15)  # of 8 points
+    """Small print broken into lines; a paragraph is cut after three lines."""
+    characters = int(width_in * 15)  # in a font of 8 points
     lines = [
         textwrap.fill(text, characters, max_lines=3, placeholder=" …")
         for text in paragraphs
@@ -82,7 +82,7 @@ def wrapped(paragraphs: Sequence[str], width_in: float) -> str:
 
 
 def foot(axis: Axes, paragraphs: Sequence[str], width_in: float, *, below: float) -> None:
-    """Small print under an axis, that many points below it."""
+    """Draw small print ``below`` points under an axis."""
     text = wrapped(paragraphs, width_in)
     if text:
         axis.annotate(
@@ -92,5 +92,5 @@ def foot(axis: Axes, paragraphs: Sequence[str], width_in: float, *, below: float
 
 
 def signed(value: float) -> str:
-    """Two decimals, a real minus, and no negative zero."""
+    """A number with two decimals, a typographic minus, and no negative zero."""
     return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # noqa: RUF001

@@ -1,4 +1,4 @@
-"""What a person reads on a terminal: the tables of a sweep, and the same as JSON or CSV."""
+"""Tables of a sweep on a terminal, or as JSON or CSV."""
 
 import math
 import sys
@@ -19,7 +19,7 @@ from sweep.aggregation.collected_scores import headline
 Format = Literal["table", "json", "csv"]
 _PLAIN_WIDTH = 160
 _SIDES = ("left", "right")
-# Statistics of a binary and of a graded truth, and what a terminal calls them.
+# Statistics of binary and of graded truths, with their headings on a terminal.
 _BINARY = {
     "auroc": "AUROC",
     "auroc_within_class": "within class",
@@ -32,18 +32,18 @@ _GRADED = {
     "spearman_within_class": "within class",
     "partial_spearman": "partial",
 }
-# Rows of a table on a terminal; its file has all of them.
+# Most rows of a table on a terminal; its file has all rows.
 _ROWS = 20
 
 
 def console() -> Console:
-    """Standard output; of a fixed width where that is no terminal, so that nothing is cut."""
+    """Standard output; outside a terminal with a fixed width, so that no cell is cut."""
     found = Console()
     return found if found.is_terminal else Console(width=_PLAIN_WIDTH)
 
 
 def emit(table: pd.DataFrame, form: Format) -> None:
-    """Print a table for programs."""
+    """Print a table as JSON or CSV, for programs."""
     if form == "json":
         sys.stdout.write(table.to_json(orient="records", indent=1) + "\n")
     else:
@@ -51,7 +51,7 @@ def emit(table: pd.DataFrame, form: Format) -> None:
 
 
 def print_stability(result: Aggregate, best: Sequence[str]) -> None:
-    """Stability across seeds of the best configuration of each regimen.
+    """Print stability across seeds for the best configuration of each regimen.
 
     Columns: Spearman of two seeds with its interval, the same within class, Kendall's W, Jaccard
     of the hardest 10 %, reliability of the mean over the seeds, and seeds needed for 0.9 of it.
@@ -84,7 +84,7 @@ def print_stability(result: Aggregate, best: Sequence[str]) -> None:
         table.caption = (
             "two seeds: mean Spearman of two runs, 95 % jackknife interval. top 10 %: Jaccard of\n"
             f"the hardest. mean: reliability of the mean of {first.runs} seeds. for 0.9: seeds to\n"
-            "average until that is 0.9. labels: whose labels the score has seen."
+            "average for a reliability of 0.9. labels: whose labels the score has seen."
             f"{_explained(mine)}"
         )
         out.print(table)
@@ -93,11 +93,11 @@ def print_stability(result: Aggregate, best: Sequence[str]) -> None:
 
 
 def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) -> None:
-    """Agreement with the supervised reference, or of every pair that there is.
+    """Print agreement with the supervised reference, or of every pair.
 
     Columns: Spearman on disjoint runs with its interval, the same within class, Kendall's tau-b,
-    overlap of the hardest 10 %, and Spearman with the seed noise of both sides divided out,
-    pooled and within class.
+    overlap of the hardest 10 %, and Spearman corrected for the seed noise of both sides, pooled
+    and within class.
     """
     out = console()
     if table.empty:
@@ -134,24 +134,25 @@ def print_agreement(table: pd.DataFrame, title: str, *, reference: bool = True) 
             shown.add_row(*_more(more, len(shown.columns), "agreement.csv"))
     shown.caption = (
         "Means over seeds, never of the same runs on both sides. Spearman: 95 % bootstrap over\n"
-        "samples. top 10 %: overlap of the hardest. r / noise: Spearman with the seed noise of\n"
-        "both sides divided out, also within class. Members of the reference meet the rest of it."
+        "samples. top 10 %: overlap of the hardest. r / noise: Spearman corrected for the seed\n"
+        "noise of both sides; within: the same within class. A metric that is part of the\n"
+        "reference is compared with the other part only."
         f"{_explained(rows)}"
     )
     out.print(shown)
 
 
 def _short_reference(table: pd.DataFrame) -> pd.DataFrame:
-    """What is left of the reference under the name of the whole, as the caption says."""
+    """Show every part of the reference under one name; the caption explains it."""
     names = table["right"]
     return table.assign(right=names.where(~names.str.startswith(REFERENCE), REFERENCE))
 
 
 def print_pairwise(table: pd.DataFrame) -> None:
-    """Rank-biased overlap of every pair with its interval, and the partial correlation."""
+    """Print rank-biased overlap of every pair with its interval, and partial correlations."""
     if table.empty:
         return
-    title = "The hardest of them, and what the image's entropy explains"
+    title = "Agreement on the hardest samples, and beyond the image's entropy"
     numbers = ("RBO", "ties at random", "extrapolated", "partial")
     shown = _view(title, ("metric", "with"), numbers)
     rows = _short_reference(table.sort_values("rbo_random_ties", ascending=False))
@@ -167,21 +168,22 @@ def print_pairwise(table: pd.DataFrame) -> None:
     shown.caption = (
         "RBO: rank-biased overlap, 85 % of its weight on the hardest 2 %, ties by id; also with\n"
         "ties in random orders, and extrapolated; 95 % by subsamples of half the samples.\n"
-        "partial: Spearman with the image_entropy held fixed, where an aggregation has scored it."
+        "partial: Spearman with image_entropy held fixed, if an aggregation has scored it."
     )
     console().print(shown)
 
 
 def print_truth(table: pd.DataFrame, *, every: bool = False) -> None:
-    """How well metrics find what is true, a table a truth, those that see no labels together.
+    """Print how well metrics find each truth: one table per truth, grouped by use of labels.
 
-    Columns: AUROC with its interval, the same within class, average precision and its lift over
-    the base rate, precision among as many as there are positives; of a graded truth Spearman's
-    correlation, also within class and with the control held fixed. Then the spread over seeds.
+    Columns for a binary truth: AUROC with its interval, the same within class, average precision,
+    its lift over the base rate, and precision among as many samples as there are positives. For a
+    graded truth: Spearman, also within class and with the control held fixed. Then the spread over
+    seeds.
 
     Args:
         table: ``Aggregate.truth``.
-        every: All of its rows, instead of the best that measure hardness, without variants.
+        every: Whether all rows are printed. If false, the best ones that measure hardness.
     """
     out = console()
     if table.empty:
@@ -213,27 +215,27 @@ def print_truth(table: pd.DataFrame, *, every: bool = False) -> None:
             if len(group) > most:
                 view.add_row(*_more(len(group) - most, len(view.columns), "truth.csv"))
         view.caption = (
-            "Of the mean over seeds, with the 95 % bootstrap over samples; over seeds: standard\n"
+            "Scores are means over seeds, with 95 % bootstrap over samples. over seeds: standard\n"
             "deviation over single runs. labels: whose labels the score has seen.\n"
         ) + (
-            "lift: average precision over the share of positives. at pi: share of positives among\n"
-            "as many hardest samples as there are positives."
+            "lift: average precision over the share of positives. at pi: precision among as many\n"
+            "hardest samples as there are positives."
             if binary
-            else f"partial: with the {first['control']} held fixed."
+            else f"partial: with {first['control']} held fixed."
         )
         view.caption += _explained(shown)
         out.print(view)
 
 
 def print_differences(table: pd.DataFrame) -> None:
-    """Paired differences of metrics against each truth, with their intervals."""
+    """Print paired differences of metrics on each truth, with their intervals."""
     out = console()
     if table.empty:
         return
     for (truth, kind), mine in table.groupby(["truth", "kind"], sort=False):
         columns = _BINARY if kind == "binary" else _GRADED
         columns = {s: title for s, title in columns.items() if s in mine}
-        title = f"Differences on {truth}, left less right"
+        title = f"Differences on {truth}, left minus right"
         view = _view(title, _SIDES, tuple(columns.values()))
         for row in records(mine):
             ends = (interval(row[s], row[f"{s}_low"], row[f"{s}_high"]) for s in columns)
@@ -245,10 +247,10 @@ def print_differences(table: pd.DataFrame) -> None:
 def with_truth(
     agreement: pd.DataFrame, truth: pd.DataFrame, differences: pd.DataFrame
 ) -> pd.DataFrame:
-    """One table for programs: agreement, and what truths add to its rows.
+    """One table for programs: agreement, with further columns about truths.
 
-    A row of a metric and a truth also has the statistics of that truth, such as ``auroc``; a row
-    of two metrics their differences, such as ``auroc_difference.truth_noise_symmetric``.
+    A row of a metric and a truth gets the statistics of that truth, such as ``auroc``. A row of two
+    metrics gets their differences, such as ``auroc_difference.truth_noise_symmetric``.
     """
     table = agreement
     if not truth.empty:
@@ -269,19 +271,19 @@ def with_truth(
 
 
 def _shared_ending(names: Sequence[str]) -> str:
-    """The regimen with its dot, if all of these score keys end with the same."""
+    """The ending ``.<regimen>`` that all of these score keys share; empty if there is none."""
     regimens = {name.rpartition(".")[2] for name in names} & REGIMENS.keys()
     ending = f".{next(iter(regimens))}" if len(regimens) == 1 else ""
     return ending if all(name.endswith(ending) for name in names) else ""
 
 
 def _more(left_out: int, columns: int, file: str) -> list[str]:
-    """The row that stands for those that were left out."""
+    """The last row of a shortened table, with the number of rows left out."""
     return [f"… {left_out} more in {file}", *[""] * (columns - 1)]
 
 
 def _view(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
-    """An empty table: columns of words, then of numbers, none of which is broken into lines."""
+    """An empty table: columns of words, then of numbers; no cell is wrapped."""
     view = Table(box=SIMPLE_HEAD, title=title, title_justify="left", caption_justify="left")
     for column in words:
         view.add_column(column, no_wrap=True)
@@ -296,12 +298,12 @@ def records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
 
 
 def _named(row: Mapping[Hashable, Any], name: str, approximated: str) -> str:
-    """The score's name, marked where the dataset's size makes it an approximation."""
+    """The score's name, with a mark if the score is approximated for a large dataset."""
     return f"{row[name]} ≈" if row.get(approximated) else row[name]
 
 
 def _explained(table: pd.DataFrame) -> str:
-    """What the mark means, where there is one."""
+    """The line that explains the mark; empty if no row has it."""
     reasons = table.filter(regex="^approximated")
     return "\n≈: approximated at this size, as the notes say." if reasons.any(axis=None) else ""
 

@@ -1,1 +1,1 @@
-"""The scores of one run on a Ray worker, and their cache."""
+"""Scoring one run on a Ray worker, and the cache of scores."""

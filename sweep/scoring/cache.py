@@ -1,4 +1,4 @@
-"""Scores of runs as they are cached in a sweep's folder: what is there, what is missing."""
+"""The cache of scores in a sweep's folder."""
 
 import json
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from sweep.store.run_store import RunStore
 
 
 def file_of(runs: Sequence[str]) -> str:
-    """Where the scores of a run are cached, or those of an ensemble."""
+    """Name of the cache file of a run, or of an ensemble of runs."""
     return f"{runs[0] if len(runs) == 1 else identity(list(runs))}.parquet"
 
 
 def task(
     cells: Sequence[Cell], keys: Sequence[str], folder: Path, store: RunStore
 ) -> dict[str, Any] | None:
-    """What has to be computed for a run or an ensemble, or None if its scores are all there."""
+    """The task for a worker: missing scores of a run or an ensemble; None if none are missing."""
     traces = [cell.trace for cell in cells if cell.trace]
     scope: Literal["run", "seeds"] = "run" if len(cells) == 1 else "seeds"
     wanted = scorable(keys, frozenset.intersection(*(t.signals for t in traces)), scope)
@@ -43,16 +43,16 @@ def task(
 
 
 def versions(path: Path) -> dict[str, str]:
-    """Of each metric that a file of scores has, the version that made them; it is read whole."""
+    """Versions of the metrics in a score file, by metric key. Reads and checks the whole file."""
     try:
         metadata = pq.read_table(path, page_checksum_verification=True).schema.metadata or {}
         return dict(json.loads(metadata[VERSIONS]))
     except UNREADABLE:
-        return {}  # no cache, or one that cannot be read: computed anew
+        return {}  # missing or damaged: all scores are computed anew
 
 
 def merge(path: Path, content: bytes) -> None:
-    """Put newly computed columns beside those that are cached."""
+    """Add new score columns to a cache file; other columns stay."""
     cached = versions(path)
     if not cached:
         with atomic_write(path) as partial:

@@ -1,7 +1,7 @@
-"""What a worker of an aggregation does: the dynamics of a run to its scores, as a parquet file.
+"""What a worker of an aggregation does: it turns a run's dynamics into a parquet file of scores.
 
-Each worker pays for its imports anew. So nothing here loads torch, which only some metrics need, or
-MLflow, which is not needed where the run's files lie on the worker's own machine.
+Every worker process imports this module anew. So it does not import torch, which only some metrics
+need, or MLflow, which is needed only if the run's files are not on the worker's machine.
 """
 
 import contextlib
@@ -30,19 +30,19 @@ def reduce_runs(
     address: tuple[str, str, str] | None,
     plugins: Sequence[Plugin] = (),
 ) -> dict[str, Any]:
-    """Scores of one run or ensemble, as the bytes of a parquet file, or why there are none.
+    """Scores of one run or ensemble, as the bytes of a parquet file, or an error.
 
     Args:
-        task: ``file`` that the scores go to, ``keys`` of metrics, and of each member its
-            ``run_ids``, ``tracking_runs`` and ``folders``, where the driver saw its files, empty
-            if nowhere.
-        address: Arguments of ``Store``, in case that a folder is not on this machine; None where
-            there is no store.
+        task: From ``cache.task``: ``file`` for the scores, ``keys`` of the metrics, and lists over
+            the runs: ``run_ids``, ``tracking_runs`` and ``folders``. A folder is empty if the
+            driver does not see the run's files.
+        address: Arguments of ``Store``, used if a folder is not on this machine; None if the runs
+            have no store.
         plugins: The user's own metrics.
 
     Returns:
-        The ``file``, ``scores`` as bytes, and an ``error``, empty if all is well; with it the
-        ``run_id`` and ``tracking_run`` that it is about.
+        ``file``, ``scores`` as bytes, ``error`` (empty without one), and the ``run_id`` and
+        ``tracking_run`` that the error is about.
     """
     for plugin in plugins:
         plugin.load()
@@ -68,17 +68,17 @@ def reduce_runs(
             else:
                 scores = score_ensemble(runs, task["keys"])
         except Damaged as error:
-            # Of the members of an ensemble the last one answers, as each was scored alone before.
+            # In an ensemble the last run is blamed: each run was scored alone before.
             return {**answer, "error": f"damaged: {error}", "scores": b""}
     content = to_bytes(pa.Table.from_pandas(scores, preserve_index=False), task["keys"])
-    # Workers wait while the driver compares, each with what reading took.
+    # Otherwise idle workers would keep the memory that reading took.
     pa.default_memory_pool().release_unused()
     memory.give_back()
     return {**answer, "error": "", "scores": content}
 
 
 def to_bytes(scores: pa.Table, keys: Iterable[str]) -> bytes:
-    """A parquet file that says of which version of each metric its columns are."""
+    """Bytes of a parquet file of scores that names the version of each metric."""
     versions = json.dumps({key: version(key) for key in keys})
     sink = pa.BufferOutputStream()
     write_scores(scores.replace_schema_metadata({VERSIONS: versions}), sink)
@@ -86,9 +86,9 @@ def to_bytes(scores: pa.Table, keys: Iterable[str]) -> bytes:
 
 
 def write_scores(table: pa.Table, where: Path | pa.NativeFile) -> None:
-    """Without a dictionary, which would hold each sample's own score; bytes of one place together.
+    """Write a parquet file without dictionaries, and with the bytes of floats split into streams.
 
-    Either of the two halves the time that it takes.
+    Either of the two halves the time.
     """
     floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
     pq.write_table(
@@ -103,7 +103,7 @@ def write_scores(table: pa.Table, where: Path | pa.NativeFile) -> None:
 
 
 def version(key: str) -> str:
-    """A metric's version; a plugin's also by its text, which its module is named after."""
+    """Version of a metric; for a plugin with its module name, which has a digest of its text."""
     metric = METRICS[key]
     function = getattr(metric.function, "func", metric.function)
     module = function.__module__
@@ -112,9 +112,9 @@ def version(key: str) -> str:
 
 
 def _fetch(address: tuple[str, str, str], tracking_run: str, scratch: Path) -> Path:
-    """A folder with the run's files: the store's own if this machine sees it, else a copy."""
-    from sweep.store.mlflow_store import Store  # noqa: PLC0415 - MLflow and torch
-    from sweep.store.run_store import manifest_of  # noqa: PLC0415 - torch
+    """A folder with the run's files: the store's folder if this machine sees it, else a copy."""
+    from sweep.store.mlflow_store import Store  # noqa: PLC0415 - imports MLflow and torch
+    from sweep.store.run_store import manifest_of  # noqa: PLC0415 - imports torch
 
     store = Store(*address)
     local = store.local_folder(tracking_run)

@@ -201,7 +201,7 @@ class TestTerminal:
             swept(scores), scores, {}, {}, truths, keys=keys
         )
         terminal.print_differences(differences)
-        assert f"Differences on {NOISE}, left less right" in capsys.readouterr().out
+        assert f"Differences on {NOISE}, left minus right" in capsys.readouterr().out
         whole = terminal.with_truth(table, against(scores, truths, keys=keys), differences)
         assert len(whole) == len(table) == 6  # of four, two of which are truths
         found = whole.set_index(["left", "right"])
@@ -306,7 +306,7 @@ def test_planted_and_given_truths_from_runs_to_tables(tmp_path, monkeypatch):
     names = ("aum", "mean_loss", NOISE, "wrong.people")
     code, out, err = command("compare", "runs", *names, *given)
     assert code == 0, err
-    assert f"Differences on {NOISE}, left less right" in out
+    assert f"Differences on {NOISE}, left minus right" in out
     agreement, _, truth = out.partition("Truth ")
     assert "mean_loss" in agreement
     assert NOISE not in agreement

@@ -129,4 +129,4 @@ def test_a_job_asks_for_the_places_that_it_needs(head, tmp_path):
     path = experiment(tmp_path, name="nowhere")
     code, log = submit(head, "run", path, "--no-figures")
     assert code != 0
-    assert "a Ray job needs tracking_uri: http://HOST:PORT" in log
+    assert "tracking_uri: expected http://HOST:PORT" in log

@@ -609,7 +609,7 @@ COMMANDS = [
     ),
     (
         ["aggregate", "digits", "--output", "out"],
-        "--output: expected with a PATH; got with the sweep digits",
+        "--output: expected a PATH with it; got the sweep digits",
     ),
     (
         ["aggregate", "./runs", "--output", "file"],
@@ -759,7 +759,7 @@ COMMANDS = [
     (["compare", "digits", "aum", "mine.mine"], "unknown metric 'mine.mine'; known: aum, …"),
     (
         ["compare", "digits", "aum", "el2n", "--output", "x"],
-        "--output: expected with a PATH; got with the sweep digits",
+        "--output: expected a PATH with it; got the sweep digits",
     ),
     (
         ["compare", "./runs", "nonsense", "aum.train"],

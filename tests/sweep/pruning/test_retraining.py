@@ -299,8 +299,8 @@ class TestPrune:
         kept = cells("other-prune")[0].read_sweep()
         code, _, err = command("prune", "other", "--by", "aum", "--seeds", "2")
         assert code == 2
-        said = "sweep: expected the name other-prune free for the retraining; got a sweep of its"
-        assert err == f"{said} own\n"
+        said = "sweep: expected other-prune to be a free name; got another sweep of this name"
+        assert err == f"{said}\n"
         assert cells("other-prune")[0].read_sweep() == kept
 
     def test_what_would_run_is_told(self):

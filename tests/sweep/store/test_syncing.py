@@ -272,5 +272,5 @@ def test_several_nodes_have_no_store_offline(workdir):
     )
     assert done.returncode == 2, done.stderr
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("sweep: ")]
-    assert said.startswith("sweep: tracking_uri: offline is a file of one machine; a sweep on sev")
+    assert said.startswith("sweep: tracking_uri: expected http://HOST:PORT of an MLflow server")
     assert Store.find(located(OFFLINE), "small").traces() == {}
