@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hardness.comparison.disjoint_runs import ScoreSet
     from hardness.comparison.stability import stability
     from hardness.comparison.truth import truth_table
-    from hardness.data.datasets import load as load_dataset
+    from hardness.data.datasets import load_dataset
     from hardness.dynamics.folder import Dynamics
     from hardness.dynamics.recorder import Recorder
     from hardness.metrics import METRICS, metric
@@ -38,7 +38,7 @@ _PLACES = {
     "Recorder": "hardness.dynamics.recorder:Recorder",
     "ScoreSet": "hardness.comparison.disjoint_runs:ScoreSet",
     "agreement": "hardness.comparison.agreement_table:agreement",
-    "load_dataset": "hardness.data.datasets:load",
+    "load_dataset": "hardness.data.datasets:load_dataset",
     "metric": "hardness.metrics:metric",
     "score_folder": "hardness.scoring.runs:score_folder",
     "stability": "hardness.comparison.stability:stability",

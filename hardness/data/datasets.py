@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -67,6 +67,26 @@ class Dataset:
     data_seed: int = 0
     caches: tuple[Cache, ...] = ()
     parts: Mapping[str, Ids] = field(default_factory=dict)
+
+
+def load_dataset(
+    name: str, *, validation: Literal["test"] | float | None = None, **options: Any
+) -> Dataset:
+    """Read a dataset by its name, as ``dataset:`` of an experiment file names it.
+
+    Args:
+        name: Name of the dataset, such as ``digits`` or ``cifar10``.
+        validation: Validation samples, as in ``load``.
+        options: Further fields of ``DatasetOptions``, such as ``root`` and ``subset``.
+
+    Raises:
+        ValueError: If an option is out of range, or the data is missing or unsuitable.
+
+    Example:
+        >>> len(load_dataset("digits", subset=100, validation=0.2).train)
+        80
+    """
+    return load(DatasetOptions(name=name, **options), validation)
 
 
 def load(
