@@ -268,8 +268,7 @@ def test_records_of_epochs_that_nobody_was_in_are_refused(tmp_path):
     rows = [f"{i},1,0,0.5,1,0.25,0.25" for i in range(2000)]
     rows[-1] = "1999,2000,0,0.5,1,0.25,0.25"
     (tmp_path / "full_aum_records.csv").write_text(RECORDS + "\n".join(rows))
-    message = "expected about equally many presentations of each sample"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match="expected about equally many presentations"):
         import_aum(tmp_path / "full_aum_records.csv", tmp_path / "out")
 
 

@@ -269,7 +269,7 @@ def test_a_signal_that_changes_its_type_is_damaged(run):
     files = {**Dynamics(write_run(run.with_name("other"))).manifest.files}
     files[epoch_file(1)] = fingerprint(run / epoch_file(1))
     write_manifest(run, Manifest(epochs=EPOCHS, rows=ROWS, signals=("loss",), files=files))
-    with pytest.raises(Damaged, match=r"expected loss as float32 .* got float64"):
+    with pytest.raises(Damaged, match=r"expected loss as float32, .* got float64"):
         Dynamics(run).signals(["loss"])
 
 
