@@ -8,8 +8,9 @@ import pandas as pd
 
 from hardness.comparison.disjoint_runs import ScoreSet
 from hardness.comparison.mean_scores import mean_over_runs
-from hardness.comparison.truth import paired_differences, truth_table, winner
+from hardness.comparison.truth import paired_differences, truth_table
 from hardness.comparison.truth_statistics import is_binary
+from hardness.comparison.winner import winner
 from hardness.metrics.registry import METRICS
 from sweep.aggregation.collected_scores import (
     ConfigurationScores,

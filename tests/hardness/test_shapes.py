@@ -15,6 +15,7 @@ from hardness.comparison import (
     truth,
     truth_statistics,
     variance,
+    winner,
 )
 from hardness.comparison.disjoint_runs import ScoreSet
 from hardness.comparison.rank_biased_overlap import rbo
@@ -74,7 +75,7 @@ OF_SAMPLES = {
     "auroc_within_class": lambda x: truth.auroc_within_class(x, PLANTED, LABELS, draws=9),
     "average_precision": lambda x: truth.average_precision(x, PLANTED),
     "precision_at_pi": lambda x: truth.precision_at_pi(x, PLANTED),
-    "winner": lambda x: truth.winner({"loss": x, "other": OTHER}, PLANTED),
+    "winner": lambda x: winner.winner({"loss": x, "other": OTHER}, PLANTED),
     "comparison": lambda x: truth_statistics.comparison(x, GRADED, LABELS, None).values(),
     "pairwise_agreement": lambda x: pairwise.pairwise_agreement(
         [ScoreSet(name="x", scores=OTHER[None]), ScoreSet(name="y", scores=GRADED[None])],
@@ -85,7 +86,7 @@ OF_SAMPLES = {
 TRUTHS = {
     "auroc": lambda truths: truth.auroc(OTHER, truths),
     "is_binary": truth_statistics.is_binary,
-    "winner": lambda truths: truth.winner({"loss": OTHER, "other": GRADED}, truths),
+    "winner": lambda truths: winner.winner({"loss": OTHER, "other": GRADED}, truths),
     "truth_table": lambda truths: truth.truth_table(
         {"loss": OTHER[None]}, {"planted": truths}, LABELS, draws=9
     ),

@@ -18,9 +18,9 @@ from hardness.comparison.truth import (
     paired_differences,
     precision_at_pi,
     truth_table,
-    winner,
 )
 from hardness.comparison.truth_statistics import BINARY, GRADED, comparison, is_binary
+from hardness.comparison.winner import winner
 
 CLASSES = 3
 
