@@ -351,7 +351,7 @@ def goes_on(sweep, reference, retrained, before=None):
     before = sweep.ends() if before is None else before
     code, _, err = sweep.run()
     assert code == 0, err
-    same(sweep.report.terminal(), reference)
+    same(sweep.tables(), reference)
     sweep.is_in_order()
     assert sweep.states() == {"done": CELLS}
     assert sweep.again() <= retrained, sweep.trained()
