@@ -94,7 +94,7 @@ def test_a_job_that_is_stopped_goes_on_and_once_done_trains_nothing(
     assert code == 0, log
     assert "Stability across 2 seeds" in log
     # This head listens on the machine's own address, and asks for no token.
-    assert log.count("can run programs on it, since it asks for no token") == 1
+    assert log.count("can run programs on it, because it asks for no token") == 1
     assert "MLflow" not in log
     store, sweep = cells(name, server)
     assert [c.state for c in sweep.cells] == ["done"] * 4
