@@ -180,7 +180,7 @@ class TestTerminal:
         out = capsys.readouterr().out
         assert "aum.train.supervised" in out
         assert "cartography_variability.supervised" in out
-        assert "with the class mean held fixed" in out
+        assert "with class mean held fixed" in out
 
     def test_is_limited(self, scores, capsys):
         many = {f"score{k}.file": np.random.default_rng(k).normal(size=SAMPLES) for k in range(25)}
